@@ -51,7 +51,7 @@ void bare_engine_init(struct bare_engine *e)
 		.reconcile_s = 3600,
 		.refresh_batch_keys = 1000,
 		.refresh_queue_max = 10000,
-		.refresh_queue_bytes = 1 << 20,
+		.refresh_queue_bytes = 4 << 20,
 		.write_queue_max = 10000,
 		.write_queue_bytes = 16 << 20,
 		.write_connection_bytes = 4 << 20,

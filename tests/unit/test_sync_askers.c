@@ -3,7 +3,9 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "tests/support/bare_engine.h"
 #include "tests/support/sync_fixture.h"
 
 TestSuite(sync_askers, .timeout = 60);
@@ -111,4 +113,69 @@ Test(sync_askers, a_source_that_goes_away_is_told_to_those_who_wait_for_a_token,
 		cr_assert_eq(ask_number(i, 60000, (uint64_t)i), SHMETA_OK);
 	fixture_close(&f);
 	cr_expect_eq(f.answer_count, BURST + RATE);
+}
+
+/* ---- keys that somebody has chosen ---------------------------------------------------------------------------------------- */
+
+enum { CHOSEN = 30000, SLOT_BITS = 35 };
+
+/* To ask for so many partitions of a topic, and to refuse them all, in ns of this thread. */
+static uint64_t cost_of(const uint32_t *partition, size_t count)
+{
+	struct shmeta_err err = {.code = SHMETA_OK};
+	struct timespec from, to;
+	struct bare_engine e;
+
+	bare_engine_init(&e);
+	e.options.refresh_queue_max = 2 * CHOSEN;
+	e.options.refresh_queue_bytes = 1 << 30;
+	cr_assert_eq(bare_engine_open(&e, &err), SHMETA_OK, "%s", err.text);
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	for (size_t i = 0; i < count; i++) {
+		const struct backend_key key = {.cls = SHMETA_CLASS_PARTITION,
+		                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
+		                                .topic = {"t", 1},
+		                                .partition_id = partition[i],
+		                                .to = UINT64_MAX};
+
+		cr_assert_eq(sync_refresh(e.sync, &key, 0, GREEDY, UINT64_MAX, i), SHMETA_OK);
+	}
+	bare_engine_close(&e);
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	bare_engine_done(&e);
+	return (uint64_t)(to.tv_sec - from.tv_sec) * 1000000000 + (uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+}
+
+/* Multiplied by the golden ratio they have the same high bits, wherever the numbering begins. */
+static size_t choose(uint32_t *ret)
+{
+	const uint64_t factor = 0x9E3779B97F4A7C15u;
+	uint64_t inverse = factor;
+	size_t count = 0;
+
+	for (int i = 0; i < 6; i++)
+		inverse *= 2 - factor * inverse;
+	cr_assert_eq(inverse * factor, 1);
+	for (uint64_t low = 0; count < CHOSEN && low < 1 << 20; low++) {
+		uint64_t number = low * inverse & ((UINT64_C(1) << SLOT_BITS) - 1);
+
+		if (number < UINT32_MAX)
+			ret[count++] = (uint32_t)number;
+	}
+	return count;
+}
+
+Test(sync_askers, no_choice_of_keys_makes_others_wait_for_a_long_chain)
+{
+	static uint32_t chosen[CHOSEN], plain[CHOSEN];
+	const size_t count = choose(chosen);
+	uint64_t usual, took;
+
+	cr_assert_eq(count, CHOSEN);
+	for (uint32_t i = 0; i < CHOSEN; i++)
+		plain[i] = i;
+	usual = cost_of(plain, count);
+	took = cost_of(chosen, count);
+	cr_expect_lt(took, 5 * usual + 500000000, "%llu ms, and %llu ms for keys in order",
+	             (unsigned long long)took / 1000000, (unsigned long long)usual / 1000000);
 }

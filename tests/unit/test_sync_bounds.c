@@ -88,5 +88,39 @@ Test(sync_bounds, requests_of_readers_are_bounded_in_bytes, .init = start, .fini
 	/* Many requests for one key cost memory, too. */
 	for (taken = 0; fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 0) == SHMETA_OK; taken++)
 		cr_assert_lt(taken, 1 << 16);
-	cr_expect_gt(taken, 1000);
+	cr_expect_gt(taken, 100);
+}
+
+static uint64_t asked_until_refused(bool same, uint64_t from)
+{
+	char name[250];
+	uint64_t taken = 0;
+
+	for (;; taken++) {
+		snprintf(name, sizeof name, "%0249llu", (unsigned long long)(same ? 0 : from + taken));
+		if (fixture_refresh(&f, SHMETA_CLASS_TOPIC, name, 0, from + taken) != SHMETA_OK)
+			return taken;
+		cr_assert_lt(taken, 10000);
+	}
+}
+
+Test(sync_bounds, one_users_requests_leave_memory_for_those_of_others, .init = start, .fini = stop)
+{
+	for (int same = 0; same < 2; same++) {
+		f.uid = 4001;
+		cr_expect_geq(asked_until_refused(same, 1000), 30);
+		f.uid = 4002;
+		cr_expect_geq(asked_until_refused(same, 2000), 10, "a second user has half of the rest");
+		f.uid = 4003;
+		cr_expect_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 3000), SHMETA_OK);
+		f.uid = 0;
+		cr_expect_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 3001), SHMETA_OK);
+		fixture_pass(&f, 100);
+		cr_expect_eq(fixture_answer(&f, 3000)->status, SHMETA_OK);
+		f.answer_count = 0;
+	}
+	/* What was answered is held no longer. */
+	f.uid = 4001;
+	cr_expect_geq(asked_until_refused(false, 1000), 30);
+	fixture_pass(&f, 100);
 }

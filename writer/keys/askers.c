@@ -10,6 +10,11 @@ static uint64_t interval_ns(const struct askers *askers)
 	return askers->rate > 0 ? 1000000000 / askers->rate : 0;
 }
 
+bool asker_is_privileged(const struct asker *asker)
+{
+	return asker->uid == 0 || asker->uid == geteuid();
+}
+
 struct asker *asker_of(struct askers *askers, uint32_t uid, uint64_t now_ns)
 {
 	struct asker *a;
@@ -17,7 +22,7 @@ struct asker *asker_of(struct askers *askers, uint32_t uid, uint64_t now_ns)
 	for (struct asker **at = &askers->first; (a = *at) != NULL;) {
 		if (a->uid == uid)
 			return a;
-		if (a->later.count > 0 || a->full_ns > now_ns) {
+		if (a->later.count > 0 || a->tickets > 0 || a->full_ns > now_ns) {
 			at = &a->next;
 			continue;
 		}
@@ -38,7 +43,7 @@ uint64_t asker_when(const struct askers *askers, const struct asker *asker, size
 	uint64_t step = interval_ns(askers), at_once = (askers->burst - 1) * step,
 		 full = (asker->full_ns > now_ns ? asker->full_ns : now_ns) + behind * step;
 
-	if (asker->uid == 0 || asker->uid == geteuid() || full < at_once)
+	if (asker_is_privileged(asker) || full < at_once)
 		return 0;
 	return full - at_once;
 }

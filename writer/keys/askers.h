@@ -20,6 +20,7 @@ struct asker {
 	uint32_t uid;
 	uint64_t full_ns; /* when its bucket is full again */
 	struct sync_list later;
+	size_t tickets; /* requests that are not answered */
 };
 
 struct askers {
@@ -27,6 +28,8 @@ struct askers {
 	uint32_t rate, burst; /* tokens a second, and at once; rate 0: no limit */
 };
 
+/* Root and the daemon's user are bound by the whole only. */
+bool asker_is_privileged(const struct asker *asker);
 /* Made when there is none; NULL: no memory. */
 struct asker *asker_of(struct askers *askers, uint32_t uid, uint64_t now_ns);
 /* When it will have a token, behind so many others of its own; now_ns or earlier: it has one. */

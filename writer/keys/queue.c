@@ -8,17 +8,22 @@
 
 /* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */
 enum { TICKETS_PER_KEY = 64 };
+/* What a request holds beside its key: its ticket, its place in the loop's table, and the letter that is put aside for its answer. */
+enum { REQUEST_BYTES = 384 };
 
 static bool covers(const struct sync_entry *fetched, const struct want *want)
 {
 	return fetched->kind > ENTRY_PART || fetched->all || !(want->whole || want->segments || fetched->want.row_only);
 }
 
-static void hang(struct sync_queue *q, struct sync_ticket **on, struct sync_ticket *t)
+static void hang(struct sync_queue *q, struct sync_ticket **on, struct sync_ticket *t, struct asker *asker)
 {
 	t->next = *on;
 	*on = t;
 	q->tickets++;
+	t->asker = asker;
+	if (asker != NULL)
+		asker->tickets++;
 }
 
 /* Under lock. Does what was read a moment ago say that the source does not have it? */
@@ -113,9 +118,22 @@ static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 	return next;
 }
 
+static size_t all_bytes(const struct sync_queue *q)
+{
+	return q->asked.bytes + later_bytes(q) + q->tickets * REQUEST_BYTES;
+}
+
 static bool memory_is_full(const struct sync_queue *q)
 {
-	return q->asked.bytes + later_bytes(q) + q->tickets * sizeof(struct sync_ticket) >= q->bytes_max;
+	return all_bytes(q) >= q->bytes_max;
+}
+
+/* Is there memory for another request of this user, or for a key? */
+static bool has_room(const struct sync_queue *q, const struct asker *asker)
+{
+	size_t all = all_bytes(q), mine = asker->later.bytes + asker->tickets * REQUEST_BYTES;
+
+	return asker_is_privileged(asker) ? all < q->bytes_max : share_left(q->bytes_max, q->user_share, mine, all) > 0;
 }
 
 bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid)
@@ -137,7 +155,7 @@ bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid)
 	if (e != NULL)
 		queue_merge_want(&e->want, &want);
 	taken = e != NULL || entry_fetched(q, &id) != NULL || is_absent(q, key, now, &absent) ||
-	        (asker != NULL && !memory_is_full(q) && ask_anew(s, &id, &want, asker, now, now) != NULL);
+	        (asker != NULL && has_room(q, asker) && ask_anew(s, &id, &want, asker, now, now) != NULL);
 	pthread_mutex_unlock(&q->lock);
 	return taken;
 }
@@ -172,11 +190,11 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 	q->requests++;
 	asker = asker_of(&q->askers, uid, now);
 	if (asker == NULL || sync_stopping(s) || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY ||
-	    memory_is_full(q)) {
+	    !has_room(q, asker)) {
 		free(t);
 		status = SHMETA_ERR_BUSY;
 	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT || (key->cls != SHMETA_CLASS_LIST && names_nothing(key))) {
-		hang(q, &q->refused, t);
+		hang(q, &q->refused, t, asker);
 		wake = true;
 	} else if ((how & SYNC_RECENT) != 0 && is_absent(q, key, now, &absent)) {
 		q->absent_answers++;
@@ -193,7 +211,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 				q->coalesced++;
 			else
 				asker_pay(&q->askers, asker, now);
-			hang(q, &q->list_tickets, t);
+			hang(q, &q->list_tickets, t, asker);
 			wake = true;
 		}
 	} else {
@@ -224,7 +242,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 			wake = e != NULL;
 		}
 		if (e != NULL) {
-			hang(q, &e->tickets, t);
+			hang(q, &e->tickets, t, asker);
 		} else {
 			free(t);
 			status = SHMETA_ERR_BUSY;
@@ -249,7 +267,7 @@ bool queue_ask(struct sync *s, const struct identity *id, const struct want *wan
 	pthread_mutex_lock(&s->queue->lock);
 	e = queue_want(s->queue, id, want);
 	if (e != NULL)
-		hang(s->queue, &e->tickets, t);
+		hang(s->queue, &e->tickets, t, NULL);
 	pthread_mutex_unlock(&s->queue->lock);
 	if (e == NULL)
 		free(t);
@@ -272,7 +290,7 @@ bool queue_ask_list(struct sync *s, queue_answered_fn *answered, void *arg)
 	t->answered = answered;
 	t->arg = arg;
 	pthread_mutex_lock(&s->queue->lock);
-	hang(s->queue, &s->queue->pass_tickets, t);
+	hang(s->queue, &s->queue->pass_tickets, t, NULL);
 	pthread_mutex_unlock(&s->queue->lock);
 	return true;
 }

@@ -32,10 +32,13 @@ void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_statu
 			s->host.answer(s->host.arg, t->ticket, status, sentence, txn, s->board->generation,
 			               synced_at_ns);
 	}
-	ticket_free_all(tickets);
 	pthread_mutex_lock(&s->queue->lock);
 	s->queue->tickets -= count;
+	for (const struct sync_ticket *t = tickets; t != NULL; t = t->next)
+		if (t->asker != NULL)
+			t->asker->tickets--;
 	pthread_mutex_unlock(&s->queue->lock);
+	ticket_free_all(tickets);
 }
 
 void refresh_answer_refused(struct sync *s)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The entries of the queue: what they are known by, what is wanted of them, and the states that they go through. */
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -30,9 +32,26 @@ enum entry_kind queue_kind(enum shmeta_class cls)
 	return ENTRY_PART;
 }
 
+static uint64_t seed; /* of this process */
+
+static void draw_seed(void)
+{
+	if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+		seed = shmeta__boottime_ns();
+}
+
+/* Readers choose names and numbers of partitions: without it, they could choose such as make one long chain. */
+static uint64_t secret(void)
+{
+	static pthread_once_t drawn = PTHREAD_ONCE_INIT;
+
+	(void)pthread_once(&drawn, draw_seed);
+	return seed;
+}
+
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic)
 {
-	return XXH3_64bits_withSeed(topic.data, topic.bytes, XXH3_64bits(tenant.data, tenant.bytes));
+	return XXH3_64bits_withSeed(topic.data, topic.bytes, XXH3_64bits_withSeed(tenant.data, tenant.bytes, secret()));
 }
 
 struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
@@ -141,7 +160,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 
 static struct sync_entry **slot_of(const struct sync_queue *q, uint64_t hash)
 {
-	return &q->slot[(size_t)(hash * 0x9E3779B97F4A7C15u >> 20) & (q->slots - 1)];
+	return &q->slot[(size_t)XXH3_64bits_withSeed(&hash, sizeof hash, secret()) & (q->slots - 1)];
 }
 
 static struct sync_entry *find(const struct sync_queue *q, const struct identity *id, bool fetched)

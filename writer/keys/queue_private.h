@@ -12,6 +12,7 @@ struct sync_ticket {
 	uint64_t ticket;
 	queue_answered_fn *answered; /* who waits hears by this; NULL: a reader, by its ticket */
 	void *arg;
+	struct asker *asker; /* whose it is; NULL: the engine's */
 };
 
 /* NULL: none waits, or is being fetched. */
