@@ -71,12 +71,12 @@ static enum shmeta_status serve_write(void *arg, const struct sync_write *write)
 	return owed(sync_write(w.engine.sync, write));
 }
 
-static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
-                                          uint64_t ticket)
+static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint32_t uid,
+                                          uint64_t deadline_ns, uint64_t ticket)
 {
 	(void)arg;
 	require(mailbox_owe(w.mailbox));
-	return owed(sync_epoch_end(w.engine.sync, ask, deadline_ns, ticket));
+	return owed(sync_epoch_end(w.engine.sync, ask, uid, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,

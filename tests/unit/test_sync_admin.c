@@ -304,12 +304,12 @@ Test(sync_admin, the_end_of_an_epoch_is_told_while_an_invalidation_is_under_way,
 
 	cr_assert(memory_set_watermark(f.db, NULL, "orders.007", 0, 77));
 	cr_assert_eq(invalidate(SHMETA_CLASS_TOPIC, "orders.", 0, true, false, 1), SHMETA_OK);
-	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 2), SHMETA_OK);
-	cr_assert_eq(sync_epoch_end(f.sync, &ask, f.now_ns, 3), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, 0, UINT64_MAX, 2), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, 0, f.now_ns, 3), SHMETA_OK);
 	ask.epoch = 1;
-	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 4), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, 0, UINT64_MAX, 4), SHMETA_OK);
 	ask.topic = str("nosuch");
-	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 5), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, 0, UINT64_MAX, 5), SHMETA_OK);
 	cr_expect(answered(2)->status == SHMETA_OK && answered(2)->txn == 77 && answered(2)->generation == 0, "%s",
 	          answered(2)->sentence);
 	cr_expect_eq(answered(3)->status, SHMETA_ERR_TIMEOUT);
@@ -336,4 +336,54 @@ Test(sync_admin, a_class_of_hints_is_read_as_a_whole, .init = open_silent, .fini
 	cr_expect(a->count.records == 1 && a->count.topics == 0 && a->count.partitions == 0);
 	cr_assert_eq(invalidate(SHMETA_CLASS_LIST, "", 0, false, true, 4), SHMETA_OK);
 	cr_expect_eq(answered(4)->count.records, 2);
+}
+
+/* ---- users ----------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status list_as(uint32_t uid, uint64_t ticket)
+{
+	const struct sync_object_list list = {.tenant = str(SHMETA_DEFAULT_TENANT), .uid = uid};
+
+	return sync_list_objects(f.sync, &list, UINT64_MAX, ticket);
+}
+
+Test(sync_admin, one_users_lists_and_questions_leave_places_for_others, .init = open_silent, .fini = done)
+{
+	const struct backend_epoch ask = {.tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("orders.007")};
+	const struct sync_invalidation all = {
+		.cls = SHMETA_CLASS_LIST, .tenant = str(SHMETA_DEFAULT_TENANT), .dry_run = true};
+	uint64_t taken = 0;
+
+	while (list_as(4001, 1000 + taken) == SHMETA_OK)
+		cr_assert_lt(++taken, 1000);
+	cr_expect_geq(taken, 100);
+	cr_expect_eq(sync_epoch_end(f.sync, &ask, 4001, UINT64_MAX, 1), SHMETA_ERR_BUSY);
+	cr_expect_eq(list_as(4002, 2), SHMETA_OK, "another user has half of the rest");
+	cr_expect_eq(sync_epoch_end(f.sync, &ask, 4003, UINT64_MAX, 3), SHMETA_OK);
+	cr_expect_eq(sync_invalidate(f.sync, &all, UINT64_MAX, "test", 4), SHMETA_OK, "and so has root");
+	fixture_pass(&f, 1000);
+	for (uint64_t ticket = 2; ticket <= 4; ticket++)
+		cr_expect_eq(answered(ticket)->status, SHMETA_OK);
+	for (uint64_t i = 0; i < taken; i++)
+		cr_expect_eq(answered(1000 + i)->status, SHMETA_OK);
+	cr_expect_eq(list_as(4001, 5), SHMETA_OK, "places are given back");
+}
+
+Test(sync_admin, in_one_turn_a_user_has_one_page_or_some_ends_of_epochs, .init = open_silent, .fini = done)
+{
+	const struct backend_epoch ask = {.tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("orders.007")};
+	uint64_t wait_ns;
+
+	for (uint64_t i = 0; i < 100; i++)
+		cr_assert_eq(list_as(4001, 1000 + i), SHMETA_OK);
+	cr_assert_eq(list_as(4002, 1), SHMETA_OK);
+	for (uint64_t i = 0; i < 40; i++)
+		cr_assert_eq(sync_epoch_end(f.sync, &ask, 4003, UINT64_MAX, 2000 + i), SHMETA_OK);
+	cr_assert_eq(sync_run_once(f.sync, &wait_ns), SHMETA_OK);
+	cr_expect_not_null(fixture_answer(&f, 1000));
+	cr_expect_not_null(fixture_answer(&f, 1), "another user's is not behind all of them");
+	cr_expect_null(fixture_answer(&f, 1001));
+	cr_expect_not_null(fixture_answer(&f, 2015));
+	cr_expect_null(fixture_answer(&f, 2016));
+	cr_expect_eq(wait_ns, 0, "the next turn comes at once");
 }

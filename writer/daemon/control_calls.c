@@ -54,13 +54,13 @@ static enum shmeta_status serve_objects(void *arg, const struct sync_object_list
 	return status != SHMETA_OK ? status : taken(d, sync_list_objects(d->sync, list, deadline_ns, ticket));
 }
 
-static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
-                                          uint64_t ticket)
+static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint32_t uid,
+                                          uint64_t deadline_ns, uint64_t ticket)
 {
 	struct daemon *d = arg;
 	enum shmeta_status status = may_owe(d);
 
-	return status != SHMETA_OK ? status : taken(d, sync_epoch_end(d->sync, ask, deadline_ns, ticket));
+	return status != SHMETA_OK ? status : taken(d, sync_epoch_end(d->sync, ask, uid, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What is asked of the engine beside rows and writes: pages of the source's objects, where epochs end, and that keys are read again.
  *
+ * Places are shared by user (shares.h). In each turn a user has a page or some ends of epochs, and writes have theirs in between.
+ *
  * An invalidation becomes keys in the refresh queue, each with a ticket of its own, and is answered when the last of them has been. One
  * that names many topics puts them in a few at a time, so that neither the rows of a batch nor those who wait behind it feel how many
  * there are. What is read begins after the request came: a read that is under way is not joined. */
@@ -10,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "base/escape.h"
 #include "shm/record/key.h"
@@ -17,14 +20,17 @@
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
 #include "writer/keys/queue.h"
+#include "writer/serve/shares.h"
 
 enum { SENTENCE = 480, ADMIN_WAITING_MAX = 256, TOPICS_PER_STEP = 64, PARTITIONS_PER_STEP = 4096 };
+enum { TURN_WORK = 16, PAGE_WORK = 16, EPOCH_WORK = 1 }; /* of a user in a turn */
 
 enum admin_kind { ADMIN_INVALIDATE, ADMIN_OBJECTS, ADMIN_EPOCH_END };
 
 struct admin_job {
 	struct admin_job *next;
 	enum admin_kind kind;
+	uint32_t uid;
 	uint64_t ticket, deadline_ns;
 	char who[64];
 	struct shmeta_str tenant;
@@ -53,9 +59,11 @@ struct admin_job {
 
 struct sync_admin {
 	pthread_mutex_t lock;
-	struct admin_job *first, *last; /* not taken yet */
-	size_t waiting;                 /* these and jobs */
-	struct admin_job *jobs;         /* the engine's thread: in order of arrival */
+	struct admin_job *first, *last;  /* not taken yet */
+	size_t waiting;                  /* these and jobs */
+	uint32_t uid[ADMIN_WAITING_MAX]; /* whose they are, in no order */
+	uint32_t user_share;
+	struct admin_job *jobs; /* the engine's thread: in order of arrival */
 };
 
 /* ---- taking requests (any thread) ------------------------------------------------------------------------------------------------ */
@@ -104,15 +112,46 @@ static struct shmeta_str keep(struct admin_job *job, size_t *at, struct shmeta_s
 	return copy;
 }
 
-static struct admin_job *job_new(size_t text_bytes, uint64_t deadline_ns, uint64_t ticket)
+static struct admin_job *job_new(uint32_t uid, size_t text_bytes, uint64_t deadline_ns, uint64_t ticket)
 {
 	struct admin_job *job = calloc(1, sizeof *job + text_bytes + 1);
 
 	if (job != NULL) {
+		job->uid = uid;
 		job->deadline_ns = deadline_ns;
 		job->ticket = ticket;
 	}
 	return job;
+}
+
+void admin_set_limits(struct sync *s, const struct sync_options *options)
+{
+	(void)pthread_mutex_lock(&s->admin->lock);
+	s->admin->user_share = options->user_share;
+	(void)pthread_mutex_unlock(&s->admin->lock);
+}
+
+/* Under lock. Root and the daemon's user are bound by the whole only. */
+static bool has_place(const struct sync_admin *a, uint32_t uid)
+{
+	size_t mine = 0;
+
+	if (uid == 0 || uid == geteuid())
+		return a->waiting < ADMIN_WAITING_MAX;
+	for (size_t i = 0; i < a->waiting; i++)
+		mine += a->uid[i] == uid;
+	return share_left(ADMIN_WAITING_MAX, a->user_share, mine, a->waiting) > 0;
+}
+
+static void give_place_back(struct sync_admin *a, uint32_t uid)
+{
+	size_t i = 0;
+
+	(void)pthread_mutex_lock(&a->lock);
+	while (a->uid[i] != uid)
+		i++;
+	a->uid[i] = a->uid[--a->waiting];
+	(void)pthread_mutex_unlock(&a->lock);
 }
 
 static enum shmeta_status submit(struct sync *s, struct admin_job *job)
@@ -121,11 +160,11 @@ static enum shmeta_status submit(struct sync *s, struct admin_job *job)
 	bool full;
 
 	(void)pthread_mutex_lock(&a->lock);
-	full = a->waiting >= ADMIN_WAITING_MAX;
+	full = !has_place(a, job->uid);
 	if (!full) {
 		*(a->last != NULL ? &a->last->next : &a->first) = job;
 		a->last = job;
-		a->waiting++;
+		a->uid[a->waiting++] = job->uid;
 	}
 	(void)pthread_mutex_unlock(&a->lock);
 	if (full) {
@@ -139,8 +178,8 @@ static enum shmeta_status submit(struct sync *s, struct admin_job *job)
 enum shmeta_status sync_list_objects(struct sync *s, const struct sync_object_list *list, uint64_t deadline_ns,
                                      uint64_t ticket)
 {
-	struct admin_job *job =
-		job_new(list->tenant.bytes + list->after_bucket.bytes + list->after_key.bytes, deadline_ns, ticket);
+	struct admin_job *job = job_new(
+		list->uid, list->tenant.bytes + list->after_bucket.bytes + list->after_key.bytes, deadline_ns, ticket);
 	size_t at = 0;
 
 	if (job == NULL)
@@ -154,10 +193,10 @@ enum shmeta_status sync_list_objects(struct sync *s, const struct sync_object_li
 	return submit(s, job);
 }
 
-enum shmeta_status sync_epoch_end(struct sync *s, const struct backend_epoch *ask, uint64_t deadline_ns,
+enum shmeta_status sync_epoch_end(struct sync *s, const struct backend_epoch *ask, uint32_t uid, uint64_t deadline_ns,
                                   uint64_t ticket)
 {
-	struct admin_job *job = job_new(ask->tenant.bytes + ask->topic.bytes, deadline_ns, ticket);
+	struct admin_job *job = job_new(uid, ask->tenant.bytes + ask->topic.bytes, deadline_ns, ticket);
 	size_t at = 0;
 
 	if (job == NULL)
@@ -173,7 +212,7 @@ enum shmeta_status sync_epoch_end(struct sync *s, const struct backend_epoch *as
 enum shmeta_status sync_invalidate(struct sync *s, const struct sync_invalidation *what, uint64_t deadline_ns,
                                    const char *who, uint64_t ticket)
 {
-	struct admin_job *job = job_new(what->tenant.bytes + what->topic.bytes, deadline_ns, ticket);
+	struct admin_job *job = job_new(what->uid, what->tenant.bytes + what->topic.bytes, deadline_ns, ticket);
 	size_t at = 0;
 
 	if (job == NULL)
@@ -636,10 +675,8 @@ static void let_go(struct sync *s, struct admin_job **at)
 	struct admin_job *job = *at;
 
 	*at = job->next;
+	give_place_back(s->admin, job->uid);
 	free(job);
-	(void)pthread_mutex_lock(&s->admin->lock);
-	s->admin->waiting--;
-	(void)pthread_mutex_unlock(&s->admin->lock);
 }
 
 bool admin_waiting(struct sync *s)
@@ -652,8 +689,30 @@ bool admin_waiting(struct sync *s)
 	return waiting;
 }
 
+/* Who has had how much of a turn. */
+struct turn_of {
+	uint32_t uid, work;
+};
+
+/* Is this job beyond what its user has in this turn? */
+static bool turn_is_over(struct turn_of *turns, size_t *count, const struct admin_job *job)
+{
+	size_t i = 0;
+
+	while (i < *count && turns[i].uid != job->uid)
+		i++;
+	if (i == *count)
+		turns[(*count)++] = (struct turn_of){.uid = job->uid};
+	if (turns[i].work >= TURN_WORK)
+		return true;
+	turns[i].work += job->kind == ADMIN_OBJECTS ? PAGE_WORK : EPOCH_WORK;
+	return false;
+}
+
 void admin_work(struct sync *s)
 {
+	struct turn_of turns[ADMIN_WAITING_MAX];
+	size_t users = 0;
 	bool one = false; /* an invalidation has its turn: one after the other */
 
 	take_new(s);
@@ -661,10 +720,15 @@ void admin_work(struct sync *s)
 		struct admin_job *job = *at;
 
 		if (job->kind != ADMIN_INVALIDATE) {
-			if (sync_now(s) >= job->deadline_ns)
+			if (sync_now(s) >= job->deadline_ns) {
 				answer_failed(s, job, SHMETA_ERR_TIMEOUT, "the deadline passed before it was begun");
-			else if (!(job->kind == ADMIN_OBJECTS ? list_objects(s, job) : tell_epoch_end(s, job)))
+			} else if (turn_is_over(turns, &users, job)) {
+				sync_wake_at(s, sync_now(s));
+				at = &job->next;
+				continue;
+			} else if (!(job->kind == ADMIN_OBJECTS ? list_objects(s, job) : tell_epoch_end(s, job))) {
 				break;
+			}
 			let_go(s, at);
 			continue;
 		}

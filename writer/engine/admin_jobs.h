@@ -8,6 +8,7 @@
 
 enum shmeta_status admin_init(struct sync *s, struct shmeta_err *err);
 void admin_free(struct sync *s);
+void admin_set_limits(struct sync *s, const struct sync_options *options); /* any thread */
 bool admin_waiting(struct sync *s);
 /* List objects, tell where epochs end; take the next step of an invalidation. */
 void admin_work(struct sync *s);

@@ -37,6 +37,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 		return; /* no memory: what was in force stays in force */
 	/* Before they are the engine's thread's, which frees what it has taken. */
 	refresh_set_limits(s, &copy);
+	admin_set_limits(s, &copy);
 	write_set_limits(s, &copy);
 	pthread_mutex_lock(&s->next_options.lock);
 	if (s->next_options.there)

@@ -370,6 +370,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		goto fail;
 	}
 	refresh_set_limits(s, &s->options);
+	admin_set_limits(s, &s->options);
 	query_budget_configure(s);
 	write_set_limits(s, &s->options);
 	clock_seed(s, s->options.seed);

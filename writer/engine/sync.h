@@ -82,6 +82,7 @@ struct sync_object_list {
 	struct shmeta_str tenant, after_bucket, after_key;
 	bool deletable; /* only what no slice refers to since object_grace_ms */
 	size_t most;    /* 0: as many as a frame holds */
+	uint32_t uid;   /* who asks */
 };
 
 /* What is to be read again: a topic with everything in it, a partition, all topics whose names begin with `topic` (prefix), a class,
@@ -91,6 +92,7 @@ struct sync_invalidation {
 	struct shmeta_str tenant, topic;
 	uint32_t partition_id;
 	bool prefix, dry_run; /* dry_run: count what the store holds of it, read nothing */
+	uint32_t uid;         /* who asks */
 };
 struct sync_invalidated {
 	uint64_t topics, partitions, records; /* records: agents, groups, offsets, leases */
@@ -206,8 +208,8 @@ enum shmeta_status sync_list_objects(struct sync *sync, const struct sync_object
                                      uint64_t ticket);
 /* Ask the source where an epoch ends: host->answer, with the epoch in generation and the offset in txn, comes exactly once unless this
  * fails. Deadline, strings and errors as above. */
-enum shmeta_status sync_epoch_end(struct sync *sync, const struct backend_epoch *ask, uint64_t deadline_ns,
-                                  uint64_t ticket);
+enum shmeta_status sync_epoch_end(struct sync *sync, const struct backend_epoch *ask, uint32_t uid,
+                                  uint64_t deadline_ns, uint64_t ticket);
 /* Have what the store holds of these keys read again from the source, and be told (host->invalidated or host->answer, exactly once) when
  * the store shows it. At deadline_ns: ERR_TIMEOUT, and what was not asked for by then is not. Errors as above. */
 enum shmeta_status sync_invalidate(struct sync *sync, const struct sync_invalidation *what, uint64_t deadline_ns,

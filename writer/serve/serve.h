@@ -49,7 +49,7 @@ struct control_host {
 	enum shmeta_status (*invalidate)(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
 	                                 const char *who, uint64_t ticket);
 	/* As refresh. */
-	enum shmeta_status (*epoch_end)(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
+	enum shmeta_status (*epoch_end)(void *arg, const struct backend_epoch *ask, uint32_t uid, uint64_t deadline_ns,
 	                                uint64_t ticket);
 	/* Is what this waits for so already, as far as commits are published? */
 	bool (*has_moved)(void *arg, const struct shmeta_frame_wait *since);

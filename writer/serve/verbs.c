@@ -271,7 +271,8 @@ static bool on_objects(struct connection *c, const void *frame)
 	                                      .after_bucket = {bucket, request->bucket_bytes},
 	                                      .after_key = {key, request->key_bytes},
 	                                      .deletable = (request->flags & SHMETA_OBJECTS_ASK_DELETABLE) != 0,
-	                                      .most = request->most};
+	                                      .most = request->most,
+	                                      .uid = c->peer.uid};
 	enum shmeta_status status;
 	uint64_t ticket;
 	bool alive;
@@ -283,7 +284,10 @@ static bool on_objects(struct connection *c, const void *frame)
 	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = c->control->host.objects(c->control->host.arg, &list, deadline_of(request->timeout_ms), ticket);
-	return status == SHMETA_OK || turned_away(c, ticket, status, "too many lists are being made; try again later");
+	return status == SHMETA_OK ||
+	       turned_away(
+		       c, ticket, status,
+		       "too many lists are being made, or this user has its share of them (control.user_share); try again later");
 }
 
 /* It costs the source a statement for each that asks, so it is for those who write, as the lists are. */
@@ -305,9 +309,12 @@ static bool on_epoch_end(struct connection *c, const void *frame)
 		            "ask for leader epochs");
 	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
-	status = c->control->host.epoch_end(c->control->host.arg, &ask, deadline_of(request->timeout_ms), ticket);
+	status = c->control->host.epoch_end(c->control->host.arg, &ask, c->peer.uid, deadline_of(request->timeout_ms),
+	                                    ticket);
 	return status == SHMETA_OK ||
-	       turned_away(c, ticket, status, "too many questions of this kind wait; try again later");
+	       turned_away(
+		       c, ticket, status,
+		       "too many questions of this kind wait, or this user has its share of them (control.user_share); try again later");
 }
 
 /* Of all users' words, so many more may be this one's. */
@@ -366,7 +373,8 @@ static bool on_invalidate(struct connection *c, const void *frame)
 	                                       .topic = {name, request->name_bytes},
 	                                       .partition_id = request->partition_id,
 	                                       .prefix = (request->flags & SHMETA_INVALIDATE_ASK_PREFIX) != 0,
-	                                       .dry_run = (request->flags & SHMETA_INVALIDATE_ASK_DRY_RUN) != 0};
+	                                       .dry_run = (request->flags & SHMETA_INVALIDATE_ASK_DRY_RUN) != 0,
+	                                       .uid = c->peer.uid};
 	enum shmeta_status status;
 	char by[WHO_BYTES];
 	uint64_t ticket;
@@ -380,7 +388,9 @@ static bool on_invalidate(struct connection *c, const void *frame)
 	status = c->control->host.invalidate(c->control->host.arg, &what, deadline_of(request->timeout_ms), who(c, by),
 	                                     ticket);
 	return status == SHMETA_OK ||
-	       turned_away(c, ticket, status, "too many invalidations are under way; try again later");
+	       turned_away(
+		       c, ticket, status,
+		       "too many invalidations are under way, or this user has its share of them (control.user_share); try again later");
 }
 
 /* Agree on a version, and say what this peer may do. */
