@@ -302,6 +302,41 @@ static struct touch_view touches_of(const struct reader *r, void **ret_map)
 	return touch_view((char *)*ret_map + slots, bytes - slots, 0);
 }
 
+static uint64_t page_bytes(const struct reader *r)
+{
+	return (uint64_t)lseek(r->fd, 0, SEEK_END) - shmeta__slots_bytes(r->slots);
+}
+
+Test(registry, touch_maps_are_shared_by_user_and_who_has_no_share_left_has_a_small_one, .init = begin, .fini = end)
+{
+	enum { SLOTS = 61440, MAPS = 16, READERS = 40 };
+	static struct reader greedy[READERS];
+	const uint64_t whole = touch_file_bytes(SLOTS);
+	uint64_t bytes = 0;
+	struct reader other;
+
+	cr_assert_eq(whole, 65536);
+	registry_set_touch(registry, SLOTS, MAPS * whole);
+	for (int i = 0; i < READERS; i++) {
+		cr_assert_eq(add(&greedy[i], 1, 7, 100), SHMETA_OK, "whoever has no share left may register");
+		bytes += page_bytes(&greedy[i]);
+	}
+	cr_expect_eq(page_bytes(&greedy[0]), whole);
+	cr_expect_lt(page_bytes(&greedy[READERS - 1]), whole / 4);
+	cr_expect_leq(bytes, MAPS / 2 * whole + READERS * 8192);
+	cr_assert_eq(add(&other, 1, 8, 100), SHMETA_OK);
+	cr_expect_eq(page_bytes(&other), whole, "another user has a share");
+	forget(&other);
+	for (int i = 0; i < READERS; i++) {
+		registry_revoke(registry, greedy[i].registration, 1);
+		forget(&greedy[i]);
+	}
+	registry_sweep(registry, 1 + GRACE_NS);
+	cr_assert_eq(add(&other, 1, 7, 100), SHMETA_OK);
+	cr_expect_eq(page_bytes(&other), whole, "what is gone is given back");
+	forget(&other);
+}
+
 Test(registry, touches_of_all_readers_are_collected_also_by_the_next_writer, .init = begin, .fini = end)
 {
 	struct reader plain, a, b;
@@ -313,7 +348,7 @@ Test(registry, touches_of_all_readers_are_collected_also_by_the_next_writer, .in
 	uint64_t number;
 
 	cr_assert_eq(add(&plain, 4, 1, 9), SHMETA_OK);
-	registry_set_touch(registry, 1024);
+	registry_set_touch(registry, 1024, 1 << 20);
 	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
 	cr_assert_eq(add(&b, 64, 1, 9), SHMETA_OK);
 	of_a = touches_of(&a, &map_a);
@@ -366,7 +401,7 @@ Test(registry, a_map_that_says_it_is_larger_than_its_file_is_not_read, .init = b
 	char name[64];
 	void *map;
 
-	registry_set_touch(registry, 1024);
+	registry_set_touch(registry, 1024, 1 << 20);
 	cr_assert_eq(add(&r, 4, 1, 9), SHMETA_OK);
 	view = touches_of(&r, &map);
 	touch_mark(view, 5);

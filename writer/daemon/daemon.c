@@ -282,7 +282,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	if (status != SHMETA_OK)
 		return status;
 	registry_set_max_age(d->registry, d->config->snapshot_max_age * 1000 * MS);
-	registry_set_touch(d->registry, config_touch_ceiling(d->config));
+	registry_set_touch(d->registry, config_touch_ceiling(d->config), REGISTRY_TOUCH_TOTAL);
 	take_passed(d, &passed);
 	daemon_limits(d->config, &limits);
 	status = control_start(d->event, d->instance.dir_fd, d->config->instance_directory, d->config->control_group,

@@ -14,11 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "writer/daemon/log.h"
 #include "writer/daemon/notify.h"
 #include "writer/serve/published.h"
 #include "writer/serve/shares.h"
 
 enum { NUMBER_BITS = 40 }; /* registrations of one epoch: more than a writer can be made to give in a century */
+enum { TOUCH_LEAST = 64 }; /* slots of a map that is not collected */
 enum { COUNT_NS = 5 };     /* nobody looks up faster than in so many */
 static const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
@@ -47,8 +49,9 @@ struct registry {
 	struct published published;
 	struct registration *list;
 	uint32_t count, slots;
-	uint32_t touch_ceiling; /* of new pages */
-	uint32_t former;        /* as the former writer counted */
+	uint64_t touch_bytes, touch_total; /* of the maps, and at most */
+	uint32_t touch_ceiling;            /* of new pages */
+	uint32_t former;                   /* as the former writer counted */
 	uint32_t restored;
 	struct shmeta_reader_counters left; /* of those that are gone */
 	uint64_t left_ns[SHMETA_HISTOGRAM_BUCKETS];
@@ -90,6 +93,11 @@ void registry_free(struct registry *registry)
 	free(registry);
 }
 
+static uint64_t touch_bytes(const struct registration *registration)
+{
+	return registration->touch_ceiling != 0 ? touch_file_bytes(registration->touch_ceiling) : 0;
+}
+
 static void link_in(struct registry *registry, struct registration *registration)
 {
 	pthread_mutex_lock(&registry->lock);
@@ -97,6 +105,7 @@ static void link_in(struct registry *registry, struct registration *registration
 	registry->list = registration;
 	registry->count++;
 	registry->slots += registration->slots;
+	registry->touch_bytes += touch_bytes(registration);
 	pthread_mutex_unlock(&registry->lock);
 }
 
@@ -123,9 +132,10 @@ static void *touch_map(const struct registration *registration)
 	return (char *)registration->page + shmeta__slots_bytes(registration->slots);
 }
 
-void registry_set_touch(struct registry *registry, uint32_t ceiling)
+void registry_set_touch(struct registry *registry, uint32_t ceiling, uint64_t total)
 {
 	registry->touch_ceiling = ceiling;
+	registry->touch_total = total;
 }
 
 void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8_t *seen)
@@ -169,6 +179,25 @@ static uint32_t grant(const struct registry *registry, uint32_t wanted, uid_t ui
 	if (wanted > SHMETA_SLOTS_MAX)
 		wanted = SHMETA_SLOTS_MAX;
 	return wanted < room ? wanted : (uint32_t)room;
+}
+
+/* The touch map of a new page. Without room for a whole one its reader's misses are heard of, and its touches are not. */
+static uint32_t grant_touch(const struct registry *registry, uid_t uid, uint32_t user_share)
+{
+	uint64_t mine = 0;
+
+	if (registry->touch_ceiling <= TOUCH_LEAST)
+		return registry->touch_ceiling;
+	for (const struct registration *r = registry->list; r != NULL; r = r->next)
+		mine += r->peer.uid == uid ? touch_bytes(r) : 0;
+	if (share_left(registry->touch_total, user_share, mine, registry->touch_bytes) >=
+	    touch_file_bytes(registry->touch_ceiling))
+		return registry->touch_ceiling;
+	log_event_by(uid, LOG_NOTICE, "register",
+	             "user %u has its share of the memory for what readers have used (bounded.max_partitions, "
+	             "control.user_share): another process of it is not seen to use records",
+	             (unsigned)uid);
+	return TOUCH_LEAST;
 }
 
 static struct shmeta_slots *map_page(int fd, size_t bytes)
@@ -230,9 +259,8 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 	registration->number = registry->epoch << NUMBER_BITS | ++registry->given;
 	registration->slots = slots;
 	registration->bytes = shmeta__slots_bytes(slots);
-	registration->touch_ceiling = registry->touch_ceiling;
-	if (registry->touch_ceiling != 0)
-		registration->bytes += touch_file_bytes(registry->touch_ceiling);
+	registration->touch_ceiling = grant_touch(registry, peer->uid, user_share);
+	registration->bytes += touch_bytes(registration);
 	registration->peer = *peer;
 	registration->connected = true;
 	registration->connected_at_ns = shmeta__boottime_ns();
@@ -346,6 +374,7 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 		*at = gone->next;
 		registry->count--;
 		registry->slots -= gone->slots;
+		registry->touch_bytes -= touch_bytes(gone);
 		pthread_mutex_unlock(&registry->lock);
 		/* Dropped first, uncounted second, for the same reason as above. */
 		fd_names(gone->number, page_name, connection_name, sizeof(page_name));

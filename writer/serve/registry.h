@@ -23,7 +23,8 @@
 #include "shm/page/touch.h"
 #include "shm/wire/wire.h"
 
-enum { REGISTRY_SLOTS_TOTAL = 131072 }; /* over all readers, shared by user (shares.h). 128 MiB */
+enum { REGISTRY_SLOTS_TOTAL = 131072 };    /* over all readers, shared by user (shares.h). 128 MiB */
+enum { REGISTRY_TOUCH_TOTAL = 512 << 20 }; /* bytes of touch maps, likewise */
 
 struct registry;
 struct registration;
@@ -46,8 +47,9 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
                                 const struct registry_peer *peer, int connection, uint32_t per_user_max,
                                 uint32_t user_share, int *ret_fd, struct registration **ret, struct shmeta_err *err);
 
-/* Pages that are made from now on have touch maps of so many slots; 0: none. */
-void registry_set_touch(struct registry *registry, uint32_t ceiling);
+/* Pages that are made from now on have touch maps of so many slots; 0: none. Of `total` bytes in all each user has a share; where that is
+ * held, a page has a map of a few slots, whose misses are taken, but whose touches nobody collects. */
+void registry_set_touch(struct registry *registry, uint32_t ceiling, uint64_t total);
 /* Any thread: or what the readers with maps of so many slots have touched since the last call into seen[ceiling]. */
 void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8_t *seen);
 
