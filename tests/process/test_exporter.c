@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmeta-exporter: what it answers, to whom, and within which limits; with the writer alive, stopped and dead. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -405,6 +406,51 @@ Test(exporter, whoever_sends_a_byte_at_a_time_is_cut_off_and_others_are_served, 
 	for (int i = 0; i < SLOW; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
+}
+
+/* In a child: hold so many connections, each with half a request, and connect anew whenever one is closed. */
+static pid_t hold_all_connections(void)
+{
+	enum { HELD = 48 };
+	pid_t pid = run_fork();
+	int fd[HELD];
+
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < HELD; i++)
+		fd[i] = run_exporter_connect(&e);
+	for (;;) {
+		for (int i = 0; i < HELD; i++) {
+			char byte;
+
+			if (send(fd[i], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 &&
+			    (recv(fd[i], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN))
+				continue;
+			close(fd[i]);
+			fd[i] = run_exporter_connect(&e);
+		}
+		usleep(20000);
+	}
+}
+
+Test(exporter, whoever_takes_all_connections_again_and_again_shuts_out_nobody, .init = begin_forged, .fini = end_forged)
+{
+	enum { REQUESTS = 12, ALL_S = 30 }; /* they would take 60 s if each connection had the time of one */
+	pid_t holder = hold_all_connections();
+	double began;
+
+	sleep(1);
+	began = run_now_s();
+	for (int i = 0; i < REQUESTS; i++) {
+		struct http_answer answer;
+
+		run_exporter_get(&e, "/ready", "", &answer);
+		cr_expect_eq(answer.status, 200, "request %d, after %.1f s", i, answer.seconds);
+		http_answer_done(&answer);
+	}
+	cr_expect_lt(run_now_s() - began, ALL_S);
+	(void)kill(holder, SIGKILL);
+	(void)run_reap(holder);
 }
 
 Test(exporter, it_serves_a_socket_that_the_service_manager_hands_over)

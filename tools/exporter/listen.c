@@ -14,7 +14,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-enum { BACKLOG = 16 };
+enum { BACKLOG = SOMAXCONN };
 
 static int failed(struct listener *ret, char *why, size_t bytes, const char *where, const char *what)
 {
