@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/wire/op.h"
 #include "tests/support/sync_fixture.h"
 
 TestSuite(sync_bounds, .timeout = 60);
@@ -50,6 +51,30 @@ Test(sync_bounds, writes_that_wait_are_bounded_in_bytes_and_have_room_again_when
 		cr_expect_eq(f.writes_answered, answered + taken);
 	}
 	free(metadata);
+}
+
+Test(sync_bounds, the_segments_of_lists_that_wait_are_counted_as_they_are_held, .init = start, .fini = stop)
+{
+	enum { ROWS = 500, BOUND = 1 << 20 };
+	struct shmeta_segment *rows = calloc(2 * ROWS, sizeof *rows);
+	struct shmeta_op op = {.type = SHMETA_OP_REPLACE_SEGMENTS,
+	                       .name = {"t", 1},
+	                       .u.replace = {.old_segments = rows, .old_count = ROWS, .new_segments = rows + ROWS}};
+	size_t taken = 0;
+
+	op.u.replace.new_count = ROWS;
+	for (uint32_t i = 0; i < 2 * ROWS; i++) {
+		rows[i] = fixture_segment(0, 1 + i % ROWS, 1);
+		rows[i].id = i < ROWS ? (struct shmeta_str){"old", 3} : (struct shmeta_str){"new", 3};
+		rows[i].s3_bucket = rows[i].s3_key = (struct shmeta_str){"k", 1};
+	}
+	while (fixture_write(&f, &op, 1) == SHMETA_OK)
+		cr_assert_lt(++taken, 100);
+	cr_expect_gt(taken, 0);
+	cr_expect_leq(taken * 2 * ROWS * (sizeof *rows + sizeof(struct shmeta_wire_segment)), BOUND);
+	fixture_pass(&f, 100);
+	cr_expect_eq(f.writes_answered, taken);
+	free(rows);
 }
 
 Test(sync_bounds, one_call_that_is_larger_than_the_bound_is_taken_when_nothing_waits, .init = start, .fini = stop)

@@ -147,7 +147,7 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 	}
 	part->turn.last = true;
 	call->unanswered = call->unfreed = (size_t)(part - call->parts) + 1;
-	part->turn.bytes = call_bytes(write);
+	part->turn.bytes = call_bytes(write) + rows * sizeof *call->rows;
 	if (rows > 0 && !unpack_lists(call, rows)) {
 		call_free(call);
 		return SHMETA_ERR_NO_MEMORY;
