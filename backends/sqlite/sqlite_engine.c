@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: its entry in the table of engines. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backends/sqlite/sqlite_connection.h"
 #include "backends/sqlite/sqlite_db.h"
@@ -17,9 +22,9 @@
 #include "backends/sqlite/sqlite_wake.h"
 #include "backends/sqlite/sqlite_write.h"
 
-static enum shmeta_status open_source(void *data, const struct backend_options *options, struct backend_error *err)
+static enum shmeta_status prepare(struct sqlite_state *state, const struct backend_options *options,
+                                  struct backend_error *err)
 {
-	struct sqlite_state *state = data;
 	const char *path = options->uri + strlen("sqlite:");
 
 	state->wake = state->inotify = state->again = -1;
@@ -30,7 +35,36 @@ static enum shmeta_status open_source(void *data, const struct backend_options *
 	if (*path == '\0' || path[0] == ':' || strncmp(path, "file:", 5) == 0 || strlen(path) > PATH_MAX - 16)
 		return backend_fail(err, SHMETA_ERR_CONFIG, "sqlite: '%.100s' names no file; it is written sqlite:PATH",
 		                    options->uri);
-	return sqlite_ensure(state, err);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status open_source(void *data, const struct backend_options *options, struct backend_error *err)
+{
+	enum shmeta_status status = prepare(data, options, err);
+
+	return status == SHMETA_OK ? sqlite_ensure(data, err) : status;
+}
+
+/* What would be made in the place of a file that is not there: told of an empty database in memory, so that nothing is made. */
+static enum shmeta_status imagine(struct sqlite_state *state, backend_schema_fn *say, void *arg,
+                                  struct backend_error *err)
+{
+	char folder[PATH_MAX];
+	struct stat st;
+	int rc;
+
+	if (lstat(state->path, &st) == 0)
+		return backend_fail(err, SHMETA_ERR_CONFIG,
+		                    "sqlite: opening %s: it is a symbolic link that leads to no file, and none is "
+		                    "created behind a link",
+		                    state->path);
+	snprintf(folder, sizeof folder, "%s", state->path);
+	if (faccessat(AT_FDCWD, dirname(folder), W_OK | X_OK, AT_EACCESS) != 0)
+		return backend_fail(err, errno == EACCES ? SHMETA_ERR_PERMISSION : SHMETA_ERR_CONFIG,
+		                    "sqlite: opening %s: its folder: %s", state->path, strerror(errno));
+	rc = sqlite3_open_v2(":memory:", &state->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+	return rc == SQLITE_OK ? sqlite_schema(state, BACKEND_SCHEMA_APPLY, 1, say, arg, err)
+	                       : sqlite_fail(state, rc, "imagining", err);
 }
 
 static enum shmeta_status schema(void *data, const struct backend_options *options, enum backend_schema_verb verb,
@@ -42,7 +76,12 @@ static enum shmeta_status schema(void *data, const struct backend_options *optio
 
 	own.read_only |= dry_run != 0 || verb == BACKEND_SCHEMA_STATUS;
 	state->bare = true;
-	status = open_source(state, &own, err);
+	status = prepare(state, &own, err);
+	if (status == SHMETA_OK && dry_run && verb == BACKEND_SCHEMA_APPLY && own.create &&
+	    access(state->path, F_OK) != 0 && errno == ENOENT)
+		return imagine(state, say, arg, err);
+	if (status == SHMETA_OK)
+		status = sqlite_ensure(state, err);
 	return status == SHMETA_OK ? sqlite_schema(state, verb, dry_run, say, arg, err) : status;
 }
 

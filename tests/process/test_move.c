@@ -3,6 +3,7 @@
  * rows is not touched unasked, one that ended early goes on, and a daemon on the target shows what came. */
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,98 @@ Test(move_tool, a_dry_run_writes_nothing, .init = begin, .fini = end)
 	expect(0, "put 50 rows", "shmetactl import %s --target sqlite:%s --yes", file, target);
 	expect(2, "holds rows already", "shmetactl import %s --target sqlite:%s --dry-run", file, target);
 	expect(0, "would put 50 rows", "shmetactl import %s --target sqlite:%s --dry-run --merge", file, target);
+}
+
+static void make_files(void)
+{
+	char path[160];
+	sqlite3 *db;
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/text.db", d.dir);
+	f = fopen(path, "we");
+	cr_assert(f != NULL && fputs("text", f) >= 0 && fclose(f) == 0);
+	(void)snprintf(path, sizeof path, "%s/other.db", d.dir);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "CREATE TABLE others(a)", NULL, NULL, NULL), SQLITE_OK);
+	(void)sqlite3_close(db);
+	(void)snprintf(path, sizeof path, "%s/empty.db", d.dir);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "VACUUM", NULL, NULL, NULL), SQLITE_OK);
+	(void)sqlite3_close(db);
+	(void)snprintf(path, sizeof path, "%s/link.db", d.dir);
+	cr_assert_eq(symlink("nowhere", path), 0);
+}
+
+/* Whatever the import itself would not be able to do. */
+Test(move_tool, a_dry_run_refuses_what_the_import_would_refuse, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *name, *said;
+	} cases[] = {
+		{"text.db", "file is not a database"},
+		{"other.db", "not a StreamHouse database"},
+		{"link.db", "a symbolic link that leads to no file"},
+		{"missing/x.db", "its folder: No such file"},
+	};
+
+	export(2, 5);
+	make_files();
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		expect(2, cases[i].said, "shmetactl import %s --target sqlite:%s/%s --dry-run", file, d.dir,
+		       cases[i].name);
+		expect(2, cases[i].said, "shmetactl import %s --target sqlite:%s/%s --yes", file, d.dir, cases[i].name);
+	}
+	expect(2, "there is no engine", "shmetactl import %s --target none:x --dry-run", file);
+	/* An empty database is a target. */
+	expect(0, "has no tables yet", "shmetactl import %s --target sqlite:%s/empty.db --dry-run", file, d.dir);
+	expect(0, "put 50 rows", "shmetactl import %s --target sqlite:%s/empty.db --yes", file, d.dir);
+}
+
+Test(move_tool, what_comes_through_a_pipe_is_imported, .init = begin, .fini = end)
+{
+	export(2, 5);
+	expect(0, "put 50 rows",
+	       "/bin/sh -c \"cat %s | '%s/bin/shmetactl' import /dev/stdin --target sqlite:%s --yes\"", file,
+	       places_build, target);
+	expect(0, "50 were there already",
+	       "/bin/sh -c \"cat %s | '%s/bin/shmetactl' import - --target sqlite:%s --yes --merge\"", file,
+	       places_build, target);
+}
+
+/* Root may name a device: a file in its place would be the end of it for the whole host. */
+Test(move_tool, an_export_takes_the_place_of_no_device_and_no_pipe, .init = begin, .fini = end)
+{
+	char pipe_name[160];
+	struct stat st;
+
+	(void)snprintf(pipe_name, sizeof pipe_name, "%s/pipe", d.dir);
+	cr_assert_eq(mkfifo(pipe_name, 0600), 0);
+	expect(2, "regular file only", "shmetactl export %s --source memory: --yes", pipe_name);
+	cr_expect(stat(pipe_name, &st) == 0 && S_ISFIFO(st.st_mode), "the pipe is gone");
+	expect(2, "regular file only", "shmetactl export %s --source memory: --yes", d.dir);
+}
+
+Test(move_tool, an_import_that_fails_prints_one_document_of_json, .init = begin, .fini = end)
+{
+	struct run_tool t;
+	sqlite3 *db;
+	json_t *doc;
+
+	export(2, 5);
+	expect(0, "put 50 rows", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	export(3, 5);
+	cr_assert_eq(sqlite3_open(target, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	run_tool(&t, "shmetactl --json --timeout 500ms import %s --target sqlite:%s --yes --merge", file, target);
+	cr_expect_eq(t.code, 1, "%s%s", t.out, t.err);
+	doc = run_tool_json(&t);
+	cr_expect_not_null(strstr(json_string_value(json_object_get(doc, "error")), "database is locked"));
+	cr_expect_eq(json_integer_value(json_object_get(doc, "exit")), 1);
+	cr_expect(json_is_false(json_object_get(doc, "complete")));
+	json_decref(doc);
+	run_tool_done(&t);
+	(void)sqlite3_close(db);
 }
 
 Test(move_tool, a_target_with_rows_is_not_touched_unless_told_to_merge, .init = begin, .fini = end)

@@ -1053,6 +1053,14 @@ Test(shmetactl_process, schema_apply_creates_only_what_was_named, .init = start,
 	struct run_tool t;
 
 	(void)snprintf(path, sizeof(path), "%s/new.db", d.dir);
+	/* First what would be made; then it is made. */
+	run_tool(&t, "shmetactl schema apply --dry-run --source sqlite:%s", path);
+	cr_assert(t.code == 0 && strstr(t.out, "CREATE TABLE") != NULL && access(path, F_OK) != 0, "%d %s", t.code,
+	          t.err);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl schema apply --dry-run --source sqlite:%s/missing/new.db", d.dir);
+	cr_assert(t.code == 2 && strstr(t.err, "its folder: No such file") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
 	run_tool(&t, "shmetactl schema apply --source sqlite:%s", path);
 	cr_assert(t.code == 0 && access(path, F_OK) == 0, "%d %s", t.code, t.err);
 	run_tool_done(&t);

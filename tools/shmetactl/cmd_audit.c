@@ -314,7 +314,7 @@ int verb_objects_audit(struct tool *tool)
 	if (code == 0)
 		code = read_listing(&a, tool->argv[1]);
 	if (code == 0)
-		code = move_open(tool, uri, false, &a.source, NULL);
+		code = move_open(tool, uri, false, &a.source);
 	if (code == 0)
 		code = read_source(&a);
 	if (code == 0)

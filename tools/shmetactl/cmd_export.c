@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/hash.h"
@@ -233,10 +234,15 @@ static int write_all(struct export *e)
 static int to_file(struct export *e, const char *name)
 {
 	char part[PATH_MAX];
+	struct stat st;
 	int fd, code;
 
 	if (snprintf(part, sizeof(part), "%s.part", name) >= (int)sizeof(part))
 		return tool_error(e->tool, TOOL_USAGE, "the name of the file is too long");
+	/* The new file would take the place of a device or a pipe, which others need: /dev/null is not there to be replaced. */
+	if (stat(name, &st) == 0 && !S_ISREG(st.st_mode))
+		return tool_error(e->tool, TOOL_USAGE,
+		                  "%s: an export is written to a regular file only, or to standard output: '-'", name);
 	if (access(name, F_OK) == 0 && !e->tool->yes)
 		return tool_error(e->tool, TOOL_USAGE, "%s is there already; say --yes to replace it", name);
 	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -292,7 +298,7 @@ int verb_export(struct tool *tool)
 	int code = move_source_uri(tool, uri);
 
 	if (code == 0)
-		code = move_open(tool, uri, false, &e.source, NULL);
+		code = move_open(tool, uri, false, &e.source);
 	if (code == 0 && strcmp(tool->argv[0], "-") == 0) {
 		e.out = stdout;
 		code = write_all(&e);

@@ -7,9 +7,11 @@
  *
  * Opens the target through the engines (docs/decisions/0019-moving-between-engines.md). */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/shmetactl/move_rows.h"
@@ -44,7 +46,19 @@ struct import {
 	struct shmeta_result result[BATCH_ROWS];
 	size_t count, batch_bytes;
 	uint64_t put, same, refused, last_line; /* last_line: of the last batch that was written */
+	char why[2048]; /* it ended early; told with the report, which is one document of JSON */
 };
+
+/* The exit code; the sentence is told by whoever knows what was done until then. */
+__attribute__((format(printf, 3, 4))) static int fail(struct import *im, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(im->why, sizeof(im->why), fmt, ap);
+	va_end(ap);
+	return code;
+}
 
 /* ---- lines ---- */
 
@@ -120,7 +134,7 @@ static const char *word_of(const json_t *line, const char *name)
 	return json_is_string(value) ? json_string_value(value) : "";
 }
 
-/* 0, or an exit code, said. */
+/* 0, or an exit code. */
 static int read_header(struct import *im)
 {
 	json_t *line = read_line(im) ? parse_line(im) : NULL;
@@ -129,13 +143,12 @@ static int read_header(struct import *im)
 
 	if (line == NULL || strcmp(word_of(line, "schema"), MOVE_SCHEMA) != 0 ||
 	    strcmp(word_of(line, "kind"), "header") != 0)
-		code = tool_error(im->tool, TOOL_USAGE,
-		                  "%s: not an export of shmetactl: the first line is not its header",
-		                  im->tool->argv[0]);
+		code = fail(im, TOOL_USAGE, "%s: not an export of shmetactl: the first line is not its header",
+		            im->tool->argv[0]);
 	else if (!json_is_integer(version) || json_integer_value(version) != MOVE_VERSION)
-		code = tool_error(im->tool, TOOL_VERSION,
-		                  "%s: an export of version %" JSON_INTEGER_FORMAT "; this program reads version %d",
-		                  im->tool->argv[0], json_integer_value(version), MOVE_VERSION);
+		code = fail(im, TOOL_VERSION,
+		            "%s: an export of version %" JSON_INTEGER_FORMAT "; this program reads version %d",
+		            im->tool->argv[0], json_integer_value(version), MOVE_VERSION);
 	json_decref(line);
 	return code;
 }
@@ -207,7 +220,7 @@ static int judge_all(struct import *im)
 	int code = read_header(im);
 
 	if (code != 0)
-		return code;
+		return tool_error(im->tool, code, "%s", im->why);
 	while (read_line(im)) {
 		json_t *line;
 		struct backend_row row;
@@ -366,11 +379,11 @@ static int write_batch(struct import *im)
 		return 0;
 	status = im->target.engine->admin->restore(im->target.state, im->row, im->count, im->result, &err);
 	if (status != SHMETA_OK)
-		return move_failed(im->tool,
-		                   status == SHMETA_ERR_OUTCOME_UNKNOWN
-		                           ? "writing; whether the last batch was written is unknown"
-		                           : "writing",
-		                   status, &err);
+		return fail(im, tool_exit_of(status), "%s: %s",
+		            status == SHMETA_ERR_OUTCOME_UNKNOWN
+		                    ? "writing; whether the last batch was written is unknown"
+		                    : "writing",
+		            err.text[0] != '\0' ? err.text : shmeta_strerror(status));
 	for (size_t i = 0; i < im->count; i++) {
 		if (im->result[i].status == SHMETA_OK)
 			im->put++;
@@ -406,8 +419,8 @@ static int write_all(struct import *im)
 		if (item->line == NULL || !move_row_parse(item->line, &im->row[im->count], &item->map, fault)) {
 			free(item->map);
 			json_decref(item->line);
-			code = tool_error(im->tool, TOOL_UNHEALTHY,
-			                  "line %" PRIu64 ": the file changed while it was read", im->number);
+			code = fail(im, TOOL_UNHEALTHY, "line %" PRIu64 ": the file changed while it was read",
+			            im->number);
 			break;
 		}
 		im->count++;
@@ -425,6 +438,10 @@ static int write_all(struct import *im)
 
 static void report(const struct import *im, int code)
 {
+	if (code != 0 && im->tool->json)
+		out_note("%s", im->why);
+	else if (code != 0)
+		(void)tool_error(im->tool, code, "%s", im->why);
 	if (im->tool->json) {
 		json_t *doc = out_document("imported");
 
@@ -435,6 +452,10 @@ static void report(const struct import *im, int code)
 		out_set(doc, "put", out_json_count(im->put));
 		out_set(doc, "there_already", out_json_count(im->same));
 		out_set(doc, "refused", out_json_count(im->refused));
+		if (code != 0) {
+			out_set(doc, "error", out_json_text(im->why, strlen(im->why)));
+			out_set(doc, "exit", json_integer(code));
+		}
 		out_json(doc, 2);
 		return;
 	}
@@ -457,53 +478,105 @@ static void report(const struct import *im, int code)
 			"it ended early, before anything was known to be written; the same command with --merge goes on");
 }
 
-/* A file is read twice: what comes through a pipe is kept meanwhile. */
+/* A file is read twice: what comes through a pipe, whatever its name, is kept meanwhile. */
 static FILE *open_input(struct tool *tool, const char *name)
 {
+	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re"), *kept;
 	char piece[65536];
-	FILE *kept;
+	struct stat st;
+	bool failed;
 	size_t n;
 
-	if (strcmp(name, "-") != 0) {
-		FILE *f = fopen(name, "re");
-
-		if (f == NULL)
-			(void)tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", name,
-			                 strerror(errno));
-		return f;
-	}
-	kept = tmpfile();
-	while (kept != NULL && (n = fread(piece, 1, sizeof(piece), stdin)) > 0)
-		if (fwrite(piece, 1, n, kept) != n)
-			break;
-	if (kept == NULL || ferror(stdin) || ferror(kept) || fflush(kept) != 0) {
-		(void)tool_error(tool, TOOL_UNHEALTHY, "keeping what was read: %s", strerror(errno));
-		if (kept != NULL)
-			(void)fclose(kept);
+	if (in == NULL) {
+		(void)tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", name, strerror(errno));
 		return NULL;
 	}
+	if (in != stdin && fstat(fileno(in), &st) == 0 && S_ISREG(st.st_mode))
+		return in;
+	kept = tmpfile();
+	while (kept != NULL && (n = fread(piece, 1, sizeof(piece), in)) > 0)
+		if (fwrite(piece, 1, n, kept) != n)
+			break;
+	failed = kept == NULL || ferror(in) || ferror(kept) || fflush(kept) != 0;
+	if (failed)
+		(void)tool_error(tool, TOOL_UNHEALTHY, "keeping what was read of %s: %s", name, strerror(errno));
+	if (in != stdin)
+		(void)fclose(in);
+	if (failed && kept != NULL)
+		(void)fclose(kept);
+	if (failed)
+		return NULL;
 	rewind(kept);
 	return kept;
 }
 
-/* Without writing: a target that is not there, or has no tables yet, will be made. */
+static enum shmeta_status pass_statement(void *arg, const char *about, const char *text)
+{
+	(void)arg;
+	(void)about;
+	(void)text;
+	return SHMETA_OK;
+}
+
+/* Would what is missing be made? As `schema apply` finds out, without writing. 0, or an exit code, said. */
+static int look_at_schema(struct import *im)
+{
+	const struct backend_options options = {.uri = im->tool->target,
+	                                        .timeout_ms = im->tool->timeout_ms,
+	                                        .create = true,
+	                                        .password_file = im->tool->password_file};
+	struct backend_error err = {.code = SHMETA_OK};
+	const struct backend_engine *engine = backend_find(options.uri, &err);
+	enum shmeta_status status;
+	void *state;
+
+	if (engine == NULL)
+		return tool_error(im->tool, TOOL_USAGE, "%s", err.text);
+	if (engine->admin == NULL || engine->admin->restore == NULL)
+		return tool_error(im->tool, TOOL_USAGE, "%s: this engine cannot be moved to", engine->name);
+	if (engine->admin->schema == NULL)
+		return 0;
+	state = tool_alloc(engine->state_bytes);
+	memset(state, 0, engine->state_bytes);
+	status = engine->admin->schema(state, &options, BACKEND_SCHEMA_APPLY, 1, pass_statement, NULL, &err);
+	engine->source->close(state);
+	free(state);
+	return status == SHMETA_OK ? 0 : move_failed(im->tool, "looking at the target", status, &err);
+}
+
+/* Without writing. */
 static int look_only(struct import *im)
 {
 	const char *path = strncmp(im->tool->target, "sqlite:", 7) == 0 ? im->tool->target + 7 : NULL;
-	enum shmeta_status status = SHMETA_OK;
+	const struct backend_options options = {.uri = im->tool->target,
+	                                        .timeout_ms = im->tool->timeout_ms,
+	                                        .read_only = true,
+	                                        .password_file = im->tool->password_file};
+	struct backend_error err = {.code = SHMETA_OK};
+	enum shmeta_status status;
 	bool any = false;
-	int code = 0;
+	int code = look_at_schema(im);
 
-	if (path != NULL && access(path, F_OK) != 0 && errno == ENOENT)
+	if (code != 0)
+		return code;
+	if (path != NULL && access(path, F_OK) != 0 && errno == ENOENT) {
 		(void)fprintf(stderr, "%s is not there yet and will be made\n", im->tool->target);
-	else
-		code = move_open(im->tool, im->tool->target, false, &im->target, &status);
-	if (code != 0 && status == SHMETA_ERR_CONFIG) {
-		(void)fprintf(stderr, "it was not looked whether the target is empty\n");
 		return 0;
 	}
-	if (code == 0 && im->target.state != NULL)
-		code = look_for_rows(im, &any);
+	if (path != NULL && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0)
+		return tool_error(im->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", im->tool->target,
+		                  strerror(errno));
+	im->target.engine = backend_find(im->tool->target, &err);
+	im->target.state = tool_alloc(im->target.engine->state_bytes);
+	memset(im->target.state, 0, im->target.engine->state_bytes);
+	status = im->target.engine->source->open(im->target.state, &options, &err);
+	if (status == SHMETA_ERR_CONFIG) { /* what would be made is missing: nothing else keeps it from being opened */
+		(void)fprintf(stderr, "%s has no tables yet; they will be made\n", im->tool->target);
+		return 0;
+	}
+	if (status != SHMETA_OK)
+		return move_failed(im->tool, "opening the target", status, &err);
+	code = look_for_rows(im, &any);
 	return code != 0 || !any ? code : holds_rows(im);
 }
 
@@ -523,7 +596,7 @@ static int put_into_target(struct import *im)
 	(void)snprintf(what, sizeof(what), "put %s rows into %s", out_count(im->all), tool->target);
 	if (!tool_agreed(tool, what, "it writes to a database"))
 		return TOOL_USAGE;
-	code = move_open(tool, tool->target, true, &im->target, NULL);
+	code = move_open(tool, tool->target, true, &im->target);
 	if (code == 0 && (im->target.engine->admin == NULL || im->target.engine->admin->restore == NULL))
 		code = tool_error(tool, TOOL_USAGE, "%s: this engine cannot be moved to", im->target.engine->name);
 	if (code == 0)

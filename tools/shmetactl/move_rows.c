@@ -378,7 +378,7 @@ int move_source_uri(struct tool *tool, char ret[MOVE_URI_MAX])
 	return 0;
 }
 
-int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret, enum shmeta_status *ret_status)
+int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret)
 {
 	const struct backend_options options = {.uri = uri,
 	                                        .timeout_ms = tool->timeout_ms,
@@ -396,8 +396,6 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 	ret->state = tool_alloc(ret->engine->state_bytes);
 	memset(ret->state, 0, ret->engine->state_bytes);
 	status = ret->engine->source->open(ret->state, &options, &err);
-	if (ret_status != NULL)
-		*ret_status = status;
 	return status == SHMETA_OK ? 0 : move_failed(tool, "opening the source", status, &err);
 }
 

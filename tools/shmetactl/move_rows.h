@@ -24,12 +24,12 @@ bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char 
 enum { MOVE_URI_MAX = 4096 };
 int move_source_uri(struct tool *tool, char ret[MOVE_URI_MAX]);
 
-/* The engine of a source, opened. 0, or an exit code, said, and (unless NULL) what the engine answered. move_close() in either case. */
+/* The engine of a source, opened. 0, or an exit code, said. move_close() in either case. */
 struct move_source {
 	const struct backend_engine *engine;
 	void *state;
 };
-int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret, enum shmeta_status *ret_status);
+int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret);
 void move_close(struct move_source *source);
 /* "doing: what the engine said"; the exit code. */
 int move_failed(struct tool *tool, const char *doing, enum shmeta_status status, const struct backend_error *err);
