@@ -347,12 +347,12 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT)
 			continue;
 		if ((cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT) && pg_is_null(result, row, 4))
-			change.unread = 1;
+			change.unread |= FEED_UNREAD_PARTITION;
 		if (cls == SHMETA_CLASS_SEGMENT && pg_is_null(result, row, 5))
-			change.unread = 1;
+			change.unread |= FEED_UNREAD_BASE;
 		change.partition_id = (uint32_t)partition;
 		/* So many of them are read at one go, and so is what no key can name. */
-		if (cls > SHMETA_CLASS_SEGMENT && (change.unread || keys[cls] > CLASS_KEYS_MOST))
+		if (cls > SHMETA_CLASS_SEGMENT && (change.unread != 0 || keys[cls] > CLASS_KEYS_MOST))
 			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}

@@ -19,6 +19,29 @@ static enum shmeta_status report(struct feed_round *round, const struct backend_
 	return sink->changed(sink->arg, key);
 }
 
+/* key: of the place, over all offsets. */
+static enum shmeta_status unread_change(struct feed_round *round, const struct feed_change *change,
+                                        struct backend_key key, const struct backend_sink *sink)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	if (!round->unread_topic)
+		status = report(round, sink,
+		                &(struct backend_key){.cls = SHMETA_CLASS_TOPIC,
+		                                      .tenant = key.tenant,
+		                                      .topic = key.topic,
+		                                      .with_segments = 1,
+		                                      .to = INT64_MAX});
+	round->unread_topic = 1;
+	if (status != SHMETA_OK || (change->unread & FEED_UNREAD_PARTITION) != 0 ||
+	    (round->has_partition && round->partition == change->partition_id))
+		return status;
+	key.cls = SHMETA_CLASS_SEGMENT;
+	round->has_partition = 1;
+	round->partition = change->partition_id;
+	return report(round, sink, &key);
+}
+
 enum shmeta_status feed_change(struct feed_round *round, const struct feed_change *change,
                                const struct backend_sink *sink)
 {
@@ -49,18 +72,13 @@ enum shmeta_status feed_change(struct feed_round *round, const struct feed_chang
 		round->tenant_bytes = change->tenant.bytes;
 		round->topic_bytes = change->topic.bytes;
 		round->has_topic = 1;
-		round->whole_topic = 0;
+		round->whole_topic = round->unread_topic = 0;
 		round->has_partition = 0;
 	}
 	if (round->whole_topic)
 		return SHMETA_OK;
-	if (change->unread) {
-		key.cls = SHMETA_CLASS_TOPIC;
-		key.partition_id = 0;
-		key.with_segments = 1;
-		round->whole_topic = 1;
-		return report(round, sink, &key);
-	}
+	if (change->unread != 0)
+		return unread_change(round, change, key, sink);
 	switch (change->cls) {
 	case SHMETA_CLASS_TOPIC:
 		key.with_segments = key.deleted = (uint32_t)whole;

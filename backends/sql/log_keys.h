@@ -18,13 +18,16 @@ struct feed_change {
 	struct shmeta_str name; /* of an agent or a group */
 	uint32_t partition_id;
 	uint64_t from, to;
-	uint32_t unread; /* PARTITION, SEGMENT: its partition or its base is nothing that a key can hold */
+	uint32_t unread; /* enum feed_unread */
 };
 
-/* Can a key hold the place, of the numbers as the source has them? */
+/* PARTITION, SEGMENT: what of the place is nothing that a key can hold. */
+enum feed_unread { FEED_UNREAD_PARTITION = 1, FEED_UNREAD_BASE = 2 };
+/* Of the numbers as the source has them. */
 static inline uint32_t feed_change_unread(int64_t partition, int64_t from, int64_t to)
 {
-	return partition < 0 || partition > UINT32_MAX || from < 0 || to < 0;
+	return (partition < 0 || partition > UINT32_MAX ? FEED_UNREAD_PARTITION : 0) |
+	       (from < 0 || to < 0 ? FEED_UNREAD_BASE : 0);
 }
 
 /* What was reported last. Zeroed at the start of each round. */
@@ -33,6 +36,7 @@ struct feed_round {
 	size_t tenant_bytes, topic_bytes;
 	uint32_t has_topic;     /* tenant and topic hold one                                 */
 	uint32_t whole_topic;   /* it was reported with all of its segments                  */
+	uint32_t unread_topic;  /* it was reported for what cannot be read                     */
 	uint32_t has_partition; /* partition was reported with all of its segments           */
 	uint32_t partition;
 	uint32_t class_done; /* bit per class that is reported as a whole                 */
@@ -49,7 +53,8 @@ struct feed_round {
  *   PARTITION insert, delete SEGMENT over all offsets, for the same reason: its segments may have died with it
  *   PARTITION update         PARTITION
  *   SEGMENT                  SEGMENT over [from, to]
- *   unread                   TOPIC with_segments: nothing less meets the row, to quarantine it, or to have it leave
+ *   unread                   TOPIC with_segments: nothing less meets the row, to quarantine it, or to have it leave; and, of a base,
+ *                            SEGMENT over all offsets: it hides those of others, and not every store has all of a topic
  *   AGENT, OFFSET, LEASE     the key that it names, or, with no name (LEASE: no topic), the whole class, once */
 enum shmeta_status feed_change(struct feed_round *round, const struct feed_change *change,
                                const struct backend_sink *sink);

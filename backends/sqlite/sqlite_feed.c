@@ -180,13 +180,14 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 	sqlite3_bind_int64(statement, 2, last);
 	while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
 		int cls = sqlite3_column_int(statement, 0), op = sqlite3_column_int(statement, 1);
-		bool unread = unread_number(statement, 4) || unread_number(statement, 5) || unread_number(statement, 6);
+		uint32_t unread = (unread_number(statement, 4) ? FEED_UNREAD_PARTITION : 0) |
+		                  (unread_number(statement, 5) || unread_number(statement, 6) ? FEED_UNREAD_BASE : 0);
 		int64_t partition = sqlite3_column_int64(statement, 4), from = sqlite3_column_int64(statement, 5),
 			to = sqlite3_column_int64(statement, 6);
 		struct feed_change change = {.cls = (enum shmeta_class)cls, .op = (enum feed_op)op};
 
 		state->counters.rows++;
-		unread |= feed_change_unread(partition, from, to) != 0;
+		unread |= feed_change_unread(partition, from, to);
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT)
 			continue;
 		change.unread = unread;
@@ -203,7 +204,7 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 		change.name.data = (const char *)sqlite3_column_text(statement, 7);
 		change.name.bytes = (size_t)sqlite3_column_bytes(statement, 7);
 		/* So many of them are read at one go, and so is what no key can name. */
-		if (cls > SHMETA_CLASS_SEGMENT && (unread || ++named[cls] > CLASS_KEYS_MOST))
+		if (cls > SHMETA_CLASS_SEGMENT && (unread != 0 || ++named[cls] > CLASS_KEYS_MOST))
 			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}

@@ -578,6 +578,8 @@ Test(sqlite_source, a_row_whose_place_cannot_be_read_hides_none_that_was_written
 			cr_expect(
 				recorder_has(&w.recorder, "changed topic " SHMETA_DEFAULT_TENANT " t with_segments\n"),
 				"%s, %s: %s", cases[i].place, back ? "gone" : "there", recorder_text(&w.recorder));
+			cr_expect(!segment || recorder_has(&w.recorder, "t/0 0..9223372036854775807"), "%s, %s: %s",
+			          cases[i].place, back ? "gone" : "there", recorder_text(&w.recorder));
 			recorder_clear(&w.recorder);
 		}
 		world_free(&w);
