@@ -442,9 +442,10 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s", sentence);
 	if (!state->shape.feed || state->made || schema_was_another(state, &position) || !reaches(&position, &log))
 		return backend_fail(err, SHMETA_ABSENT, "%s",
-		                    !state->shape.feed                     ? "there is no change feed"
-		                    : schema_was_another(state, &position) ? "the schema was another one meanwhile"
-		                                                           : why_anew(state, true));
+		                    !state->shape.feed ? "there is no change feed"
+		                    : !state->made && schema_was_another(state, &position)
+		                            ? "the schema was another one meanwhile"
+		                            : why_anew(state, true));
 	state->at = position;
 	state->told = state->source;
 	state->history[0] = '\0';
