@@ -138,6 +138,33 @@ Test(postgres_feed, rows_that_change_without_a_statement_on_them_are_noticed)
 	world_free(w);
 }
 
+Test(postgres_feed, a_row_whose_place_cannot_be_read_is_read_with_its_topic_and_hides_none)
+{
+	static const char *const topic = "changed topic " SHMETA_DEFAULT_TENANT " t with_segments\n";
+	struct world one, *w = &one;
+
+	begin(w);
+	world_sql(
+		w,
+		"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, "
+		"s3_key, created_at) SELECT 's' || v, 't', 0, v, v + 9, 1, 1, 'b', 'k' || v, 1 FROM unnest(ARRAY[100, 200, "
+		"-5]) v");
+	ok(world_changes(w));
+	has(topic);
+	has("t/0 0..9223372036854775807");
+	recorder_clear(&w->recorder);
+	world_sql(
+		w,
+		"INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) VALUES('t', -1, 0, 1, 1)");
+	ok(world_changes(w));
+	has(topic);
+	recorder_clear(&w->recorder);
+	world_sql(w, "DELETE FROM segments WHERE base_offset < 0; DELETE FROM partitions WHERE partition_id < 0");
+	ok(world_changes(w));
+	has(topic);
+	world_free(w);
+}
+
 Test(postgres_feed, vacuum_analyze_and_an_index_are_no_reason_to_compare)
 {
 	struct world world, *w = &world;
