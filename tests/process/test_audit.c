@@ -155,7 +155,11 @@ Test(audit, says_which_line_of_a_listing_it_does_not_understand, .init = begin, 
 	           {"{\"Contents\": 5}", "document 1 is not what list-objects-v2 prints"},
 	           {"{\"Contents\": [{\"Size\": 5}]}", "object 1 has no Key"},
 	           {"{\"Contents\": [{\"Key\": \"a\", \"LastModified\": \"x\"}]}", "object 1: its LastModified"},
-	           {"{\"Contents\": [", "document 1 is no JSON"}};
+	           {"{\"Contents\": [", "document 1 is no JSON"},
+	           {"{\"Contents\": [{\"Key\": \"a/b\"}], \"Prefix\": \"a/\"}", "of one prefix only"},
+	           {"{\"Contents\": [{\"Key\": \"b\"}], \"StartAfter\": \"a\"}", "begins in the middle"},
+	           {"{\"Contents\": [{\"Key\": \"b\"}], \"CommonPrefixes\": [{\"Prefix\": \"a/\"}]}", "by a delimiter"},
+	           {"{\"Contents\": [{\"Key\": \"b\"}], \"Name\": \"c\"}", "is of the bucket 'c', and not of 'b'"}};
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		list(bad[i].text);
@@ -165,4 +169,54 @@ Test(audit, says_which_line_of_a_listing_it_does_not_understand, .init = begin, 
 	run_tool_done(&t);
 	run_tool(&t, "shmetactl objects audit b %s/no-such-file --source sqlite:%s", d.dir, d.db);
 	cr_expect_eq(t.code, 2);
+}
+
+/* All of it would be orphans, and be deleted. */
+Test(audit, a_bucket_that_no_metadata_names_is_not_judged, .init = begin, .fini = end)
+{
+	list(LINES);
+	run_tool(&t, "shmetactl objects audit misspelt %s --source sqlite:%s", listing, d.db);
+	cr_expect_eq(t.code, 2, "exit %d\n%s%s", t.code, t.out, t.err);
+	cr_expect(says("no row of the source names an object of bucket 'misspelt'"), "%s", t.err);
+	cr_expect_not(says("orphan"), "%s", t.out);
+}
+
+Test(audit, a_source_that_the_daemon_does_not_accept_is_not_judged, .init = begin, .fini = end)
+{
+	char other[160];
+	double deadline = run_now_s() + 40;
+	sqlite3 *db;
+
+	list(LINES);
+	/* The store has what is about to be lost. */
+	run_tool(&t, "shmetactl --dir %s verify --timeout 20s", d.instance);
+	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
+	run_tool_done(&t);
+	(void)snprintf(other, sizeof other, "%s/other.db", d.dir);
+	run_tool(&t, "shmetactl schema apply --source sqlite:%s", other);
+	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
+	cr_assert_eq(sqlite3_open(other, &db), SQLITE_OK);
+	cr_assert_eq(
+		sqlite3_exec(db,
+	                     "PRAGMA journal_mode = delete; INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, "
+	                     "size_bytes, created_at) VALUES('00000000-0000-0000-0000-000000000000', 'b', 'object', "
+	                     "9, 1000)",
+	                     NULL, NULL, NULL),
+		SQLITE_OK);
+	(void)sqlite3_close(db);
+	for (int i = 0; i < 2; i++) {
+		char side[160];
+
+		(void)snprintf(side, sizeof side, "%s-%s", d.db, i == 0 ? "wal" : "shm");
+		(void)unlink(side);
+	}
+	cr_assert_eq(rename(other, d.db), 0);
+	do {
+		run_tool_done(&t);
+		(void)usleep(100000);
+		run_tool(&t, "shmetactl --dir %s objects audit b %s", d.instance, listing);
+	} while (!says("does not publish this source") && run_now_s() < deadline);
+	cr_expect_eq(t.code, 1, "exit %d\n%s%s", t.code, t.out, t.err);
+	cr_expect(says("nothing is judged"), "%s%s", t.out, t.err);
+	cr_expect_not(says("orphan"), "%s", t.out);
 }

@@ -6,7 +6,8 @@
  * Deletion follows from this, so nothing is said that is not certain. The source itself is read, all tenants of it, behind the listing.
  * Nothing is judged where a row could not be read: it may name any object. An object is judged when it was written longer than
  * --min-age ago: until then who uploaded it may still be about to commit it. One without a time of modification is never judged. What
- * metadata of the same age names and the listing lacks is missing; what is younger may have been uploaded behind the listing.
+ * metadata of the same age names and the listing lacks is missing; what is younger may have been uploaded behind the listing. Nor is
+ * anything judged where no row names an object of the bucket, or the daemon does not accept its source: then all of it would be orphans.
  *
  * Opens the source as export does. */
 #include <errno.h>
@@ -200,7 +201,32 @@ static int read_source(struct audit *a)
 			a->tool, TOOL_UNHEALTHY,
 			"%s rows of the source cannot be read, and any of them may name any object: nothing is judged",
 			out_count(a->quarantined));
+	/* A name that was mistyped, or a source that was emptied: every object of the bucket would be an orphan. */
+	if (a->named == 0)
+		return tool_error(
+			a->tool, TOOL_USAGE,
+			"no row of the source names an object of bucket '%s', and %s of other buckets: is it the "
+			"bucket, and the source, that was meant? Nothing is judged",
+			a->bucket, a->elsewhere > 0 ? out_count(a->elsewhere) : "none one");
 	return 0;
+}
+
+/* The daemon holds its source back, which may lack most of what it had: what is not named there may be named yet. */
+static int judge_hold(struct tool *tool)
+{
+	struct pages pages = {0};
+	int code = pages_open(tool, &pages);
+	const char *status = code == 0 && pages.stats != NULL ? pages.stats->source_status : "";
+	bool held = memmem(status, strnlen(status, SHMETA_STATS_TEXT), "not accepted: ", 14) != NULL;
+
+	if (code == 0)
+		pages_close(&pages);
+	return code != 0 || !held
+	               ? code
+	               : tool_error(
+				 tool, TOOL_UNHEALTHY,
+				 "the daemon does not publish this source, which changed and lost most of its content "
+				 "('shmetactl status' says more): nothing is judged");
 }
 
 /* ---- what is told ---- */
@@ -283,7 +309,7 @@ static int read_listing(struct audit *a, const char *file)
 	if (f == NULL)
 		return tool_error(a->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", file,
 		                  strerror(errno));
-	ok = listing_read(f, &a->listing, fault);
+	ok = listing_read(f, a->bucket, &a->listing, fault);
 	if (f != stdin)
 		(void)fclose(f);
 	return ok ? 0 : tool_error(a->tool, TOOL_USAGE, "the listing: %s", fault);
@@ -308,6 +334,8 @@ int verb_objects_audit(struct tool *tool)
 	char uri[MOVE_URI_MAX];
 	int code = move_source_uri(tool, uri);
 
+	if (code == 0 && tool->source == NULL)
+		code = judge_hold(tool);
 	if (tool->min_age_ms == 0)
 		tool->min_age_ms = 24 * 3600000u;
 	a.before_ms = wall_ms() - (int64_t)tool->min_age_ms;

@@ -170,6 +170,27 @@ static bool add_json(struct object_listing *l, const json_t *item, size_t number
 	return true;
 }
 
+/* Why a page is not one of the whole bucket, as far as it says that itself; NULL: nothing is known against it. */
+static const char *not_whole(const json_t *document)
+{
+	static const struct {
+		const char *field, *why;
+	} narrowed[] = {{"Prefix", "it has the keys of one prefix only"},
+	                {"StartAfter", "it begins in the middle of the bucket"},
+	                {"Delimiter", "it is grouped by a delimiter, and does not have every key"}};
+	const json_t *groups = json_object_get(document, "CommonPrefixes");
+
+	for (size_t i = 0; i < sizeof narrowed / sizeof narrowed[0]; i++) {
+		const json_t *value = json_object_get(document, narrowed[i].field);
+
+		if (json_is_string(value) && json_string_length(value) > 0)
+			return narrowed[i].why;
+	}
+	if (json_is_array(groups) && json_array_size(groups) > 0)
+		return narrowed[2].why;
+	return NULL;
+}
+
 /* A document for each page, one behind the other. The last one says that nothing is missing. */
 static bool read_json(FILE *f, struct object_listing *l, char fault[240])
 {
@@ -178,6 +199,7 @@ static bool read_json(FILE *f, struct object_listing *l, char fault[240])
 	for (size_t page = 1;; page++) {
 		json_error_t error;
 		json_t *document, *contents, *item;
+		const char *why, *bucket;
 		size_t i;
 		int c;
 		bool ok = true;
@@ -194,10 +216,19 @@ static bool read_json(FILE *f, struct object_listing *l, char fault[240])
 			return false;
 		}
 		contents = json_object_get(document, "Contents");
+		bucket = json_string_value(json_object_get(document, "Name"));
+		why = not_whole(document);
 		if (!json_is_object(document) || (contents != NULL && !json_is_array(contents))) {
 			(void)snprintf(fault, 240,
 			               "document %zu is not what list-objects-v2 prints: it has no array \"Contents\"",
 			               page);
+			ok = false;
+		} else if (why != NULL) {
+			(void)snprintf(fault, 240, "document %zu is no listing of the whole bucket: %s", page, why);
+			ok = false;
+		} else if (bucket != NULL && strcmp(bucket, l->bucket) != 0) {
+			(void)snprintf(fault, 240, "document %zu is of the bucket '%.64s', and not of '%.64s'", page,
+			               bucket, l->bucket);
 			ok = false;
 		} else {
 			json_array_foreach(contents, i, item) if (ok) ok = add_json(l, item, l->count + 1, fault);
@@ -266,12 +297,12 @@ static bool read_lines(FILE *f, struct object_listing *l, char fault[240])
 	return ok;
 }
 
-bool listing_read(FILE *f, struct object_listing *ret, char ret_fault[240])
+bool listing_read(FILE *f, const char *bucket, struct object_listing *ret, char ret_fault[240])
 {
 	bool ok;
 	int c;
 
-	*ret = (struct object_listing){.count = 0};
+	*ret = (struct object_listing){.bucket = bucket};
 	do
 		c = fgetc(f);
 	while (c == '\n' || c == '\r');

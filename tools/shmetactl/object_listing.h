@@ -23,6 +23,7 @@ struct listed {
 };
 
 struct object_listing {
+	const char *bucket;    /* that it is to be of; the caller's */
 	struct listed *object; /* in the order of the listing */
 	size_t count, capacity;
 	char *text;
@@ -31,8 +32,9 @@ struct object_listing {
 	size_t slots;
 };
 
-/* Reads to the end of f. false: ret_fault says what is wrong, and where. listing_free() in either case. */
-bool listing_read(FILE *f, struct object_listing *ret, char ret_fault[240]);
+/* Reads to the end of f. false: ret_fault says what is wrong, and where; so it is where the listing says itself that it is of another
+ * bucket or not of all of it. listing_free() in either case. */
+bool listing_read(FILE *f, const char *bucket, struct object_listing *ret, char ret_fault[240]);
 void listing_free(struct object_listing *listing);
 /* One more object; of one that is there already the later time counts. false: no memory. */
 bool listing_add(struct object_listing *listing, struct shmeta_str key, uint64_t size, int64_t modified_ms);
