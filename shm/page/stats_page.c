@@ -47,7 +47,8 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
 }
 
-bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret)
+/* Where a counter stands; SHMETA_STATS_COUNTERS: nowhere. */
+static uint32_t place_of(const struct shmeta_stats *stats, enum shmeta_counter counter)
 {
 	static const char *const names[SHMETA_COUNTER_COUNT] = {
 #define C(name, kind, unit, help) [SHMETA_COUNTER_##name] = #name,
@@ -55,11 +56,26 @@ bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter
 #undef C
 	};
 
-	for (uint32_t i = 0; i < stats->counter_count && i < SHMETA_STATS_COUNTERS; i++) {
-		if (strncmp(stats->counter_name[i], names[counter], sizeof(stats->counter_name[i])) == 0) {
-			*ret = stats->counter[i];
-			return true;
-		}
-	}
-	return false;
+	for (uint32_t i = 0; i < stats->counter_count && i < SHMETA_STATS_COUNTERS; i++)
+		if (strncmp(stats->counter_name[i], names[counter], sizeof(stats->counter_name[i])) == 0)
+			return i;
+	return SHMETA_STATS_COUNTERS;
+}
+
+bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret)
+{
+	uint32_t at = place_of(stats, counter);
+
+	if (at == SHMETA_STATS_COUNTERS)
+		return false;
+	*ret = stats->counter[at];
+	return true;
+}
+
+void shmeta__stats_grow(struct shmeta_stats *copy, enum shmeta_counter counter, uint64_t by)
+{
+	uint32_t at = place_of(copy, counter);
+
+	if (at < SHMETA_STATS_COUNTERS)
+		copy->counter[at] += by;
 }

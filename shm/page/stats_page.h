@@ -116,5 +116,7 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
                                       struct shmeta_err *err);
 /* A counter of a copy; false: the writer that filled the page has none of that name. */
 bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret);
+/* In a copy: what has grown since the page was written. */
+void shmeta__stats_grow(struct shmeta_stats *copy, enum shmeta_counter counter, uint64_t by);
 
 #endif

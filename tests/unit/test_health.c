@@ -145,6 +145,29 @@ Test(health, what_is_counted_is_judged_at_its_thresholds, .init = begin, .fini =
 	expect_levels(HEALTH_CHECK_store, "store_used", (100 << 20) / 100 * 70, (100 << 20) / 100 * 95);
 }
 
+/* What was counted as an age grows on, while nobody counts. */
+Test(health, what_the_feed_of_a_dead_writer_told_grows_old, .init = begin, .fini = end)
+{
+	struct run_tool t;
+
+	forged_count(&f, "queue_depth", 1);
+	forged_count(&f, "queue_age_ns", 0);
+	f.stats->updated_at_ns = shmeta__boottime_ns() - 61 * SECOND;
+	expect(HEALTH_CHECK_feed, HEALTH_OK); /* its heart beats: it is about to write them */
+	forged_beat_last(&f, 61 * SECOND);
+	expect(HEALTH_CHECK_feed, HEALTH_CRITICAL);
+	expect(HEALTH_CHECK_queue, HEALTH_CRITICAL);
+	forged_count(&f, "queue_depth", 0);
+	expect(HEALTH_CHECK_queue, HEALTH_OK);
+	run_tool(&t, "shmetactl --dir %s lag", f.dir);
+	cr_expect_not_null(strstr(t.out, "what it told last is 1 min 1 s old"), "%s", t.out);
+	cr_expect_not_null(strstr(t.out, "source   nobody asks it"), "%s", t.out);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s stat --json --glob lag_ns", f.dir);
+	cr_expect_not_null(strstr(t.out, "\"value\": 61"), "%s", t.out);
+	run_tool_done(&t);
+}
+
 Test(health, a_class_past_its_time_to_live_is_a_warning_and_one_that_is_late_critical, .init = begin, .fini = end)
 {
 	struct shmeta_stamp *s = &f.generation->stamp[SHMETA_CLASS_PARTITION];

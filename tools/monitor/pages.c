@@ -121,6 +121,21 @@ static void open_stats(struct pages *pages)
 	(void)munmap(map, sizeof(struct shmeta_stats));
 }
 
+/* What the writer counted as an age was that when it wrote the page: where nobody writes it any more, it has grown since. */
+static void grow_ages(struct pages *pages)
+{
+	uint64_t since, depth = pages_counter(pages, SHMETA_COUNTER_queue_depth);
+
+	if (pages->alive || pages->stats == NULL)
+		return;
+	since = pages_since(pages->now_ns, pages->stats->updated_at_ns);
+	if (since == UINT64_MAX)
+		return;
+	shmeta__stats_grow(pages->stats, SHMETA_COUNTER_lag_ns, since);
+	if (depth > 0)
+		shmeta__stats_grow(pages->stats, SHMETA_COUNTER_queue_age_ns, since);
+}
+
 void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_memory *ret)
 {
 	unsigned long long kib;
@@ -194,6 +209,7 @@ enum shmeta_status pages_read(const char *dir, struct pages *ret, char ret_name[
 	ret->same_boot = same_boot(ret->board.boot_id);
 	ret->liveness = judge(ret);
 	ret->alive = ret->liveness == WRITER_ALIVE;
+	grow_ages(ret);
 	ret->start_failed = ret->liveness == WRITER_DEAD && shmeta__last_start_read(ret->dir_fd, &ret->last_start);
 	return SHMETA_OK;
 }

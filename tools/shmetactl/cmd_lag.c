@@ -88,6 +88,7 @@ int verb_lag(struct tool *tool)
 		out_set(doc, "classes", classes_json(&p));
 		out_set(doc, "feed_lag_ms", out_json_age(lag));
 		out_set(doc, "source_status", json_string(status));
+		out_set(doc, "source_current", json_boolean(p.alive));
 		out_set(doc, "polls", counter_json(&p, SHMETA_COUNTER_polls));
 		out_set(doc, "changes", counter_json(&p, SHMETA_COUNTER_changes));
 		out_set(doc, "reconciles", counter_json(&p, SHMETA_COUNTER_reconciles));
@@ -95,7 +96,7 @@ int verb_lag(struct tool *tool)
 		out_json(doc, 2);
 	} else {
 		classes_text(tool, &p);
-		(void)printf("source   %s\n", status);
+		(void)printf("source   %s%s\n", p.alive ? "" : "nobody asks it; the last was: ", status);
 		if (p.stats != NULL)
 			(void)printf("feed     what it told last is %s old; asked %s times, it named %s keys\n",
 			             out_ns(lag), out_count(pages_counter(&p, SHMETA_COUNTER_polls)),
