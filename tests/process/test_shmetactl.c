@@ -1031,6 +1031,45 @@ Test(shmetactl_process, what_does_not_exist_is_not_done, .init = start, .fini = 
 	}
 }
 
+Test(shmetactl_process, what_cannot_be_served_is_not_done)
+{
+	static const char *const asked[] = {"refresh topic topic-05", "refresh partition topic-05 1",
+	                                    "invalidate topic topic-05", "invalidate partition topic-06 1"};
+	struct run_tool t;
+
+	start_with("PRAGMA ignore_check_constraints = on;"
+	           "UPDATE topics SET partition_count = -4 WHERE name = 'topic-05';"
+	           "UPDATE partitions SET high_watermark = -4 WHERE topic = 'topic-06' AND partition_id = 1;");
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		CTL(&t, "%s", asked[i]);
+		cr_expect(t.code == 1 && strstr(t.err, "cannot be served: quarantined: ") != NULL, "%s: %d %s%s",
+		          asked[i], t.code, t.out, t.err);
+		run_tool_done(&t);
+	}
+	expect_code("refresh partition topic-06 2", 0);
+	stop();
+}
+
+Test(shmetactl_process, a_list_of_quarantined_rows_that_was_cut_is_not_complete)
+{
+	struct run_tool t;
+	json_t *doc;
+
+	start_with("INSERT INTO segments VALUES('a', 'no-such-topic', 0, 0, 1, 1, 1, 'b', 'k', 1);"
+	           "INSERT INTO partitions VALUES('no-topic-either', 0, 0, 1, 1);");
+	doc = ask("quarantine", 0);
+	cr_expect(number(doc, "count") == 2 && json_is_true(json_object_get(doc, "complete")));
+	json_decref(doc);
+	doc = ask("quarantine --limit 1", 0);
+	cr_expect(number(doc, "count") == 1 && json_is_false(json_object_get(doc, "complete")));
+	json_decref(doc);
+	/* The rows of others are none of this tenant's. */
+	CTL(&t, "quarantine --tenant nobody");
+	cr_expect(t.code == 0 && strstr(t.out, "0 rows of this tenant") != NULL, "%d %s%s", t.code, t.out, t.err);
+	run_tool_done(&t);
+	stop();
+}
+
 Test(shmetactl_process, all_and_an_empty_prefix_count_the_same_rows)
 {
 	json_t *all, *prefix;

@@ -62,6 +62,7 @@ int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
 	struct shmeta_partition p;
 	struct shmeta_topic t;
 	enum shmeta_status status = SHMETA_ABSENT, head = SHMETA_ABSENT;
+	char reason[TOOL_REASON_BYTES];
 	struct session s;
 	int code = session_open(tool, tool->tenant, &s);
 
@@ -79,6 +80,10 @@ int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
 	session_close(&s);
 	if (code != 0)
 		return code;
+	/* A bounded store may just not have it. */
+	if ((status == SHMETA_UNKNOWN || head == SHMETA_UNKNOWN) &&
+	    quarantine_reason(tool, topic, partition, NULL, reason))
+		return tool_error(tool, TOOL_UNHEALTHY, "the source has it, and it cannot be served: %s", reason);
 	if (status == SHMETA_ABSENT)
 		return tool_error(tool, TOOL_NOT_FOUND, "topic not found: '%s'", topic);
 	if (partition >= 0 && head == SHMETA_ABSENT)

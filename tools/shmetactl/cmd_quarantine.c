@@ -179,7 +179,7 @@ static void show(struct list *list, const struct shmeta__quarantined *row)
 
 int verb_quarantine(struct tool *tool)
 {
-	uint64_t shown = 0, left_out = 0;
+	uint64_t shown = 0, left_out = 0, total = 0, unlisted = 0;
 	struct list list;
 	struct rows r;
 	int code = rows_read(tool, &r);
@@ -192,23 +192,31 @@ int verb_quarantine(struct tool *tool)
 	for (size_t i = 0; i < r.count; i++) {
 		if (tool->tenant_given && !str_is(r.row[i].tenant, tool->tenant))
 			continue;
+		total += r.row[i].rows;
 		if (tool->limit == 0 || shown < tool->limit)
 			show(&list, &r.row[i]);
 		else
 			left_out++;
 		shown++;
 	}
+	/* Of whom the rows are that are only counted, nobody knows. */
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		unlisted += r.unlisted[cls];
+	list.incomplete = left_out + unlisted > 0;
 	list_end(&list, NULL, 0);
 	list_free(&list);
+	if (!tool->tenant_given)
+		total += unlisted;
 	if (!tool->json) {
-		(void)printf("%s rows of the source cannot be served%s\n", out_count(r.total),
-		             r.total > 0 ? "; lookups of them, and of what lies below them, answer UNKNOWN" : "");
+		(void)printf("%s rows of %s cannot be served%s\n", out_count(total),
+		             tool->tenant_given ? "this tenant" : "the source",
+		             total > 0 ? "; lookups of them, and of what lies below them, answer UNKNOWN" : "");
 		if (left_out > 0)
 			(void)printf("%s entries more: raise --limit\n", out_count(left_out));
 		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 			if (r.unlisted[cls] > 0)
 				(void)printf(
-					"of class %s %s rows are only counted: nothing of that class is called absent\n",
+					"of class %s %s rows of all tenants are only counted: nothing of that class is called absent\n",
 					tool_classes[cls], out_count(r.unlisted[cls]));
 	}
 	rows_free(&r);

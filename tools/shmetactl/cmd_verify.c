@@ -43,7 +43,8 @@ static void report(struct verify *v, const char *uri)
 	for (uint64_t i = 0; i < v->quarantined && i < sizeof(v->sentences) / sizeof(v->sentences[0]); i++)
 		(void)printf("quarantined: %s\n", out_safez(v->sentences[i], sizeof(v->sentences[i])));
 	if (v->quarantined > 0)
-		(void)printf("%s rows of the source are quarantined\n", out_count(v->quarantined));
+		(void)printf("%s rows of the source are quarantined; 'shmetactl quarantine' lists them\n",
+		             out_count(v->quarantined));
 	if (!v->contents_checked)
 		(void)puts("structure only; contents were not compared with a source");
 	(void)printf("verified %s topics, %s partitions, %s segments: %s\n", out_count(v->topics),

@@ -277,7 +277,7 @@ void list_end(struct list *list, const char *after, size_t after_bytes)
 
 		begin_output(list);
 		(void)printf("\n],\"count\":%" PRIu64 ",\"complete\":%s,\"next_after\":", list->printed,
-		             after != NULL ? "false" : "true");
+		             after != NULL || list->incomplete ? "false" : "true");
 		out_json_to(stdout, next, 0);
 		(void)puts("}");
 		json_decref(next);

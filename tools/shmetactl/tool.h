@@ -245,6 +245,7 @@ struct list {
 	const struct tool *tool;
 	const char *schema;
 	bool lines, begun;
+	bool incomplete;  /* the caller's: rows were left out, behind which nothing can be asked for */
 	uint64_t printed; /* rows */
 	uint64_t waiting; /* rows */
 	size_t columns;
@@ -261,7 +262,7 @@ void list_begin(struct list *list, const struct tool *tool, const char *schema);
 void list_row(struct list *list, const struct field *fields, size_t count);
 void list_flush(struct list *list);
 void list_drop(struct list *list);
-/* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete. */
+/* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete, or there is none. */
 void list_end(struct list *list, const char *after, size_t after_bytes);
 void list_free(struct list *list);
 
@@ -321,7 +322,8 @@ extern const char *const tool_classes[SHMETA_CLASS_COUNT]; /* "topic", ... */
 enum shmeta_class tool_class(const char *name);
 /* shmeta_open() failed: its sentence, which may begin with the directory already. Returns the exit code. */
 int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char *error);
-/* TOOL_NOT_FOUND, said, when the store knows that there is no such topic or, partition >= 0, partition; otherwise 0. */
+/* TOOL_NOT_FOUND, said, when the store knows that there is no such topic or, partition >= 0, partition; TOOL_UNHEALTHY, said, when the
+ * source has it and it is quarantined; otherwise 0. */
 int tool_say_absent(struct tool *tool, const char *topic, int64_t partition);
 /* 0 and *ret to be closed, or an exit code, said. */
 int tool_open_control(struct tool *tool, struct shmeta **ret);
