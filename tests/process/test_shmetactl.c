@@ -1070,6 +1070,27 @@ Test(shmetactl_process, a_list_of_quarantined_rows_that_was_cut_is_not_complete)
 	stop();
 }
 
+Test(shmetactl_process, who_may_not_ask_is_told_so_and_not_that_nobody_answers, .init = start, .fini = stop)
+{
+	static const char *const asked[] = {"config show", "config show --running", "config show --needs-restart",
+	                                    "config check"};
+	struct run_tool t;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can become somebody else");
+	run_tool(&t, "cp %s %s/ctl && chmod 755 %s/ctl && chmod 711 %s && chmod 750 %s", places_shmetactl, d.dir, d.dir,
+	         d.dir, d.instance);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	run_tool_done(&t);
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		run_tool(&t, "setpriv --reuid 65534 --regid 65534 --clear-groups %s/ctl --dir %s %s", d.dir, d.instance,
+		         asked[i]);
+		cr_expect(t.code == 4 && strstr(t.err, "permission denied") != NULL, "%s: %d %s%s", asked[i], t.code,
+		          t.out, t.err);
+		run_tool_done(&t);
+	}
+}
+
 Test(shmetactl_process, all_and_an_empty_prefix_count_the_same_rows)
 {
 	json_t *all, *prefix;

@@ -126,6 +126,7 @@ Test(source_lost, an_operator_consents, .init = begin, .fini = end)
 	cr_expect_eq(code_of("accept-source --dry-run", "it lacks 5 of 5 topics and 5 of 5 partitions"), 0);
 	cr_expect_eq(code_of("accept-source </dev/null", "say --yes"), 2);
 	cr_expect_eq(code_of("accept-source 0123456789abcdef --yes", "fingerprint is"), 1);
+	cr_expect_eq(code_of("accept-source 0123456789abcdef --dry-run", "fingerprint is"), 1);
 	cr_expect_eq(code_of("get topic orders.3", "orders.3"), 0);
 	cr_expect_eq(code_of("accept-source --yes", "accepted"), 0);
 	await("status", "serving for");

@@ -213,13 +213,14 @@ int verb_accept_source(struct tool *tool)
 		code = say_nothing_waits(tool);
 	} else if (status != SHMETA_OK) {
 		code = tool_say_failed(tool, instance, status, "accept-source");
+	} else if (asked != 0 && asked != waits) {
+		code = tool_error(tool, TOOL_UNHEALTHY, "accept-source: the fingerprint is %s now: %s", word, text);
 	} else if (!tool->dry_run && !tool_agreed(tool, "publish the source as it is now", text)) {
 		code = TOOL_USAGE;
 	} else {
 		/* What was shown is what is consented to, and nothing that came after it. */
 		if (!tool->dry_run)
-			status = shmeta_accept_source(instance, asked != 0 ? asked : waits, tool->timeout_ms, NULL,
-			                              NULL, 0);
+			status = shmeta_accept_source(instance, waits, tool->timeout_ms, NULL, NULL, 0);
 		if (status != SHMETA_OK)
 			code = tool_say_failed(tool, instance, status, "accept-source");
 		else if (tool->json)

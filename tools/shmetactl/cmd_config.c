@@ -79,8 +79,9 @@ static json_t *ask_daemon(struct tool *tool, const char *what, const char *file,
 	return NULL;
 }
 
-/* The configuration that the daemon runs with; NULL: none answers. why: the reason (may be NULL). */
-static json_t *running_config(struct tool *tool, char *why, size_t bytes)
+/* The configuration that the daemon runs with; NULL: none answers, or this user may not ask (TOOL_PERMISSION). why: the reason (may be
+ * NULL). */
+static json_t *running_config(struct tool *tool, char *why, size_t bytes, int *ret_code)
 {
 	struct shmeta_options options = {.size = sizeof(options),
 	                                 .directory = tool->dir,
@@ -90,13 +91,17 @@ static json_t *running_config(struct tool *tool, char *why, size_t bytes)
 	                                 .error = why,
 	                                 .error_bytes = bytes};
 	struct shmeta *instance = NULL;
+	enum shmeta_status status = shmeta_open(&options, &instance);
 	json_t *doc = NULL;
 	json_error_t error;
 	char *text = NULL;
 
-	if (shmeta_open(&options, &instance) != SHMETA_OK)
+	*ret_code = tool_exit_of(status) == TOOL_PERMISSION ? TOOL_PERMISSION : TOOL_NOT_RUNNING;
+	if (status != SHMETA_OK)
 		return NULL;
-	if (shmeta_get_config(instance, tool->timeout_ms, &text) == SHMETA_OK)
+	status = shmeta_get_config(instance, tool->timeout_ms, &text);
+	*ret_code = tool_exit_of(status) == TOOL_PERMISSION ? TOOL_PERMISSION : TOOL_NOT_RUNNING;
+	if (status == SHMETA_OK)
 		doc = json_loads(text, 0, &error);
 	else if (why != NULL)
 		(void)shmeta_last_error(instance, why, bytes);
@@ -200,7 +205,7 @@ static json_t *wanted_options(const struct tool *tool, const json_t *options)
 }
 
 /* The daemon's own JSON, in the frame that every verb's JSON has. of: "daemon", "file" or "defaults". */
-static void print_config(struct tool *tool, const json_t *config, const char *of)
+static void print_config(struct tool *tool, const json_t *config, const char *of, bool denied)
 {
 	const char *file = json_string_value(json_object_get(config, "file")), *key;
 	json_t *doc, *value;
@@ -208,9 +213,11 @@ static void print_config(struct tool *tool, const json_t *config, const char *of
 	if (!tool->json) {
 		if (!tool->no_header)
 			(void)printf("# %s%s%s\n",
-			             strcmp(of, "daemon") == 0 ? "the running daemon"
-			             : strcmp(of, "file") == 0 ? "no daemon answers; the file"
-			                                       : "the defaults",
+			             strcmp(of, "daemon") == 0                         ? "the running daemon"
+			             : strcmp(of, "file") == 0 && tool->config != NULL ? "the file"
+			             : strcmp(of, "file") == 0 && denied ? "this user may not ask the daemon; the file"
+			             : strcmp(of, "file") == 0           ? "no daemon answers; the file"
+			                                                 : "the defaults",
 			             strcmp(of, "defaults") == 0 ? ""
 			             : file == NULL              ? ", which reads no file"
 			             : strcmp(of, "file") == 0   ? " "
@@ -236,7 +243,7 @@ int verb_config_show(struct tool *tool)
 	char path[PATH_MAX], why[512] = "";
 	const char *file = tool->config;
 	json_t *config = NULL;
-	int code = TOOL_OK;
+	int code = TOOL_OK, unasked = TOOL_NOT_RUNNING;
 
 	if (file != NULL && tool->defaults)
 		return tool_error(tool, TOOL_USAGE, "--config and --defaults cannot both be given");
@@ -245,21 +252,21 @@ int verb_config_show(struct tool *tool)
 		                  tool->running ? "--running" : "--needs-restart",
 		                  file != NULL ? "--config" : "--defaults");
 	if (file == NULL && !tool->defaults)
-		config = running_config(tool, why, sizeof(why));
+		config = running_config(tool, why, sizeof(why), &unasked);
 	if (config == NULL && (tool->running || tool->needs_restart))
-		return tool_error(tool, TOOL_NOT_RUNNING, "%s", why);
+		return tool_error(tool, unasked, "%s", why);
 	if (config != NULL) {
-		print_config(tool, config, "daemon");
+		print_config(tool, config, "daemon", false);
 		json_decref(config);
 		return TOOL_OK;
 	}
 	if (file == NULL && !tool->defaults)
 		file = usual_file(tool, path);
 	if (file == NULL && !tool->defaults)
-		return tool_error(tool, TOOL_NOT_RUNNING, "%s; name a file with --config, or say --defaults", why);
+		return tool_error(tool, unasked, "%s; name a file with --config, or say --defaults", why);
 	config = ask_daemon(tool, "--dump-config", file, &code);
 	if (config != NULL)
-		print_config(tool, config, tool->defaults ? "defaults" : "file");
+		print_config(tool, config, tool->defaults ? "defaults" : "file", unasked == TOOL_PERMISSION);
 	json_decref(config);
 	return code;
 }
@@ -270,13 +277,13 @@ int verb_config_check(struct tool *tool)
 	char path[PATH_MAX], why[512] = "";
 	json_t *running = NULL, *found, *doc, *mistakes;
 	size_t i;
-	int code = TOOL_OK;
+	int code = TOOL_OK, unasked = TOOL_NOT_RUNNING;
 
 	if (tool->argc == 1 && tool->config != NULL)
 		return tool_error(tool, TOOL_USAGE, "the file is given twice: '%s' and --config '%s'", tool->argv[0],
 		                  tool->config);
 	if (file == NULL) {
-		running = running_config(tool, why, sizeof(why));
+		running = running_config(tool, why, sizeof(why), &unasked);
 		file = json_string_value(json_object_get(running, "file"));
 	}
 	if (file == NULL && running != NULL) {
@@ -287,7 +294,7 @@ int verb_config_check(struct tool *tool)
 	if (file == NULL)
 		file = usual_file(tool, path);
 	if (file == NULL)
-		return tool_error(tool, TOOL_NOT_RUNNING, "%s; name a file to check", why);
+		return tool_error(tool, unasked, "%s; name a file to check", why);
 	found = ask_daemon(tool, "--check-config", file, &code);
 	mistakes = json_object_get(found, "mistakes");
 	if (found != NULL && tool->json) {
@@ -314,7 +321,8 @@ int verb_config_check(struct tool *tool)
 /* What the file has now, and a restart will bring. */
 static json_t *waiting(struct tool *tool)
 {
-	json_t *config = running_config(tool, NULL, 0), *list = json_array(), *option;
+	int unasked;
+	json_t *config = running_config(tool, NULL, 0, &unasked), *list = json_array(), *option;
 	size_t i;
 
 	json_array_foreach(json_object_get(config, "options"), i, option)
