@@ -124,6 +124,7 @@ static const struct {
 	{"bounded { freshness = quick }", 1, "bounded.freshness", "neither fixed nor one of the presets"},
 	{"bounded { freshness = balanced\n fresh_max_ms = 20s }", 1, "bounded.freshness", "min <= base <= max"},
 	{"bounded { freshness = balanced\n fresh_longer_percent = 99 }", 1, "bounded.freshness", "100 to 800 percent"},
+	{"warm { file = here }", 1, "warm.file", "'here' is not an absolute path"},
 	{"retry { min_ms = 30s }", 1, "retry.min_ms", "more than retry.max_ms"},
 	{"control { connections_max = 8 }", 1, "control.connections_reserved", "more than control.connections_max"},
 	{"store {\n max_bytes = 1G\n", 1, "store", "'}' is missing"},
@@ -321,6 +322,17 @@ Test(config, what_this_host_does_not_have_and_what_the_engine_does_not_use_is_to
 	         "feed.changefeed: has no effect with a source of postgresql:"},
 		{"source { uri = \"sqlite:/x.db\" create = on }\nfeed { changefeed = off }", NULL},
 		{"control { write_groups = \"0\" write_users = root }", NULL},
+		{"warm { file = /shmeta-test-no/x }", "warm.file: the directory /shmeta-test-no: No such file"},
+		{"warm { file = /tmp }", "warm.file: /tmp is a directory"},
+		{"warm { file = /tmp/shmeta-test-no }", NULL},
+		{"store { mode = bounded }\nwarm { file = /tmp/shmeta-test-no }",
+	         "warm.file: has no effect where store.mode is bounded"},
+		{"bounded { max_topics = 7 }", "bounded.max_topics: has no effect where store.mode is mirror"},
+		{"store { mode = bounded }\nbounded { max_topics = 7 }", NULL},
+		{"store { mode = bounded }\nbounded { fresh_max_ms = 1h }",
+	         "bounded.fresh_max_ms: has no effect where bounded.freshness is fixed"},
+		{"instance { directory = /etc/passwd/x }", "instance.directory: /etc/passwd"},
+		{"instance { directory = /tmp/shmeta-test-no/x }", NULL},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -395,6 +407,7 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 		       : i == CONFIG_store_mode           ? "bounded"
 		       : i == CONFIG_bounded_freshness    ? "balanced"
 		       : i == CONFIG_instance_directory   ? "'/tmp/other'"
+		       : i == CONFIG_warm_file            ? "'/tmp/other'"
 		       : i == CONFIG_source_password_file ? "'/tmp/other password'"
 		                                          : "other_1.x-y";
 	case CONFIG_BOOL:

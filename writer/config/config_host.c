@@ -101,9 +101,73 @@ static void judge_files(struct host *host)
 		say(host, CONFIG_source_uri,
 		    "%s does not exist, and source.create is off: create it with 'shmetad --create', or name another",
 		    uri);
+	else if (stat(uri, &st) != 0 && errno == ENOENT && lstat(uri, &st) == 0)
+		say(host, CONFIG_source_uri,
+		    "%s is a symbolic link that leads to no file, and none is created behind a link", uri);
 	else if (stat(uri, &st) == 0 && !S_ISREG(st.st_mode))
 		say(host, CONFIG_source_uri, "%s is %s, not a database file", uri,
 		    S_ISDIR(st.st_mode) ? "a directory" : "something else");
+}
+
+/* The directory that a path lies in. false: it cannot be used, *ret_error says why. */
+static bool folder_is_there(const char *path, char *ret, size_t bytes, int *ret_error)
+{
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	snprintf(ret, bytes, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+	if (stat(ret, &st) != 0)
+		*ret_error = errno;
+	else
+		*ret_error = S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+	return *ret_error == 0 || *ret_error == EACCES;
+}
+
+/* What the daemon makes by itself: its directory with those above it, and the snapshot file in a directory that is there. */
+static void judge_places(struct host *host)
+{
+	const char *directory = host->config->instance_directory, *warm = host->config->warm_file;
+	char above[4096];
+	struct stat st;
+	int error = 0;
+
+	if (is_set(host->config, CONFIG_warm_file) && warm[0] == '/') {
+		if (!folder_is_there(warm, above, sizeof(above), &error))
+			say(host, CONFIG_warm_file, "the directory %s: %s", above, strerror(error));
+		else if (stat(warm, &st) == 0 && !S_ISREG(st.st_mode))
+			say(host, CONFIG_warm_file, "%s is %s, not a file", warm,
+			    S_ISDIR(st.st_mode) ? "a directory" : "something else");
+	}
+	if (!is_set(host->config, CONFIG_instance_directory) || directory[0] != '/')
+		return;
+	snprintf(above, sizeof(above), "%s", directory);
+	while (above[1] != '\0' && stat(above, &st) != 0 && errno == ENOENT) {
+		char *slash = strrchr(above, '/');
+
+		slash[slash == above] = '\0';
+	}
+	if (stat(above, &st) != 0 && errno != EACCES)
+		say(host, CONFIG_instance_directory, "%s: %s", above, strerror(errno));
+	else if (stat(above, &st) == 0 && !S_ISDIR(st.st_mode))
+		say(host, CONFIG_instance_directory, "%s is not a directory", above);
+}
+
+/* Options of a mode that the file does not choose: whoever sets a budget and forgets the mode has none. */
+static void judge_mode(struct host *host)
+{
+	const struct config *config = host->config;
+	bool bounded = strcmp(config->store_mode, "bounded") == 0,
+	     fixed = strcmp(config->bounded_freshness, "fixed") == 0;
+
+	for (size_t i = CONFIG_bounded_max_topics; i <= CONFIG_bounded_fresh_shorter_percent; i++)
+		if (!is_set(config, (enum config_index)i))
+			continue;
+		else if (!bounded)
+			say(host, (enum config_index)i, "has no effect where store.mode is %s", config->store_mode);
+		else if (fixed && i >= CONFIG_bounded_fresh_min_ms)
+			say(host, (enum config_index)i, "has no effect where bounded.freshness is fixed");
+	if (bounded && config->warm_file[0] != '\0')
+		say(host, CONFIG_warm_file, "has no effect where store.mode is bounded");
 }
 
 static void judge_unused(struct host *host)
@@ -142,6 +206,8 @@ size_t config_judge_host(const struct config *config, const struct config_listen
 
 	judge_names(&host);
 	judge_files(&host);
+	judge_places(&host);
+	judge_mode(&host);
 	judge_unused(&host);
 	return host.count;
 }

@@ -136,5 +136,8 @@ void config_judge_whole(struct config_load *load)
 	    config->instance_directory[0] != '\0')
 		config_mistake(load, load->places[CONFIG_instance_directory],
 		               "instance.directory: '%s' is not an absolute path", config->instance_directory);
+	if (config->warm_file[0] != '/' && config->warm_file[0] != '\0')
+		config_mistake(load, load->places[CONFIG_warm_file], "warm.file: '%s' is not an absolute path",
+		               config->warm_file);
 	judge_source(load);
 }
