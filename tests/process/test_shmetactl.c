@@ -1091,6 +1091,24 @@ Test(shmetactl_process, who_may_not_ask_is_told_so_and_not_that_nobody_answers, 
 	}
 }
 
+/* With wrong and right files in turn: what was written a second ago is wrong. */
+Test(shmetactl_process, health_knows_of_a_reload_once_it_was_answered, .init = start, .fini = stop)
+{
+	for (int i = 0; i < 6; i++) {
+		bool wrong = i % 2 == 0;
+		json_t *doc, *check;
+		size_t k;
+
+		cr_assert_eq(run_daemon_configure(&d, wrong ? "nonsense = 1\n" : "", ""), 0);
+		expect_code("reload", wrong ? 2 : 0);
+		doc = ask("health", wrong ? 1 : 0);
+		json_array_foreach(json_object_get(doc, "checks"), k,
+		                   check) if (strcmp(text(check, "check"), "reload") == 0)
+			cr_expect_str_eq(text(check, "status"), wrong ? "warning" : "ok", "round %d", i);
+		json_decref(doc);
+	}
+}
+
 Test(shmetactl_process, all_and_an_empty_prefix_count_the_same_rows)
 {
 	json_t *all, *prefix;

@@ -310,6 +310,38 @@ Test(sync_health, away_since_does_not_move)
 	fixture_done(&f);
 }
 
+static int64_t wall_of_the_fixture(void *arg)
+{
+	(void)arg;
+	return (int64_t)(f.now_ns / 1000000);
+}
+
+Test(sync_health, a_write_during_an_outage_does_not_begin_it_anew)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}};
+	const size_t when = strlen("away since 1970-01-01T00:00:00Z: ");
+	char first[640];
+
+	fixture_init(&f);
+	f.options.wall_ms = wall_of_the_fixture;
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	memory_fail(f.db, MEMORY_APPLY, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 2000);
+	snprintf(first, sizeof(first), "%s", source_status());
+	cr_assert_eq(strncmp(first, "away since ", 11), 0, "%s", first);
+	for (int i = 0; i < 5; i++) {
+		fixture_pass(&f, 10000);
+		(void)fixture_write(&f, &op, 1);
+		fixture_pass(&f, 1000);
+		cr_expect_eq(strncmp(source_status(), first, when), 0, "%s and not %s", source_status(), first);
+	}
+	fixture_done(&f);
+}
+
 Test(sync_health, a_store_that_is_too_small_names_the_option_and_is_not_filled_again_and_again)
 {
 	uint64_t before;

@@ -104,6 +104,7 @@ enum shmeta_status daemon_reload(struct daemon *d, const char *who, char *ret_se
 	if (d->ready)
 		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
 	daemon_say_status(d);
+	daemon_write_stats(d); /* who is answered finds it there */
 	return status;
 }
 

@@ -98,6 +98,17 @@ static inline const struct sync_trouble *health_job_in_trouble(const struct heal
 	return NULL;
 }
 
+/* Since when, by the wall clock. Polls and connections show the same, whether the source is there: the one that failed first counts, so
+ * that a write that is tried later does not begin the outage anew. */
+static inline int64_t health_away_s(const struct health *h, const struct sync_trouble *shown)
+{
+	const struct sync_trouble *open = &h->job[SYNC_JOB_OPEN], *feed = &h->job[SYNC_JOB_FEED];
+
+	if ((shown != open && shown != feed) || !open->on || !feed->on)
+		return shown->since_s;
+	return open->since_s < feed->since_s ? open->since_s : feed->since_s;
+}
+
 /* ---- troubles of the source ---- */
 
 /* ERR_INVALID_ARGUMENT: the source answers, but not this; any other status: nothing is asked of it before a pause. */

@@ -69,7 +69,7 @@ static void describe(struct sync *s, char *ret, size_t bytes)
 		shmeta__say(ret, bytes, "%s", t->text);
 		return;
 	}
-	spell_time(t->since_s, when);
+	spell_time(health_away_s(&s->health, t), when);
 	if (t == health_job(&s->health, SYNC_JOB_OPEN) || t == health_job(&s->health, SYNC_JOB_FEED) ||
 	    source_is_away(s) || !session_is_open(&s->session))
 		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
