@@ -369,8 +369,9 @@ static void judge_slots(const struct pages *p, struct health_finding *f)
 		found(f, HEALTH_UNKNOWN, "not counted");
 		return;
 	}
+	/* Who has one thread needs one slot, and has it. */
 	for (uint32_t i = 0; i < p->stats->reader_count && i < SHMETA_STATS_READERS; i++)
-		if (most == NULL || p->stats->reader[i].slots > most->slots)
+		if (p->stats->reader[i].slots_max != 1 && (most == NULL || p->stats->reader[i].slots > most->slots))
 			most = &p->stats->reader[i];
 	if (most == NULL || most->slots_max == 0) {
 		found(f, HEALTH_OK, "%" PRIu32 " processes are registered", p->stats->readers_total);
