@@ -1070,6 +1070,51 @@ Test(shmetactl_process, a_list_of_quarantined_rows_that_was_cut_is_not_complete)
 	stop();
 }
 
+/* Where the store has not all that the source has, no list of it says that it is complete. */
+Test(shmetactl_process, a_list_that_lacks_what_the_source_has_is_not_complete)
+{
+	static const char *const lists[] = {"ls topics", "biggest"};
+	struct run_tool t;
+	json_t *doc;
+
+	start_with("PRAGMA ignore_check_constraints = on;"
+	           "UPDATE topics SET partition_count = -4 WHERE name = 'topic-05';"
+	           "UPDATE partitions SET high_watermark = -4 WHERE topic = 'topic-06' AND partition_id = 1;");
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		doc = ask(lists[i], 0);
+		cr_expect(json_is_false(json_object_get(doc, "complete")), "%s", lists[i]);
+		json_decref(doc);
+		CTL(&t, "%s", lists[i]);
+		cr_expect(t.code == 0 && strstr(t.err, "the source has more than the store") != NULL, "%s: %s",
+		          lists[i], t.err);
+		run_tool_done(&t);
+	}
+	doc = ask("ls partitions topic-06", 0);
+	cr_expect(number(doc, "count") == 2 && json_is_false(json_object_get(doc, "complete")));
+	json_decref(doc);
+	doc = ask("ls partitions topic-07", 0);
+	cr_expect(number(doc, "count") == 3 && json_is_true(json_object_get(doc, "complete")));
+	json_decref(doc);
+	doc = dumped(""); /* its last line */
+	cr_expect(json_is_false(json_object_get(doc, "complete")));
+	json_decref(doc);
+	stop();
+}
+
+Test(shmetactl_process, a_list_of_a_bounded_store_is_not_complete)
+{
+	json_t *doc;
+
+	cr_assert_eq(run_daemon_init(&d), 0);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode = wal;" STREAMHOUSE_V01 ROWS), 0);
+	cr_assert_eq(run_daemon_configure(&d, "store { mode = bounded }\nbounded { max_topics = 5 }\n", ""), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	doc = ask("ls topics", 0);
+	cr_expect(json_is_false(json_object_get(doc, "complete")));
+	json_decref(doc);
+	stop();
+}
+
 Test(shmetactl_process, who_may_not_ask_is_told_so_and_not_that_nobody_answers, .init = start, .fini = stop)
 {
 	static const char *const asked[] = {"config show", "config show --running", "config show --needs-restart",

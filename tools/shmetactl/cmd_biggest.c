@@ -117,6 +117,7 @@ static void print(struct tool *tool, const struct ranking *r)
 		f[4].flags |= FIELD_RIGHT;
 		list_row(&list, f, 5);
 	}
+	list.incomplete = r->best_count < r->topics || r->session->lacks;
 	list_end(&list, NULL, 0);
 	list_free(&list);
 	if (!tool->json)
@@ -143,6 +144,8 @@ int verb_biggest(struct tool *tool)
 	code = page_all(&s, &(struct paging){.slice = slice, .keep = keep, .drop = drop, .arg = &r, .what = "topics"});
 	if (code == 0)
 		print(tool, &r);
+	if (code == 0)
+		session_tell_lacks(&s);
 	drop(&r);
 	while (r.best_count > 0)
 		free(r.best[--r.best_count].name);

@@ -18,6 +18,7 @@ struct dump {
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases, snapshots, repeated;
 	char **group_ids; /* `groups` of them, and those of the slice */
 	size_t group_capacity;
+	bool lacks;        /* the store has not all that the source has */
 	const char *group; /* whose offsets come */
 	uint64_t rows;     /* of the slice, of the kind that *count counts */
 	uint64_t *count;
@@ -130,6 +131,7 @@ static enum shmeta_status slice_segments(struct dump *d, const char *topic, stru
 		if (session_due(&d->s))
 			break;
 	}
+	session_lists(&d->s, iter);
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle);
 	return status;
@@ -170,6 +172,7 @@ static enum shmeta_status slice_topic(struct dump *d, const char *topic, struct 
 		if (session_due(&d->s))
 			break;
 	}
+	session_lists(&d->s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -337,6 +340,7 @@ static enum shmeta_status slice_offsets(struct session *s, struct page_place *at
 		d->rows++;
 		at->looked++;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -403,6 +407,8 @@ static int dump_tenant(struct dump *d, const char *tenant)
 		free(d->names[--d->name_count]);
 	d->snapshots += d->s.snapshots;
 	d->repeated += d->s.repeated;
+	d->lacks |= d->s.lacks;
+	session_tell_lacks(&d->s);
 	session_close(&d->s);
 	return code;
 }
@@ -446,6 +452,7 @@ int verb_dump(struct tool *tool)
 			f_count("leases", d.leases),
 			f_count("snapshots", d.snapshots),
 			f_count("snapshots_repeated", d.repeated),
+			f_bool("complete", !d.lacks),
 		};
 
 		list_row(&d.lines, f, sizeof(f) / sizeof(f[0]));

@@ -33,9 +33,12 @@ static int run(struct tool *tool, const char *schema, page_slice_fn *slice)
 		return code;
 	list_begin(&list, tool, schema);
 	code = page_all(&s, &paging);
-	session_close(&s);
+	list.incomplete = s.lacks;
 	if (code == 0)
 		list_end(&list, NULL, 0);
+	if (code == 0)
+		session_tell_lacks(&s);
+	session_close(&s);
 	list_free(&list);
 	return code;
 }

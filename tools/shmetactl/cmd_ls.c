@@ -108,6 +108,7 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 	}
 	if (code == 0) {
 		(void)snprintf(key, sizeof(key), "%" PRIu64, at->number);
+		list.incomplete = s.lacks;
 		list_end(&list,
 		         !full            ? NULL
 		         : at->page.begun ? at->page.name
@@ -115,6 +116,8 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 		         at->page.begun ? at->page.name_bytes : strlen(key));
 	}
 	list_free(&list);
+	if (code == 0 && !full)
+		session_tell_lacks(&s);
 	session_close(&s);
 	return code;
 }
@@ -214,6 +217,7 @@ static enum shmeta_status slice_partitions(struct session *s, struct list *list,
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -284,6 +288,7 @@ static enum shmeta_status slice_segments(struct session *s, struct list *list, s
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle);
 	return status;

@@ -64,6 +64,7 @@ int verb_readers(struct tool *tool)
 				fields[k].flags = 0;
 		list_row(&list, fields, n);
 	}
+	list.incomplete = shown < p.stats->readers_total;
 	list_end(&list, NULL, 0);
 	list_free(&list);
 	if (!tool->json && p.stats->readers_total > count)

@@ -130,6 +130,19 @@ int session_begin(struct session *session)
 	}
 }
 
+void session_lists(struct session *session, const struct shmeta_iter *iter)
+{
+	session->lacks |= iter != NULL && shmeta_iter_complete(iter) == SHMETA_UNKNOWN;
+}
+
+void session_tell_lacks(const struct session *session)
+{
+	if (session->lacks && !session->tool->json)
+		out_note(
+			"the source has more than the store: it is bounded, or rows cannot be served ('shmetactl quarantine' "
+			"lists them)");
+}
+
 bool session_due(const struct session *session)
 {
 	return tool_monotonic_ns() - session->begun_ns > session->slice_ns;

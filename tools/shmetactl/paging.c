@@ -88,6 +88,7 @@ enum shmeta_status page_topics(struct session *s, struct page_place *at,
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -110,6 +111,7 @@ enum shmeta_status page_agents(struct session *s, struct page_place *at,
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -132,6 +134,7 @@ enum shmeta_status page_groups(struct session *s, struct page_place *at,
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, iter);
 	shmeta_iter_free(iter);
 	return status;
 }
@@ -165,6 +168,7 @@ static enum shmeta_status leases_of(struct lease_row *l, const char *topic, stru
 		if (session_due(l->s))
 			break;
 	}
+	session_lists(l->s, iter);
 	shmeta_iter_free(iter);
 	l->resumes = false;
 	return status;
@@ -200,6 +204,7 @@ enum shmeta_status page_leases(struct session *s, struct page_place *at,
 		if (session_due(s))
 			break;
 	}
+	session_lists(s, topics);
 	shmeta_iter_free(topics);
 	return status;
 }

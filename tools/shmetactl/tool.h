@@ -291,6 +291,7 @@ struct session {
 	uint64_t begun_ns; /* of the slice */
 	uint32_t tries;
 	bool registered;              /* the writer keeps its snapshots readable for as long as they last */
+	bool lacks;                   /* a list that was read has not all that the source has */
 	uint64_t snapshots, repeated; /* ended; of these, those that took too long */
 };
 /* Unregistered: never contacts the writer. Returns 0, or an exit code after having said why. */
@@ -300,6 +301,10 @@ int session_open_long(struct tool *tool, const char *tenant, struct session *ret
 void session_close(struct session *session);
 /* Begin a snapshot, trying again while the writer commits. 0 or an exit code, said. */
 int session_begin(struct session *session);
+/* Of a list (NULL: none) that is about to be freed: has it all? */
+void session_lists(struct session *session, const struct shmeta_iter *iter);
+/* Beside what was printed: it is not all. */
+void session_tell_lacks(const struct session *session);
 /* Is it time to end this slice? */
 bool session_due(const struct session *session);
 /* End it. true: what was read may be used. false: it took too long, discard and read the slice again (*ret_code is 0), or it
