@@ -382,6 +382,32 @@ Test(sync_load, quarantined_rows_are_counted_and_never_stop_the_others)
 	fixture_done(&f);
 }
 
+/* The list has 10 000 at most. */
+Test(sync_load, the_log_counts_quarantined_rows_that_are_not_listed)
+{
+	fixture_init(&f);
+	fixture_topic(&f, "good", 1, 4, 1111);
+	struct shmeta_segment bad = fixture_segment(0, 900000, 10);
+
+	bad.s3_bucket = str("b");
+	bad.s3_key = str("k");
+	bad.end_offset = 5;
+	for (int i = 0; i < 12000; i++) {
+		char id[20];
+
+		snprintf(id, sizeof id, "bad%d", i);
+		bad.id = str(id);
+		bad.base_offset = 1000000 + (uint64_t)i * 100;
+		cr_assert(memory_put_segment(f.db, NULL, "good", &bad));
+	}
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(fixture_counters(&f).quarantined, 12000);
+	cr_expect_eq(fixture_counters(&f).quarantine_entered, 12000);
+	cr_expect_not_null(strstr(f.log, "12000 rows were quarantined in this load"), "%s", f.log);
+	fixture_done(&f);
+}
+
 Test(sync_load, tenants_are_kept_apart)
 {
 	fixture_init(&f);

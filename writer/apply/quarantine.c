@@ -391,6 +391,9 @@ static enum shmeta_status count_unlisted(struct apply *a, const uint64_t found[Q
 		if ((exact >> cls & 1) != 0 || old[cls] == 0)
 			now[cls] = found[cls];
 		counters(a)->quarantined += now[cls] - old[cls];
+		/* Told with the others, of which some have their sentence. */
+		a->entered.count += now[cls] > old[cls] ? now[cls] - old[cls] : 0;
+		a->left.count += now[cls] < old[cls] ? old[cls] - now[cls] : 0;
 	}
 	if (memcmp(old, now, sizeof now) == 0)
 		return SHMETA_OK;
