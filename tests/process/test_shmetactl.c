@@ -447,6 +447,7 @@ static const char *const looking[] = {
 	"explain segment topic-03 1 1000",
 	"dump",
 	"verify",
+	"compare --count 3",
 };
 
 /* What is shown of a writer that is gone says so; of one that lives, nothing is added. */
@@ -465,7 +466,8 @@ static void expect_told(const char *args, const char *state)
 	CTL(&t, "--json %s", args);
 	snprintf(words, sizeof(words), "\"writer_state\":%s\"%s\"",
 	         strcmp(args, "store") == 0 || strcmp(args, "verify") == 0 || strncmp(args, "get", 3) == 0 ||
-	                         strcmp(args, "stat") == 0 || strcmp(args, "lag") == 0 || strcmp(args, "queue") == 0 ||
+	                         strncmp(args, "compare", 7) == 0 || strcmp(args, "stat") == 0 ||
+	                         strcmp(args, "lag") == 0 || strcmp(args, "queue") == 0 ||
 	                         strncmp(args, "explain", 7) == 0 || strncmp(args, "find", 4) == 0
 	                 ? " "
 	                 : "",
@@ -533,6 +535,10 @@ Test(shmetactl_process, every_verb_that_looks_works_with_the_daemon_stopped, .in
 	run_tool_done(&t);
 	CTL(&t, "--timeout 500ms refresh list");
 	cr_assert(t.code == 7 || t.code == 3, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	CTL(&t, "--timeout 500ms pause at night");
+	cr_assert(t.code == 3 || (t.code == 7 && strstr(t.err, "it may still be done") != NULL), "%d %s", t.code,
+	          t.err);
 	run_tool_done(&t);
 	cr_assert_eq(kill(d.pid, SIGCONT), 0);
 }

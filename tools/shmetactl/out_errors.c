@@ -130,6 +130,9 @@ int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_stat
 	char text[512];
 
 	(void)shmeta_last_error(instance, text, sizeof(text));
-	return tool_error(tool, tool_exit_of(status), "%s: %s", doing,
-	                  text[0] != '\0' ? text : shmeta_strerror(status));
+	/* A writer that hangs or is stopped does what it was sent when it goes on. */
+	return tool_error(
+		tool, tool_exit_of(status), "%s: %s%s", doing, text[0] != '\0' ? text : shmeta_strerror(status),
+		status == SHMETA_ERR_TIMEOUT && strstr(text, "may still be done") == NULL ? "; it may still be done"
+											  : "");
 }

@@ -342,7 +342,7 @@ static int run(struct tool *tool, int argc, char **argv)
 		return tool_error(tool, TOOL_USAGE, "--prefix and --glob cannot both be given");
 	/* What reads the store shows what its writer left, if there is none any more. status says that itself. */
 	tool->tell_writer = (verb->group == 'A' && verb->run != verb_status && verb->run != verb_health) ||
-	                    verb->run == verb_verify;
+	                    verb->run == verb_verify || verb->run == verb_compare;
 	if (tool->all_instances && tool->every_ms > 0)
 		return tool_error(tool, TOOL_USAGE, "--all-instances and --every cannot both be given");
 	if (tool->all_instances)
