@@ -226,7 +226,7 @@ faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync
 	process/test_survival process/test_pins process/test_busy_source process/test_busy_agents process/test_cold_start process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large \
 	process/test_fairness process/test_adoption process/test_damage unit/test_changes)
-faults_scripts := tests/system/nspawn_packages.sh
+faults_scripts := tests/system/nspawn_packages.sh tests/former/former_version.sh
 faults:
 	@tools/setup.sh build test deb
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
