@@ -145,17 +145,18 @@ CLAIM(c13_the_lowest_base_of_an_epoch_is_its_start)
 {
 	struct shmeta_op op[4] = {{.type = SHMETA_OP_COMMIT_OBJECT,
 	                           .u.object = {.s3_bucket = S("bucket"), .s3_key = S("shared"), .size_bytes = 100}}};
+	static const uint64_t bases[3] = {20, 10, 30}; /* the lowest is neither the first nor the last */
 	char id[4][64];
 
 	begin();
 	cr_assert_eq(api_set_watermark("orders", 0, 5), SHMETA_OK);
 	for (uint32_t i = 0; i < 3; i++)
-		op[1 + i] = fenced(api_segment("orders", 0, 30 - 10 * i, 39 - 10 * i, id[i]));
+		op[1 + i] = fenced(api_segment("orders", 0, bases[i], bases[i] + 9, id[i]));
 	cr_assert_eq(api_do(op + 1, 3), SHMETA_OK, "%s", api.result[0].text);
 	cr_expect_str_eq(end_of(0), "0 ends at 10");
 	lead();
 	for (uint32_t i = 0; i < 3; i++) {
-		op[1 + i] = fenced(api_segment("orders", 0, 60 - 10 * i, 69 - 10 * i, id[i]));
+		op[1 + i] = fenced(api_segment("orders", 0, 30 + bases[i], 39 + bases[i], id[i]));
 		op[1 + i].type = SHMETA_OP_ADD_SLICE;
 		op[1 + i].u.segment.size_bytes = 30;
 		op[1 + i].u.segment.position = 30 * i;
