@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A process that reads what was seeded, as fast as it can, from the first moment of a test to the last: none of its reads may fail. */
+ * A process that reads what was seeded, from the first moment of a test to the last: none of its reads may fail. In `make faults` as fast as
+ * it can, otherwise with pauses. */
 #ifndef SHMETA_TESTS_SUPPORT_RUN_READS_H
 #define SHMETA_TESTS_SUPPORT_RUN_READS_H
 
