@@ -230,7 +230,7 @@ static void become_member(struct core *core, struct membership *m)
 	m->page->agent_version = VERSION_NUMBER;
 	memcpy(m->page->agent_name, core->agent, strnlen(core->agent, sizeof m->page->agent_name));
 	drop_current(core);
-	core->membership = m;
+	shmeta_poke(&core->membership, m);
 	core->membership_epoch = shmeta_peek(&core->board->epoch);
 	core->backoff_ns = 0;
 }

@@ -182,6 +182,7 @@ static void make_generation(struct fake_writer *w)
 static struct fake_writer *new_writer(uint64_t grace_ns)
 {
 	struct fake_writer *w = calloc(1, sizeof *w);
+	pthread_mutexattr_t recursive;
 
 	if (!scratch_dir("fake", w->dir))
 		die("mkdtemp", NULL);
@@ -190,7 +191,11 @@ static struct fake_writer *new_writer(uint64_t grace_ns)
 	w->listen_fd = w->stop_fd = -1;
 	for (int i = 0; i < FAKE_CLIENTS; i++)
 		w->client[i] = (struct fake_client){.fd = -1, .memfd = -1};
-	(void)pthread_mutex_init(&w->lock, NULL);
+	/* Recursive: what a test does on a request begins commits under it. */
+	(void)pthread_mutexattr_init(&recursive);
+	(void)pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	(void)pthread_mutex_init(&w->lock, &recursive);
+	(void)pthread_mutexattr_destroy(&recursive);
 	make_board(w, 1);
 	return w;
 }
@@ -824,6 +829,7 @@ uint64_t fake_oldest_pin(struct fake_writer *w)
 {
 	uint64_t oldest = UINT64_MAX;
 
+	(void)pthread_mutex_lock(&w->lock); /* the writer's thread unmaps the pages of who closes */
 	for (int i = 0; i < FAKE_CLIENTS; i++) {
 		const struct fake_client *c = &w->client[i];
 
@@ -837,6 +843,7 @@ uint64_t fake_oldest_pin(struct fake_writer *w)
 				oldest = pin;
 		}
 	}
+	(void)pthread_mutex_unlock(&w->lock);
 	return oldest;
 }
 

@@ -18,9 +18,11 @@ static uint64_t slots_held(void)
 {
 	uint64_t slots = 0;
 
+	(void)pthread_mutex_lock(&w->lock);
 	for (int i = 0; i < FAKE_CLIENTS; i++)
 		if (w->client[i].fd >= 0 && w->client[i].page != NULL)
 			slots += w->client[i].page->slot_count;
+	(void)pthread_mutex_unlock(&w->lock);
 	return slots;
 }
 
@@ -29,7 +31,6 @@ Test(many_opens, hold_no_more_slots_than_their_readers_can_use)
 	uint64_t registered = 0;
 
 	w = fake_writer_with_topic(NULL);
-	fake_serve(w);
 	for (int i = 0; i < OPENS; i++) {
 		char tenant[16];
 
@@ -69,7 +70,6 @@ Test(many_opens, keep_what_they_have_where_the_writer_has_no_more_to_give)
 	struct shmeta_snapshot_info info;
 
 	w = fake_writer_with_topic(NULL);
-	fake_serve(w);
 	instance[0] = fake_open(w, NULL, 0, 8);
 	reader[0] = fake_reader(instance[0]);
 	cr_assert_eq(fake_until_registered(reader[0], 1), 0);
