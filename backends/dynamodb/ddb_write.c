@@ -171,7 +171,7 @@ static bool end_unit(struct ddb_writing *w, struct ddb_step *first, const struct
 		for (struct ddb_step *step = first; step < end; step++)
 			refuse(step->result, SHMETA_ERR_INVALID_ARGUMENT,
 			       "it touches more than the %d items that one transaction can", DDB_UNIT_ITEMS);
-	} else if (w->gathered_count + more > DDB_UNIT_ITEMS && !close_group(w)) {
+	} else if ((first->single || w->gathered_count + more > DDB_UNIT_ITEMS) && !close_group(w)) {
 		return false;
 	}
 	w->too_much = false;
@@ -196,7 +196,7 @@ static bool end_unit(struct ddb_writing *w, struct ddb_step *first, const struct
 		step->alone = w->unit_count == 0;
 	}
 	drop_unit(w, false);
-	return true;
+	return !first->single || close_group(w);
 }
 
 static void judge_all(struct ddb_writing *w, struct ddb_step *steps, size_t count)
@@ -286,6 +286,18 @@ static bool log_entry_was_there(const struct ddb_call *call, size_t items)
 	return code != NULL && strcmp(code, "ConditionalCheckFailed") == 0;
 }
 
+/* Was it refused for what it says? All other refusals are the account's, the table's or the login's. */
+static bool is_about_items(const struct ddb_call *call)
+{
+	static const char *const words[] = {"Validation", "ItemCollectionSizeLimitExceeded", "RequestEntityTooLarge",
+	                                    "HTTP 413", "SerializationException"};
+
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strstr(call->error, words[i]) != NULL)
+			return true;
+	return false;
+}
+
 /* What became of a transaction. OK; otherwise why its steps were not done, or ERR_OUTCOME_UNKNOWN. BUSY: they are to be judged anew. */
 static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, struct ddb_call *call,
                                  struct backend_error *err)
@@ -298,8 +310,7 @@ static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, str
 		return SHMETA_OK;
 	if (call->outcome != DDB_CONDITION)
 		status = ddb_call_fail(&w->s->link, call, "writing", err);
-	if (call->outcome == DDB_REFUSED && strstr(call->error, "AccessDenied") == NULL &&
-	    strstr(call->error, "ResourceNotFound") == NULL)
+	if (call->outcome == DDB_REFUSED && is_about_items(call))
 		status = SHMETA_ERR_INVALID_ARGUMENT;
 	if (!doubted) {
 		ddb_log_give_back(w->s, g->seq);
@@ -325,6 +336,19 @@ static void answer_group(struct ddb_step *steps, size_t count, size_t group, enu
 			if (status != SHMETA_OK)
 				refuse(steps[i].result, status, "%.159s", why);
 		}
+}
+
+/* The transaction was refused, for the sake of one of its units or for the size of them all: each of them is judged anew, for one of its
+ * own. false: it has only one. */
+static bool take_apart(struct ddb_step *steps, size_t count, size_t group)
+{
+	size_t units = 0;
+
+	for (size_t i = 0; i < count; i++)
+		units += !steps[i].settled && steps[i].group == group && !steps[i].alone && !steps[i].behind;
+	for (size_t i = 0; units > 1 && i < count; i++)
+		steps[i].single |= !steps[i].settled && steps[i].group == group && !steps[i].alone;
+	return units > 1;
 }
 
 /* Send the groups of a wave. Returns the worst that became of one: BUSY is less than any other failure. */
@@ -356,6 +380,8 @@ static enum shmeta_status send_wave(struct ddb_writing *w, struct ddb_step *step
 			struct backend_error own = {.code = SHMETA_OK};
 			enum shmeta_status status = settle(w, g, &calls[i], &own);
 
+			if (status == SHMETA_ERR_INVALID_ARGUMENT && take_apart(steps, count, of[i] + 1))
+				status = SHMETA_ERR_BUSY;
 			g->done = status == SHMETA_OK;
 			if (status == SHMETA_OK)
 				(void)json_array_extend(w->told, g->keys);

@@ -22,6 +22,7 @@ struct ddb_step {
 	bool behind; /* of one unit with the step before it */
 	/* ddb_write.c's. */
 	bool settled, alone;
+	bool single; /* its unit is to have a transaction of its own: one with others was refused */
 	size_t group;
 };
 

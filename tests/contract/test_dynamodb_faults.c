@@ -395,6 +395,47 @@ Test(dynamodb_faults, a_batch_of_many_transactions_is_done_wholly_though_each_fa
 	free(id);
 }
 
+/* DynamoDB refuses a transaction for the sake of one item of it, or for the size of all of them. */
+Test(dynamodb_faults, what_a_transaction_is_refused_for_is_one_operations_and_the_others_are_done)
+{
+	enum { MANY = 60, CULPRIT = 31 };
+	struct shmeta_op ops[MANY];
+	struct backend_op batch[MANY];
+	struct shmeta_result results[MANY];
+	char id[MANY][40];
+
+	fill();
+	for (uint32_t i = 0; i < MANY; i++) {
+		(void)snprintf(id[i], sizeof id[i], "t-%u-%u", i % 4, i / 4 * 10);
+		ops[i] = (struct shmeta_op){
+			.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+			.name = rows_str("t"),
+			.partition_id = i % 4,
+			.u.segment = {.base_offset = i / 4 * 10,
+		                      .end_offset = i / 4 * 10 + 9,
+		                      .record_count = 10,
+		                      .size_bytes = 100,
+		                      .created_at_ms = 5,
+		                      .partition_id = i % 4,
+		                      .id = rows_str(id[i]),
+		                      .s3_bucket = rows_str("bucket"),
+		                      .s3_key = i == CULPRIT ? rows_str("the-large-one") : rows_str(id[i])}};
+		batch[i] = (struct backend_op){.op = &ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	}
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_INVALID,
+	                                         .target = "TransactWriteItems",
+	                                         .part = "the-large-one",
+	                                         .times = UINT32_MAX});
+	expect_ok(w.ops->writer->apply(w.state, batch, MANY, 1700000000000, results, &w.recorder.sink, &w.err));
+	for (uint32_t i = 0; i < MANY; i++)
+		cr_expect_eq(results[i].status, i == CULPRIT ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK, "%u: %d %s", i,
+		             (int)results[i].status, results[i].text);
+	cr_expect_not_null(strstr(results[CULPRIT].text, "maximum allowed size"), "%s", results[CULPRIT].text);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, MANY - 1);
+}
+
 /* ---- reads ---- */
 
 /* What a load shows, in order. */
