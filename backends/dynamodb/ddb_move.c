@@ -207,6 +207,7 @@ static void put_segment(struct ddb_writing *w, const struct backend_row *row, st
 			json_t *counted = json_copy(object->item);
 
 			ddb_put_n(counted, "refs", ddb_number(counted, "refs") + 1);
+			(void)json_object_del(counted, "since");
 			ddb_write(w, object, counted);
 			ddb_put_n(item, "ob", 1);
 		}

@@ -133,11 +133,13 @@ static bool say_own(struct pg_state *state)
 				owner, l ? "u.tenant = v.tenant AND " : "");
 		else
 			(void)fputs(
-				"INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
+				", put AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
 				"SELECT v.tenant, v.topic, v.pid, v.base, b.object_id, v.place FROM v JOIN shmeta_objects b ON "
 				"b.tenant = v.tenant AND b.s3_bucket = v.bucket AND b.s3_key = v.key WHERE EXISTS("
 				"SELECT 1 FROM segments s WHERE s.id = v.id AND s.topic = v.topic AND s.partition_id = v.pid AND "
-				"s.base_offset = v.base) ON CONFLICT DO NOTHING",
+				"s.base_offset = v.base) ON CONFLICT DO NOTHING RETURNING object_id) UPDATE shmeta_objects b SET "
+				"unreferenced_at = NULL WHERE b.unreferenced_at IS NOT NULL AND b.object_id IN (SELECT object_id "
+				"FROM put)",
 				out);
 		ok = fclose(out) == 0 && pg_text_of(state,
 		                                    i == 0   ? PG_M_OBJECT

@@ -34,6 +34,13 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 		pg_param_text(&params, list->tenant);
 		pg_param_int(&params, now_ms);
 		status = pg_query(state, &state->primary, PG_OBJECTS_MARK, &params, NULL, err);
+		/* It waited for whoever added a slice at that time, and did not see it. */
+		if (status == SHMETA_OK)
+			pg_params_clear(&params);
+		if (status == SHMETA_OK)
+			pg_param_text(&params, list->tenant);
+		if (status == SHMETA_OK)
+			status = pg_query(state, &state->primary, PG_OBJECTS_UNMARK, &params, NULL, err);
 	}
 	if (status == SHMETA_OK) {
 		pg_params_clear(&params);
@@ -64,6 +71,9 @@ static const struct pg_text texts[] = {
 	{PG_OBJECTS_MARK,
          "{!w:SELECT 0}{w:UPDATE shmeta_objects b SET unreferenced_at = $2::int8 WHERE b.tenant = $1::text AND "
          "b.unreferenced_at IS NULL AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)}"},
+	{PG_OBJECTS_UNMARK,
+         "{!w:SELECT 0}{w:UPDATE shmeta_objects b SET unreferenced_at = NULL WHERE b.tenant = $1::text AND "
+         "b.unreferenced_at IS NOT NULL AND EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)}"},
 	{PG_OBJECTS, "SELECT {!w:0}{w:b.s3_bucket, b.s3_key, b.size_bytes, b.created_at, b.slices, "
                      "CASE WHEN b.slices = 0 THEN coalesce(b.unreferenced_at, 0) ELSE 0 END FROM (SELECT b.*, "
                      "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id) AS slices "

@@ -86,6 +86,7 @@ struct pg_state;
 	X(W_CONFIRM)
 #define PG_OBJECT_STATEMENTS(X) \
 	X(OBJECTS_MARK)         \
+	X(OBJECTS_UNMARK)       \
 	X(OBJECTS)              \
 	X(EPOCH_END)
 

@@ -26,7 +26,7 @@ struct mover {
 struct moving {
 	struct sqlite_state *state;
 	struct mover movers[BACKEND_ROW_KINDS];
-	struct mover slice, floor;
+	struct mover slice, keep, floor;
 	char *has_partition_sql, *object_sql;
 	sqlite3_stmt *has_partition, *object;
 	bool any_objects, made_slices;
@@ -110,6 +110,7 @@ static bool write_all(struct moving *m)
 	m->floor.insert = sqlite3_mprintf(
 		"INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
 		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > epoch");
+	m->keep.insert = sqlite3_mprintf("UPDATE shmeta_objects SET unreferenced_at = NULL WHERE object_id = ?1");
 	m->slice.insert = sqlite3_mprintf("INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)");
 	m->has_partition_sql = sqlite3_mprintf(
 		"SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s", and_org);
@@ -119,15 +120,15 @@ static bool write_all(struct moving *m)
 	sqlite3_free(of_offset);
 	sqlite3_free(of_lease);
 	return ok && of[BACKEND_ROW_OBJECT].insert != NULL && of[BACKEND_ROW_OBJECT].same != NULL &&
-	       m->floor.insert != NULL && m->slice.insert != NULL && m->has_partition_sql != NULL &&
-	       m->object_sql != NULL;
+	       m->floor.insert != NULL && m->slice.insert != NULL && m->keep.insert != NULL &&
+	       m->has_partition_sql != NULL && m->object_sql != NULL;
 }
 
 static void drop_all(struct moving *m)
 {
-	struct mover *own[] = {&m->slice, &m->floor};
+	struct mover *own[] = {&m->slice, &m->keep, &m->floor};
 
-	for (int i = 0; i < BACKEND_ROW_KINDS + 2; i++) {
+	for (int i = 0; i < BACKEND_ROW_KINDS + (int)(sizeof own / sizeof *own); i++) {
 		struct mover *of = i < BACKEND_ROW_KINDS ? &m->movers[i] : own[i - BACKEND_ROW_KINDS];
 
 		(void)sqlite3_finalize(of->put);
@@ -387,6 +388,13 @@ static void put_slice(struct moving *m, const struct backend_row *row, int64_t o
 	(void)step(m, q, &rc);
 	(void)sqlite3_reset(q);
 	m->made_slices = true;
+	/* It may have been one that nothing refers to. */
+	q = take(m, &m->keep.put, m->keep.insert);
+	if (q == NULL)
+		return;
+	bind_ints(q, 1, &object, 1);
+	(void)step(m, q, &rc);
+	(void)sqlite3_reset(q);
 }
 
 /* Why nothing was put. */

@@ -4,9 +4,11 @@
  * for which different names are one. The rule: an operation that the source did not do, or not whole, is not answered OK and leaves
  * nothing behind, and those around it are done. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backends/rows.h"
 #include "tests/support/hostile.h"
@@ -428,4 +430,51 @@ Test(hostile_postgres, a_cascade_that_a_trigger_keeps_back_is_a_deletion_that_wa
 		hostile_apply(&world, &op, ++mark, &result);
 		cr_expect_eq(result.status, SHMETA_OK, "%s: %s", op.name, result.text);
 	}
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------------------------------------------------ */
+
+struct listing {
+	pthread_t thread;
+	enum shmeta_status status;
+};
+
+static enum shmeta_status ignore_object(void *arg, const struct shmeta_object_info *info)
+{
+	(void)arg, (void)info;
+	return SHMETA_OK;
+}
+
+static void *list_objects(void *arg)
+{
+	const struct backend_object_list list = {
+		.tenant = rows_str(SHMETA_DEFAULT_TENANT), .all = 1, .now_ms = HOSTILE_NOW_MS, .most = 10};
+	struct listing *l = arg;
+
+	l->status = world.ops->admin->objects(world.state, &list, ignore_object, NULL, &world.err);
+	return NULL;
+}
+
+/* The list waits for whoever adds the slice, and then knows of it. */
+Test(hostile_postgres, the_grace_of_an_object_does_not_begin_while_a_slice_is_being_added, .init = begin_usual,
+     .fini = end)
+{
+	struct listing l = {.status = SHMETA_ERR_SOURCE};
+
+	hostile_rows(&world);
+	world_sql(&world, "INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+	                  "VALUES('" SHMETA_DEFAULT_TENANT "', 'b', 'o', 100, 1)");
+	world_begin(&world);
+	world_sql(&world, "SELECT 1 FROM shmeta_objects FOR UPDATE");
+	world_sql(&world, "INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
+	                  "SELECT tenant, 't', 0, 0, object_id, 0 FROM shmeta_objects");
+	cr_assert_eq(pthread_create(&l.thread, NULL, list_objects, &l), 0);
+	for (int i = 0; i < 2000 && world_sql_number(&world, "SELECT count(*) FROM pg_locks WHERE NOT granted") == 0;
+	     i++)
+		(void)usleep(10000);
+	world_commit(&world);
+	(void)pthread_join(l.thread, NULL);
+	cr_assert_eq(l.status, SHMETA_OK, "%s", world.err.text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM shmeta_objects WHERE unreferenced_at IS NOT NULL"),
+	             0);
 }

@@ -456,6 +456,72 @@ Test(move, a_lease_behind_an_epoch_that_was_given_is_refused)
 	}
 }
 
+static enum shmeta_status ignore_change(void *arg, const struct backend_key *key)
+{
+	(void)arg, (void)key;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status count_object(void *arg, const struct shmeta_object_info *info)
+{
+	(void)info;
+	++*(size_t *)arg;
+	return SHMETA_OK;
+}
+
+/* A slice that comes in refers to its object, which may have been one that nothing refers to. */
+static void grace_ends(enum world_engine engine)
+{
+	const struct shmeta_str tenant = rows_str(SHMETA_DEFAULT_TENANT);
+	const struct backend_row row[] = {{.kind = BACKEND_ROW_OBJECT,
+	                                   .tenant = tenant,
+	                                   .since_ms = 5,
+	                                   .u.object = {.s3_bucket = rows_str("b"),
+	                                                .s3_key = rows_str("k"),
+	                                                .size_bytes = 100,
+	                                                .created_at_ms = 1}},
+	                                  {.kind = BACKEND_ROW_SEGMENT,
+	                                   .tenant = tenant,
+	                                   .topic = rows_str("t"),
+	                                   .u.segment = {.id = rows_str("i"),
+	                                                 .base_offset = 100,
+	                                                 .end_offset = 109,
+	                                                 .record_count = 1,
+	                                                 .size_bytes = 10,
+	                                                 .s3_bucket = rows_str("b"),
+	                                                 .s3_key = rows_str("k")}}};
+	const struct shmeta_op delete = {
+		.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = rows_str("t"), .offset = 1000};
+	const struct backend_op op = {tenant, &delete};
+	const struct backend_object_list list = {.tenant = tenant, .now_ms = 1000000, .grace_ms = 1000, .most = 10};
+	const struct backend_sink sink = {.changed = ignore_change};
+	struct shmeta_result results[2];
+	size_t listed = 0;
+	struct world w;
+
+	world_make(&w, engine);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	cr_assert_eq(w.ops->admin->restore(w.state, row, 2, results, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(results[0].status, SHMETA_OK, "%s", results[0].text);
+	cr_assert_eq(results[1].status, SHMETA_OK, "%s", results[1].text);
+	cr_assert_eq(w.ops->writer->apply(w.state, &op, 1, 1000000, results, &sink, &w.err), SHMETA_OK, "%s",
+	             w.err.text);
+	cr_assert_eq(results[0].count, 1, "%s", results[0].text);
+	cr_assert_eq(w.ops->admin->objects(w.state, &list, count_object, &listed, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(listed, 0, "%s: deletable at once", world_names[engine]);
+	world_free(&w);
+}
+
+Test(move, a_slice_that_comes_in_ends_the_grace_of_its_object)
+{
+	grace_ends(WORLD_SQLITE_NEW);
+	if (world_possible(WORLD_PG_NEW))
+		grace_ends(WORLD_PG_NEW);
+	if (world_possible(WORLD_DYNAMODB))
+		grace_ends(WORLD_DYNAMODB);
+}
+
 /* One row of each kind whose parent is not there, and what the shape cannot hold. */
 static void refusals(enum world_engine engine)
 {
