@@ -487,6 +487,8 @@ static void refuse_value(struct shmeta_result *r, bool for_now, const char *sqls
 		refuse(r, SHMETA_ERR_BUSY, "another session was in its way: %s (%s): try again later", said, sqlstate);
 	else if (strcmp(sqlstate, "23503") == 0)
 		refuse(r, SHMETA_ERR_NOT_TENANT, "its organization is not there");
+	else if (pg_write_cannot(sqlstate))
+		refuse(r, SHMETA_ERR_SOURCE, "the source cannot do it: %s (%s)", said, sqlstate);
 	else
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s (%s)", said, sqlstate);
 }

@@ -378,13 +378,16 @@ struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, co
 	                           .progress = {.sink = sink}};
 }
 
-/* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX001, XX002), more than
- * it can hold (54), a function of a view that raises (P0001). Then it is not the source that is away. */
+/* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX, 58030) or whose file is
+ * gone (58P01), more than it can hold (54), a function of a view that raises (P0001). Then it is not the source that is away. */
 enum shmeta_status pg_reading_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err)
 {
-	if (status != SHMETA_ERR_SOURCE ||
-	    !(pg_failed_with(conn, "22") || pg_failed_with(conn, "54") || pg_failed_with(conn, "P0001") ||
-	      pg_failed_with(conn, "XX001") || pg_failed_with(conn, "XX002")))
+	static const char *const rows[] = {"22", "54", "58030", "58P01", "P0001", "XX"};
+	bool one = false;
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		one |= pg_failed_with(conn, rows[i]);
+	if (status != SHMETA_ERR_SOURCE || !one || conn->stale_plan || !pg_connected(conn))
 		return status;
 	if (err != NULL)
 		err->code = SHMETA_ERR_INVALID_ARGUMENT;

@@ -12,10 +12,10 @@ bool pg_write_failed_for_now(const struct pg_conn *conn)
 
 bool pg_write_failed_for_rows(const struct pg_conn *conn)
 {
-	/* The connection, the login, the session's state, the server's resources, its going down; and what the connection itself
-	 * mends by preparing its statements anew. All the rest can be one item's: its data, a trigger that it fires, a right on
-	 * the table that it needs. */
-	static const char *const others[] = {"08", "25", "26", "28", "3D", "53", "57P", "58"};
+	/* The login, the session's state, the server's resources, its going down; and what the connection itself mends by preparing
+	 * its statements anew. All the rest can be one item's: its data, a trigger that it fires and what that connects to, a right
+	 * on the table that it needs, a page of its rows that cannot be read. */
+	static const char *const others[] = {"25", "26", "28", "3D", "53", "57P"};
 
 	if (conn->sqlstate[0] == '\0' || conn->stale_plan || !pg_connected(conn))
 		return false;
@@ -56,6 +56,16 @@ static bool adds_segment(const struct shmeta_op *op)
 	       op->type == SHMETA_OP_ADD_SLICE;
 }
 
+bool pg_write_cannot(const char *sqlstate)
+{
+	static const char *const classes[] = {"08", "53", "57", "58", "F0", "HV", "XX"};
+
+	for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
 void pg_write_refused(struct writing *w, struct write_item *item, const char *sqlstate, const char *said)
 {
 	const enum write_kind kind = (enum write_kind)item->kind;
@@ -84,6 +94,8 @@ void pg_write_refused(struct writing *w, struct write_item *item, const char *sq
 		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
 	else if (sqlstate[0] == '\0')
 		refuse_undone(r);
+	else if (pg_write_cannot(sqlstate))
+		refuse(r, SHMETA_ERR_SOURCE, "the source cannot do it: %s (%s)", said, sqlstate);
 	else
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s (%s)", said, sqlstate);
 }

@@ -170,6 +170,9 @@ enum shmeta_status pg_write_look_again(struct writing *w, const struct write_ite
 
 /* Did the connection's last statement fail for something that one row of it may be alone with? */
 bool pg_write_failed_for_rows(const struct pg_conn *conn);
+/* What an operation needs does not work: the file or the page that it lies in, memory, another server that a trigger asks. It is nothing
+ * that the operation says, and may be done when it is tried again. */
+bool pg_write_cannot(const char *sqlstate);
 /* Did the last attempt fail for something that one item may be alone with? Otherwise it was the connection, or the server. */
 bool pg_write_failed_for_items(const struct writing *w);
 /* Was it a lock, a limit in time, or a conflict of two writers, so that it may be done later? */

@@ -432,6 +432,80 @@ Test(hostile_postgres, a_cascade_that_a_trigger_keeps_back_is_a_deletion_that_wa
 	}
 }
 
+/* ---- what the source cannot do ------------------------------------------------------------------------------------------------------------------- */
+
+/* A page or a file that cannot be read or written, memory, a server that a trigger asks: the operation says nothing wrong, and those
+ * around it are done. */
+Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_fault, .init = begin_usual, .fini = end)
+{
+	static const char *const states[] = {"XX001", "XX000", "58030", "58P01", "57000", "08001", "HV000"};
+	struct shmeta_result result;
+	char *before, *after;
+	uint64_t mark = 0;
+
+	hostile_rows(&world);
+	before = hostile_dump(&world);
+	for (size_t s = 0; s < sizeof states / sizeof *states; s++) {
+		world_sql(
+			&world,
+			"CREATE OR REPLACE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
+			"'could not read block 7' USING ERRCODE = '%s'; END $$",
+			states[s]);
+		for (size_t i = 0; i < hostile_op_count; i++) {
+			const struct hostile_op *op = &hostile_ops[i];
+
+			world_sql(&world, BEFORE, op->event, op->table, op->when);
+			hostile_apply(&world, op, ++mark, &result);
+			cr_expect_eq(result.status, SHMETA_ERR_SOURCE, "%s, %s: %d %s", states[s], op->name,
+			             (int)result.status, result.text);
+			cr_expect_not_null(strstr(result.text, "could not read block 7"), "%s", result.text);
+			after = hostile_dump(&world);
+			cr_expect_str_eq(after, before, "%s: something was left behind", op->name);
+			free(after);
+			world_sql(&world, DROP, op->table);
+		}
+	}
+	free(before);
+}
+
+/* One page of a disk that fails is not the source that is away: who needs nothing of it is answered. */
+Test(hostile_postgres, a_row_that_cannot_be_read_from_its_disk_keeps_no_other_from_being_read)
+{
+	static const char *const states[] = {"58030", "58P01", "XX000", "XX001"};
+	const struct backend_key keys[] = {
+		{.cls = SHMETA_CLASS_SEGMENT,
+	         .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	         .topic = rows_str("t"),
+	         .to = 1000},
+		{.cls = SHMETA_CLASS_PARTITION, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t")}};
+
+	if (!world_possible(WORLD_PG_V01))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, WORLD_PG_V01);
+	world_topic(&world, NULL, "t", 2, -1, NULL);
+	world_segment(&world, NULL, "t", 0, 0, 9);
+	world_segment(&world, NULL, "t", 1, 10, 19);
+	world_sql(&world, "ALTER TABLE segments RENAME TO stored");
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+		world_sql(
+			&world,
+			"CREATE OR REPLACE FUNCTION read_from_disk(n bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
+			"IF n = 0 THEN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '%s'; END IF; RETURN n; END $$",
+			states[i]);
+		if (i == 0) {
+			world_sql(
+				&world,
+				"CREATE VIEW segments AS SELECT id, topic, partition_id, read_from_disk(base_offset) AS "
+				"base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at FROM stored");
+			world_open(&world);
+		}
+		cr_expect_eq(world_fetch(&world, keys, 1), SHMETA_ERR_INVALID_ARGUMENT, "%s: %s", states[i],
+		             world.err.text);
+		cr_expect_eq(world_fetch(&world, keys + 1, 1), SHMETA_OK, "%s: %s", states[i], world.err.text);
+	}
+	end();
+}
+
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------------------ */
 
 struct listing {
