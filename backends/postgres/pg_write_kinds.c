@@ -84,9 +84,11 @@
 #define KEY_OF_INS "{o:organization_id, }id, topic, partition_id, base_offset"
 #define KEY_OF_ITEM "{o:org, }id, topic, pid, base"
 #define WRITTEN "((" KEY_OF_ITEM ") IN (SELECT " KEY_OF_INS " FROM ins)) IS TRUE"
-/* A trigger of the application sees the row before it is written, and may keep it as it is. */
-#define RAISED \
-	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id, p.high_watermark >= m.top AS raised"
+/* A trigger of the application sees the row before it is written, and may keep it as it is. What is no integer of 64 bits, as NUMERIC's
+ * NaN, can be above all that are, and stays. */
+#define RAISED                                                                                                            \
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id, p.high_watermark >= m.top " \
+	"AND p.high_watermark < 9223372036854775808 AND p.high_watermark::numeric % 1 = 0 AS raised"
 #define NOT_RAISED \
 	" OR ({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM w WHERE raised)"
 #define RAISE_WATERMARKS                                                                                            \
@@ -148,11 +150,11 @@
 /* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept: under the lease's own tenant,
  * or the default one where leases have none, whoever it is that asks. Leases are locked before
  * epochs, everywhere. */
-#define KEEP_EPOCHS                                                                         \
-	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) " \
-	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT            \
-	"'}, l.topic, l.partition_id, l.epoch FROM l "                                      \
-	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                       \
+#define KEEP_EPOCHS                                                                            \
+	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "    \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT               \
+	"'}, l.topic, l.partition_id, l.epoch FROM l {l:WHERE l.organization_id IS NOT NULL }" \
+	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                          \
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
 
 /* The source's time when the statement began: one for all of it. */

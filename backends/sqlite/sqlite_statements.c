@@ -32,10 +32,10 @@
 	"AND typeof(topic) = 'text' AND typeof(partition_id) = 'integer'" OF_LEASES_TENANT
 
 /* Epochs never go back, whoever took the lease: before leases go, their epochs are kept. */
-#define KEEP_EPOCHS(where)                                                                                               \
-	"{!w:SELECT 1}{w:INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) SELECT "                    \
-	"{l:organization_id}{!l:?1}, topic, partition_id, epoch FROM partition_leases WHERE typeof(topic) = 'text' AND " \
-	"typeof(partition_id) = 'integer' AND typeof(epoch) = 'integer' AND " where                                      \
+#define KEEP_EPOCHS(where)                                                                                                   \
+	"{!w:SELECT 1}{w:INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) SELECT "                        \
+	"{l:organization_id}{!l:?1}, topic, partition_id, epoch FROM partition_leases WHERE typeof(topic) = 'text' AND "     \
+	"typeof(partition_id) = 'integer' AND typeof(epoch) = 'integer'{l: AND typeof(organization_id) = 'text'} AND " where \
 	" ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = max(epoch, excluded.epoch)}"
 #define SLICES_OF_O "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id)"
 #define O_HAS_SLICES "EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id)"
@@ -154,7 +154,11 @@ static const char *const templates[ST_COUNT] = {
 		"UPDATE " OR_ABORT "partitions SET high_watermark = ?4, updated_at = ?5 WHERE " PLACE OF_TENANT,
 	[ST_W_WATERMARK_MAX] =
 		"UPDATE " OR_ABORT
-		"partitions SET high_watermark = max(high_watermark, ?4), updated_at = ?5 WHERE " PLACE OF_TENANT,
+		"partitions SET high_watermark = max(high_watermark, ?4), updated_at = ?5 WHERE " PLACE OF_TENANT
+		/* A text is above each number, and NULL stays NULL. */
+		" AND typeof(high_watermark) = 'integer'",
+	[ST_W_WATERMARK_ODD] =
+		"SELECT 1 FROM partitions WHERE " PLACE OF_TENANT " AND typeof(high_watermark) <> 'integer'",
 	[ST_W_SEGMENT_INSERT] =
 		"INSERT " OR_ABORT "INTO segments(" COLUMN
 		"id, topic, partition_id, base_offset, end_offset, record_count, "

@@ -49,6 +49,7 @@ struct sqlite_state;
 	X(W_PARTITION)        \
 	X(W_WATERMARK)        \
 	X(W_WATERMARK_MAX)    \
+	X(W_WATERMARK_ODD)    \
 	X(W_SEGMENT_INSERT)   \
 	X(W_SEGMENT_AT)       \
 	X(W_SEGMENT_ID)       \

@@ -16,6 +16,15 @@ static void flush_epoch(struct writing *w, struct place *p)
 	p->led = false;
 }
 
+static void not_raised(struct writing *w, const struct place *p)
+{
+	if (sqlite_write_exists(w, ST_W_WATERMARK_ODD, p->tenant, p->topic, p->partition_id))
+		sqlite_write_not_done(w, "the partition's high_watermark is no integer, so nothing is above it: set it "
+		                         "first (update_high_watermark)");
+	else
+		sqlite_write_unchanged(w);
+}
+
 void sqlite_write_flush_watermarks(struct writing *w)
 {
 	sqlite3_stmt *q = NULL;
@@ -31,7 +40,8 @@ void sqlite_write_flush_watermarks(struct writing *w)
 		bind_int(q, 3, p->partition_id);
 		bind_int(q, 4, p->value);
 		bind_int(q, 5, w->now_ms);
-		(void)sqlite_write_run_change(w, q);
+		if (sqlite_write_run(w, q) == SQLITE_DONE && sqlite3_changes(w->state->db) == 0)
+			not_raised(w, p);
 		p->marked = false;
 	}
 	w->marks = 0;

@@ -87,11 +87,8 @@ int sqlite_write_run(struct writing *w, sqlite3_stmt *statement)
 	return rc;
 }
 
-void sqlite_write_unchanged(struct writing *w)
+void sqlite_write_not_done(struct writing *w, const char *sentence)
 {
-	static const char sentence[] = "the source left the row as it was: a trigger ignores the change, "
-				       "or a key takes another row for the same";
-
 	if (w->r != NULL) {
 		refuse(w->r, SHMETA_ERR_INVALID_ARGUMENT, "%s", sentence);
 		return;
@@ -101,6 +98,12 @@ void sqlite_write_unchanged(struct writing *w)
 	(void)snprintf(w->said, sizeof w->said, "%s", sentence);
 	w->failed = SQLITE_CONSTRAINT;
 	w->blame = WRITING_DEFERRED;
+}
+
+void sqlite_write_unchanged(struct writing *w)
+{
+	sqlite_write_not_done(w, "the source left the row as it was: a trigger ignores the change, "
+	                         "or a key takes another row for the same");
 }
 
 bool sqlite_write_run_change(struct writing *w, sqlite3_stmt *statement)

@@ -81,6 +81,8 @@ int sqlite_write_run(struct writing *w, sqlite3_stmt *statement);
 bool sqlite_write_run_change(struct writing *w, sqlite3_stmt *statement);
 /* w->r is refused: the statement went through, and the row is as it was. */
 void sqlite_write_unchanged(struct writing *w);
+/* The same for another reason. */
+void sqlite_write_not_done(struct writing *w, const char *sentence);
 /* A row to look at: true; the caller resets. */
 bool sqlite_write_look(struct writing *w, sqlite3_stmt *statement);
 /* number: ?3; -1: the statement has none. */

@@ -434,6 +434,44 @@ Test(hostile_postgres, a_cascade_that_a_trigger_keeps_back_is_a_deletion_that_wa
 
 /* ---- what the source cannot do ------------------------------------------------------------------------------------------------------------------- */
 
+/* Such a partition is quarantined; what an append would raise is not there. */
+Test(hostile_postgres, a_watermark_that_is_no_integer_is_not_answered_as_raised)
+{
+	static const char *const values[] = {"'NaN'", "1e30", "250.5"};
+	struct shmeta_result result;
+
+	if (!world_possible(WORLD_PG_NEW))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, WORLD_PG_NEW);
+	world_open(&world);
+	world_close(&world);
+	world_sql(&world, "ALTER TABLE partitions ALTER COLUMN high_watermark TYPE numeric");
+	world_open(&world);
+	hostile_rows(&world);
+	for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+		for (size_t i = 0; i < hostile_op_count; i++) {
+			const struct hostile_op *op = &hostile_ops[i];
+
+			if (strcmp(op->name, "append") != 0 && strcmp(op->name, "add_slice") != 0)
+				continue;
+			world_sql(&world,
+			          "UPDATE partitions SET high_watermark = %s WHERE topic = 't' AND partition_id = 0",
+			          values[v]);
+			hostile_apply(&world, op, 100 + v * 100 + i, &result);
+			cr_expect(result.status < 0, "%s, %s: %d", op->name, values[v], (int)result.status);
+			cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments WHERE base_offset = 100"),
+			             0);
+		}
+	world_sql(&world,
+	          "UPDATE partitions SET high_watermark = 9223372036854775807 WHERE topic = 't' AND partition_id = 0");
+	for (size_t i = 0; i < hostile_op_count; i++)
+		if (strcmp(hostile_ops[i].name, "append") == 0) {
+			hostile_apply(&world, &hostile_ops[i], 900, &result);
+			cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+		}
+	end();
+}
+
 /* A page or a file that cannot be read or written, memory, a server that a trigger asks: the operation says nothing wrong, and those
  * around it are done. */
 Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_fault, .init = begin_usual, .fini = end)
@@ -503,6 +541,26 @@ Test(hostile_postgres, a_row_that_cannot_be_read_from_its_disk_keeps_no_other_fr
 		             world.err.text);
 		cr_expect_eq(world_fetch(&world, keys + 1, 1), SHMETA_OK, "%s: %s", states[i], world.err.text);
 	}
+	end();
+}
+
+/* Its epoch is nobody's to keep. */
+Test(hostile_postgres, an_agent_goes_although_a_lease_of_its_says_no_tenant)
+{
+	static const struct hostile_op op = {.name = "deregister_agent",
+	                                     .op = {.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = {"a", 1}}};
+	struct shmeta_result result;
+
+	if (!world_possible(WORLD_PG_LATER))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, WORLD_PG_LATER);
+	world_sql(&world, "ALTER TABLE partition_leases ALTER COLUMN organization_id DROP NOT NULL");
+	world_open(&world);
+	hostile_rows(&world);
+	world_sql(&world, "UPDATE partition_leases SET organization_id = NULL");
+	hostile_apply(&world, &op, 1, &result);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM agents WHERE agent_id = 'a'"), 0);
 	end();
 }
 

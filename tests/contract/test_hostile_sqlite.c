@@ -464,3 +464,58 @@ Test(hostile_sqlite, of_rows_that_are_moved_each_is_answered_for_itself)
 	}
 	world_free(&w);
 }
+
+/* Such a partition is quarantined; what an append would raise is not there. */
+Test(hostile_sqlite, a_watermark_that_is_no_number_is_not_answered_as_raised)
+{
+	static const char *const values[] = {"'many'", "x'31'", "1e300", "7.5"};
+	static const char *const names[] = {"append", "add_slice"};
+	struct world w;
+
+	for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+		for (size_t i = 0; i < hostile_op_count; i++)
+			for (int triggers = 0; triggers < 2; triggers++) {
+				const struct hostile_op *op = &hostile_ops[i];
+				struct shmeta_result result;
+
+				if (strcmp(op->name, names[0]) != 0 && strcmp(op->name, names[1]) != 0)
+					continue;
+				make(&w, WORLD_SQLITE_NEW);
+				if (triggers)
+					world_sql(&w, "CREATE TRIGGER app AFTER INSERT ON agents BEGIN SELECT 1; END");
+				world_sql(&w, "UPDATE partitions SET high_watermark = %s WHERE topic = 't'", values[v]);
+				is_refused(&w, op, values[v]);
+				hostile_apply(&w, op, 2000, &result);
+				cr_expect_not_null(strstr(result.text, "high_watermark"), "%s", result.text);
+				result = one(&w, (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+				                                    .name = S("t"),
+				                                    .offset = 20});
+				cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+				hostile_apply(&w, op, 2001, &result);
+				cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+				world_free(&w);
+			}
+}
+
+/* Its epoch is nobody's to keep. */
+Test(hostile_sqlite, an_agent_goes_although_a_lease_of_its_says_no_tenant)
+{
+	struct shmeta_result r;
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_sql(&w, "CREATE TABLE l AS SELECT * FROM partition_leases; DROP TABLE partition_leases; "
+	              "ALTER TABLE l RENAME TO partition_leases");
+	world_open(&w);
+	world_topic(&w, NULL, "t", 2, -1, NULL);
+	world_topic(&w, NULL, "u", 2, -1, NULL); /* the neighbours' */
+	world_agent(&w, "a", 1, NULL);
+	world_sql(&w, "INSERT INTO partition_leases(organization_id, topic, partition_id, leader_agent_id, "
+	              "lease_expires_at, acquired_at, epoch) VALUES(NULL, 't', 0, 'a', 1, 1, 7), "
+	              "('00000000-0000-0000-0000-000000000000', 't', 1, 'a', 1, 1, 9)");
+	r = one(&w, (struct shmeta_op){.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = S("a")});
+	cr_expect_eq(r.status, SHMETA_OK, "%s", r.text);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM agents"), 0);
+	cr_expect_eq(world_sql_number(&w, "SELECT sum(epoch) FROM shmeta_lease_epochs"), 9);
+	world_free(&w);
+}
