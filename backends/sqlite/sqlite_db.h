@@ -29,6 +29,12 @@ int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret)
 /* How often SQLite itself has prepared a statement anew. */
 uint64_t sqlite_reprepares(const struct sqlite_state *state);
 
+/* Is it a page that is damaged, or that its disk cannot read? Then what needs others may be done. */
+static inline bool sqlite_is_damage(int rc)
+{
+	return (rc & 0xff) == SQLITE_CORRUPT || rc == SQLITE_IOERR_READ || rc == SQLITE_IOERR_CORRUPTFS;
+}
+
 /* Was this connection made because a page was damaged? Then one that is damaged for it is so in the file. */
 static inline bool sqlite_is_damage_known(const struct sqlite_state *state)
 {

@@ -8,7 +8,7 @@
 /* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
 
 /* Reading stopped. A statement that could be prepared anew is as it should be: then the row that came next is not, or what it is computed
- * from; and so is a page that is damaged for a connection that has just been made because of it. */
+ * from; and so is a page that is damaged, or cannot be read, for a connection that has just been made because of it. */
 static enum shmeta_status read_failed(struct sqlite_reading *reading, sqlite3_stmt *statement, int rc)
 {
 	struct sqlite_state *state = reading->state;
@@ -16,12 +16,12 @@ static enum shmeta_status read_failed(struct sqlite_reading *reading, sqlite3_st
 	sqlite3_stmt *anew = NULL;
 	enum shmeta_status status = sqlite_fail(state, rc, "reading", reading->err);
 
-	switch (rc & 0xff) {
-	case SQLITE_CORRUPT:
+	if (sqlite_is_damage(rc)) {
 		of_row = sqlite_is_damage_known(state);
 		state->damaged_in = state->counters.reconnects + (of_row ? 1 : 2);
 		state->renew = !of_row;
-		break;
+	}
+	switch (rc & 0xff) {
 	case SQLITE_ERROR:
 	case SQLITE_TOOBIG:
 	case SQLITE_MISMATCH:

@@ -296,7 +296,7 @@ static void refuse_unit(struct writing *w, size_t from, size_t to)
 	const char *sentence = w->blame == WRITING_DEFERRED ? w->said : culprit->text;
 	enum shmeta_status code =
 		w->blame == WRITING_DEFERRED || culprit->status == SHMETA_OK
-			? (w->failed & 0xff) == SQLITE_CORRUPT ? SHMETA_ERR_SOURCE : SHMETA_ERR_INVALID_ARGUMENT
+			? sqlite_is_damage(w->failed) ? SHMETA_ERR_SOURCE : SHMETA_ERR_INVALID_ARGUMENT
 			: culprit->status;
 
 	for (size_t i = from; i < to; i++)
@@ -329,7 +329,7 @@ static bool connected_anew(struct writing *w)
 {
 	struct sqlite_state *state = w->state;
 
-	if ((w->failed & 0xff) != SQLITE_CORRUPT || w->blame != WRITING_SOURCE || w->anew)
+	if (!sqlite_is_damage(w->failed) || w->blame != WRITING_SOURCE || w->anew)
 		return false;
 	w->anew = true;
 	state->damaged_in = state->counters.reconnects + 2;

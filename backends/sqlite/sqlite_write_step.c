@@ -41,7 +41,7 @@ void sqlite_write_fail(struct writing *w, int rc)
 
 	if (w->failed != SQLITE_OK)
 		return;
-	if ((rc & 0xff) == SQLITE_CORRUPT && sqlite_is_damage_known(w->state)) {
+	if (sqlite_is_damage(rc) && sqlite_is_damage_known(w->state)) {
 		fail_damaged(w, rc);
 		return;
 	}
@@ -124,7 +124,7 @@ bool sqlite_write_look(struct writing *w, sqlite3_stmt *statement)
 	rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW)
 		return true;
-	if (rc != SQLITE_DONE && w->failed == SQLITE_OK && (rc & 0xff) == SQLITE_CORRUPT) {
+	if (rc != SQLITE_DONE && w->failed == SQLITE_OK && sqlite_is_damage(rc)) {
 		sqlite_write_fail(w, rc);
 	} else if (rc != SQLITE_DONE && w->failed == SQLITE_OK) {
 		w->failed = rc;

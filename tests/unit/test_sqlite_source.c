@@ -418,8 +418,44 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 	}
 }
 
-/* Zero the pages of indexes that have nothing but what names the topic: *ret_pages of them. */
-static void damage_topic(struct world *w, const char *topic, const char *other, int *ret_pages)
+enum { BAD_MOST = 4096 };
+static bool bad_page[BAD_MOST];
+static struct sqlite3_vfs bad_vfs;
+static const struct sqlite3_vfs *good_vfs;
+static struct sqlite3_io_methods bad_methods;
+static int (*good_read)(sqlite3_file *, void *, int, sqlite3_int64);
+
+static int bad_read(sqlite3_file *file, void *to, int bytes, sqlite3_int64 at)
+{
+	return at / 4096 < BAD_MOST && bad_page[at / 4096] ? SQLITE_IOERR_READ : good_read(file, to, bytes, at);
+}
+
+static int bad_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *ret_flags)
+{
+	int rc = good_vfs->xOpen(vfs, name, file, flags, ret_flags);
+
+	if (rc != SQLITE_OK || (flags & SQLITE_OPEN_MAIN_DB) == 0 || file->pMethods == &bad_methods)
+		return rc;
+	bad_methods = *file->pMethods;
+	bad_methods.iVersion = 2; /* without its map of the file */
+	good_read = bad_methods.xRead;
+	bad_methods.xRead = bad_read;
+	file->pMethods = &bad_methods;
+	return rc;
+}
+
+/* From now on who opens a file meets its bad pages, as on a disk that fails. */
+static void fail_reads(void)
+{
+	good_vfs = sqlite3_vfs_find(NULL);
+	bad_vfs = *good_vfs;
+	bad_vfs.zName = "bad";
+	bad_vfs.xOpen = bad_open;
+	cr_assert_eq(sqlite3_vfs_register(&bad_vfs, 1), SQLITE_OK);
+}
+
+/* Zero the pages of indexes that have nothing but what names the topic: *ret_pages of them; or have them fail to be read. */
+static void damage_topic(struct world *w, const char *topic, const char *other, bool unreadable, int *ret_pages)
 {
 	enum { PAGE = 4096, INDEX_LEAF = 0x0a, ENTRIES = 20 };
 	int fd = open(w->path, O_RDWR | O_CLOEXEC);
@@ -436,13 +472,16 @@ static void damage_topic(struct world *w, const char *topic, const char *other, 
 		if (page[0] != INDEX_LEAF || found < ENTRIES || memmem(page, PAGE, other, strlen(other)) != NULL)
 			continue;
 		memset(page, 0, PAGE);
-		cr_assert_eq(pwrite(fd, page, PAGE, at), PAGE);
+		if (unreadable)
+			bad_page[at / PAGE % BAD_MOST] = true;
+		else
+			cr_assert_eq(pwrite(fd, page, PAGE, at), PAGE);
 		++*ret_pages;
 	}
 	close(fd);
 }
 
-Test(sqlite_source, what_needs_a_damaged_page_is_refused_alone_and_the_rest_of_its_batch_is_done)
+static void needs_a_bad_page(bool unreadable, const char *word)
 {
 	char ids[4][40];
 	const struct backend_sink sink = {.arg = &(size_t){0}, .changed = sqlite_world_own_changed};
@@ -466,8 +505,10 @@ Test(sqlite_source, what_needs_a_damaged_page_is_refused_alone_and_the_rest_of_i
 	world_close(&w);
 	sqlite3_close(w.app);
 	w.app = NULL;
-	damage_topic(&w, "damaged-topic", "t-0-", &pages);
+	damage_topic(&w, "damaged-topic", "t-0-", unreadable, &pages);
 	cr_assert_gt(pages, 20);
+	if (unreadable)
+		fail_reads();
 	world_open(&w);
 	for (int round = 0; round < 2; round++) {
 		for (uint64_t i = 0; i < 4; i++) {
@@ -486,9 +527,29 @@ Test(sqlite_source, what_needs_a_damaged_page_is_refused_alone_and_the_rest_of_i
 		for (int i = 0; i < 5; i++)
 			cr_expect_eq(results[i].status, i == 1 || i == 4 ? SHMETA_ERR_SOURCE : SHMETA_OK, "%d: %d %s",
 			             i, (int)results[i].status, results[i].text);
-		cr_expect_not_null(strstr(results[1].text, "malformed"), "%s", results[1].text);
+		cr_expect_not_null(strstr(results[1].text, word), "%s", results[1].text);
+	}
+	for (int i = 0; i < 2; i++) {
+		const struct backend_key key = {.cls = SHMETA_CLASS_SEGMENT,
+		                                .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                                .topic = str(i == 0 ? "damaged-topic" : "t"),
+		                                .from = 15000, /* away from the neighbour's pages */
+		                                .to = INT64_MAX};
+
+		cr_expect_eq(world_fetch(&w, &key, 1), i == 0 ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK, "%d: %s", i,
+		             w.err.text);
 	}
 	world_free(&w);
+}
+
+Test(sqlite_source, what_needs_a_damaged_page_is_refused_alone_and_the_rest_of_its_batch_is_done)
+{
+	needs_a_bad_page(false, "malformed");
+}
+
+Test(sqlite_source, what_needs_a_page_that_cannot_be_read_is_refused_alone_and_the_rest_of_its_batch_is_done)
+{
+	needs_a_bad_page(true, "disk I/O error");
 }
 
 /* What alters a table drops all triggers and makes them again in their order: then they also stand where they stood. */
