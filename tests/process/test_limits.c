@@ -150,6 +150,7 @@ Test(limits_of_daemon, a_source_without_room_refuses_writes_and_nothing_else, .i
 
 Test(limits_of_daemon, a_limit_on_file_sizes_is_named_and_ends_nobody, .init = begin, .fini = end)
 {
+	struct shmeta_state state = {.size = sizeof state};
 	struct rlimit limit = {.rlim_max = RLIM_INFINITY};
 	struct run_status status;
 	struct stat st;
@@ -161,7 +162,8 @@ Test(limits_of_daemon, a_limit_on_file_sizes_is_named_and_ends_nobody, .init = b
 	                                "VALUES ('first', 1, 1, 1, '{}')"),
 	             0);
 	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "first", 5, 0, WAIT_MS, NULL), SHMETA_OK);
-	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", d.instance);
+	cr_assert_eq(shmeta_get_state(instance, &state), SHMETA_OK);
+	(void)snprintf(path, sizeof path, "%s/store.%llu/data.mdb", d.instance, (unsigned long long)state.generation);
 	cr_assert_eq(stat(path, &st), 0);
 	limit.rlim_cur = (rlim_t)st.st_size;
 	cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &limit, NULL), 0);

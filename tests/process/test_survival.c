@@ -382,6 +382,43 @@ Test(survival, readers_of_a_directory_that_was_emptied_go_on_and_follow_the_next
 	shmeta_close(instance);
 }
 
+/* Numbers that somebody kept of the directory before prove nothing in this one. */
+Test(survival, a_token_of_a_directory_that_was_removed_is_older_than_all_that_the_next_one_shows, .init = setup,
+     .fini = teardown)
+{
+	struct shmeta *instance = run_daemon_open(&d, "witness", 0);
+	struct shmeta_reader *reader = run_daemon_reader(instance);
+	struct shmeta_state before = {.size = sizeof before}, after = before;
+	struct shmeta_iter *changes = NULL;
+	struct shmeta_token token;
+
+	cr_assert_not_null(reader);
+	cr_assert_eq(wait_rows(reader), 0);
+	cr_assert_eq(shmeta_get_state(instance, &before), SHMETA_OK);
+	token = (struct shmeta_token){before.generation, before.committed_txn};
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	for (int i = 0; i < 2; i++) {
+		(void)run_daemon_end(&d, SIGKILL);
+		run_daemon_forget(&d);
+		cr_assert_eq(run_daemon_start(&d, NULL), 0);
+		instance = run_daemon_open(&d, "witness", 0);
+		cr_assert_eq(shmeta_get_state(instance, &after), SHMETA_OK);
+		cr_expect_gt(after.generation, before.generation);
+		before = after;
+		reader = run_daemon_reader(instance);
+		cr_assert_not_null(reader);
+		token.txn += 1000;
+		cr_expect_eq(shmeta_wait_token(instance, &token, 100), SHMETA_OK, "nobody will ever commit that");
+		token.txn -= 1000 - 1;
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		cr_expect_eq(shmeta_changes_since(reader, &token, &changes), SHMETA_TOO_OLD);
+		(void)shmeta_end(reader);
+		shmeta_reader_free(reader);
+		shmeta_close(instance);
+	}
+}
+
 /* What a child answers that this machine did not let do its work: this and the errno. */
 enum { REFUSED = 64, REFUSED_LAST = 127 };
 

@@ -594,6 +594,22 @@ Test(sync_restart, directories_that_a_crash_left_are_removed_and_their_numbers_n
 	fixture_done(&f);
 }
 
+Test(sync_restart, the_first_number_of_a_directory_is_given_and_each_later_one_follows_the_former)
+{
+	fixture_init(&f);
+	f.options.generations_after = 5 << 12;
+	for (uint64_t number = (5 << 12) + 1; number < (5 << 12) + 4; number++) {
+		fixture_open(&f);
+		fixture_run(&f);
+		cr_expect_eq(f.board->generation, number);
+		cr_assert(there(number));
+		fixture_crash(&f);
+		f.options.generations_after += 7 << 12;
+		f.board->boot_id[0]++; /* what is there is not served any more */
+	}
+	fixture_done(&f);
+}
+
 Test(sync_restart, any_number_of_directories_that_were_left_are_removed)
 {
 	enum { LEFT = 3 * 16 + 1 };

@@ -327,6 +327,8 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the configuration");
 	config_sync_options(d->config, overrides, &options);
 	options.paused = shmeta__paused_read(d->instance.dir_fd, &paused) ? paused.sentence : NULL;
+	/* Above all that a directory that was removed can have had in this boot: 4096 for each millisecond. */
+	options.generations_after = shmeta__boottime_ns() / MS << 12;
 	status = sync_start(d->instance.dir_fd, d->instance.board, &options, &host, &d->sync, err);
 	free(overrides);
 	return status;

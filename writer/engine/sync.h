@@ -67,8 +67,9 @@ struct sync_options {
 	uint32_t write_linger_ms;                           /* 0..100: wait for company before a group commit */
 	uint64_t object_grace_ms;                           /* an object without slices is deletable after that */
 	const char *paused;                                 /* start so (sync_pause()); NULL: not */
-	uint64_t accept;                                    /* consent to this fingerprint (sync_accept()); 0: none */
-	bool audit;                                         /* one log line per batch of accepted mutations */
+	uint64_t generations_after;          /* where the numbers begin in a directory that has had no generation */
+	uint64_t accept;                     /* consent to this fingerprint (sync_accept()); 0: none */
+	bool audit;                          /* one log line per batch of accepted mutations */
 	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */

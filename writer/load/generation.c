@@ -29,7 +29,7 @@ enum { GRACES_FOR_OLD_PINS = 10 };
 /* Of a store's size in memory each. */
 enum { LEFT_MAX = 2 };
 /* A larger number was never given. */
-#define GENERATIONS_MAX (UINT64_C(1) << 48)
+#define GENERATIONS_MAX (UINT64_C(1) << 52)
 #define REMOVE_AGAIN_NS (10 * SYNC_S)
 
 void generation_init(struct sync *s)
@@ -256,6 +256,8 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	(void)err;
 	s->generations.newest_number = number < GENERATIONS_MAX ? number : 0;
 	list_generations(s, true);
+	if (s->generations.newest_number == 0)
+		s->generations.newest_number = s->options.generations_after;
 	if (number == 0)
 		return SHMETA_OK;
 

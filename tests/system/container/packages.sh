@@ -71,12 +71,13 @@ echo "# faults" >&2
 with_drop_in watchdog.conf <<<$'[Service]\nWatchdogSec=2'
 systemctl restart shmetad
 until_true serving
+store=$(echo /run/shmeta/default/store.*)
 first=$(property MainPID)
 [ "$first" -gt 1 ] || exit 1
 kill -KILL "$first"
 claim 'a killed daemon is started again, with the store and the registration of the former one' until_true eval '[ "$(property MainPID)" != 0 ] && [ "$(property MainPID)" != "$first" ] &&
-	serving && is NFileDescriptorStore 2 && [ -d /run/shmeta/default/store.1 ]'
-claim 'it proved the store that it found, and says so' until_true eval 'journal "_PID=$(property MainPID)" | grep -q "serving store.1 of the former writer"'
+	serving && is NFileDescriptorStore 2 && [ -d $store ]'
+claim 'it proved the store that it found, and says so' until_true eval 'journal "_PID=$(property MainPID)" | grep -q "serving ${store##*/} of the former writer"'
 second=$(property MainPID)
 kill -STOP "$second"
 claim 'a hung daemon is found and replaced by the watchdog' until_true eval '[ "$(property MainPID)" != "$second" ] && serving'
@@ -90,7 +91,7 @@ wait "$writers"
 sql "SELECT name FROM topics WHERE name LIKE 'w%'" | sort >/tmp/written
 claim "of $(wc -l </tmp/acknowledged) writes that were answered none is lost" eval '[ "$(wc -l </tmp/acknowledged)" -ge 40 ] && [ -z "$(sort /tmp/acknowledged | comm -23 - /tmp/written)" ]'
 claim 'the others were told so' eval '[ "$(wc -l </tmp/acknowledged)" -lt 160 ]'
-claim 'the store outlives the stop, and the agent reads on' eval '[ -f /run/shmeta/default/store.1/data.mdb ] && report | grep -q " failed=0 "'
+claim 'the store outlives the stop, and the agent reads on' eval '[ -f $store/data.mdb ] && report | grep -q " failed=0 "'
 
 echo "# socket" >&2
 claim 'the socket can be enabled while the daemon is stopped' systemctl enable -q --now shmetad.socket
