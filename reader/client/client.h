@@ -116,6 +116,7 @@ struct shmeta_client {
 	struct call_list calls;       /* without all of their results, in the order they were made */
 	struct call_list ready;       /* submitted ones whose callback is due */
 	struct call_list over;        /* submitted ones without a callback that are to be taken */
+	struct call_list withdrawn;   /* waits that are canceled, of which the writer is still to be told */
 	struct shmeta_reader *reader; /* of the waits; NULL: there was none yet */
 	struct call *taken;           /* whose results shmeta_client_next_done() gave */
 	uint32_t call_count;          /* of calls */
@@ -234,8 +235,9 @@ void shmeta__link_close(struct shmeta_client *client);
 short shmeta__link_events(const struct shmeta_client *client);
 /* When something is due that no descriptor announces. */
 uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
-/* The writer need not answer this call any more. What cannot be said at once is not said: the answer is then ignored when it comes. */
-void shmeta__link_withdraw(struct shmeta_client *client, const struct call *call);
+/* The writer need not answer this call any more, which is in no list. It is told now, or with what is sent next. true: the call is the link's
+ * now. */
+bool shmeta__link_withdraw(struct shmeta_client *client, struct call *call);
 /* What operations of one unit may take in a frame. */
 size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
 

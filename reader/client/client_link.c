@@ -139,6 +139,12 @@ void shmeta__link_close(struct shmeta_client *c)
 	c->answer_bytes = 0;
 	c->blocked = c->leaving = false;
 	c->stalled_ns = 0;
+	while (c->withdrawn.first != NULL) {
+		struct call *call = c->withdrawn.first;
+
+		shmeta__call_unlink(&c->withdrawn, call);
+		shmeta__call_free(call);
+	}
 }
 
 static uint64_t jitter(struct shmeta_client *c, uint64_t most)
@@ -493,7 +499,7 @@ static ssize_t send_wait(struct shmeta_client *c, struct call *call)
 	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void shmeta__link_withdraw(struct shmeta_client *c, const struct call *call)
+static bool send_end(struct shmeta_client *c, const struct call *call)
 {
 	const struct shmeta_frame_wait frame = {.head = {.bytes = sizeof frame,
 	                                                 .version = SHMETA_WIRE_VERSION,
@@ -501,9 +507,37 @@ void shmeta__link_withdraw(struct shmeta_client *c, const struct call *call)
 	                                                 .id = wait_id(call)},
 	                                        .flags = SHMETA_WAIT_END};
 
-	if (c->state == LINK_UP && call->kind == CALL_WAITS && (call->ops[0].flags & OP_SENT) != 0 &&
-	    shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
-		(void)send(c->fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
+	/* Whatever else is wrong with the connection ends it, and the wait with it. */
+	return send(c->fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ||
+	       (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM && errno != EINTR);
+}
+
+/* Each that the writer goes on holding counts for what it takes of this connection. false: no more for now. */
+static bool send_ends(struct shmeta_client *c, uint64_t now_ns)
+{
+	struct call *call;
+
+	while (c->state == LINK_UP && (call = c->withdrawn.first) != NULL) {
+		if (!send_end(c, call)) {
+			c->blocked = errno == EAGAIN;
+			c->stalled_ns = c->blocked ? 0 : now_ns + STALL_NS;
+			return false;
+		}
+		shmeta__call_unlink(&c->withdrawn, call);
+		shmeta__call_free(call);
+	}
+	return true;
+}
+
+bool shmeta__link_withdraw(struct shmeta_client *c, struct call *call)
+{
+	if (c->state != LINK_UP || call->kind != CALL_WAITS || (call->ops[0].flags & OP_SENT) == 0 ||
+	    !shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
+		return false;
+	shmeta__call_append(&c->withdrawn, call);
+	if (!c->blocked && c->stalled_ns == 0)
+		(void)send_ends(c, shmeta__monotonic_ns());
+	return true;
 }
 
 static ssize_t send_frame(struct shmeta_client *c, const struct call *call, size_t i, size_t end, uint64_t now_ns)
@@ -627,7 +661,9 @@ void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 	if (now_ns < c->stalled_ns)
 		return;
 	c->stalled_ns = 0;
-	if (c->state == LINK_UP && c->sending != NULL && !has_descriptor(c, now_ns))
+	if (c->state == LINK_UP && (c->sending != NULL || c->withdrawn.first != NULL) && !has_descriptor(c, now_ns))
+		return;
+	if (!send_ends(c, now_ns))
 		return;
 	while (c->state == LINK_UP && !c->leaving && c->frames < c->frames_max && c->sending != NULL) {
 		struct call *call = c->sending;

@@ -116,7 +116,7 @@ static struct call *take(struct call_list *list, uint64_t ticket)
 
 enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket)
 {
-	bool told = false; /* it has ended */
+	bool told = false, open = false, kept = false; /* it has ended; it has not; it is the link's */
 	struct call *call;
 
 	if (c == NULL)
@@ -129,7 +129,7 @@ enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket
 		c->sending = call->next;
 	if (call != NULL) {
 		shmeta__waiting_end(call);
-		shmeta__link_withdraw(c, call);
+		open = true;
 	}
 	if (call == NULL)
 		call = take(&c->ready, ticket);
@@ -142,6 +142,12 @@ enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket
 	(void)pthread_mutex_unlock(&c->lock);
 	if (call != NULL && !told)
 		shmeta__client_tell_end(c, call, SHMETA_END);
-	shmeta__call_free(call);
+	if (open) {
+		(void)pthread_mutex_lock(&c->lock);
+		kept = shmeta__link_withdraw(c, call);
+		(void)pthread_mutex_unlock(&c->lock);
+	}
+	if (!kept)
+		shmeta__call_free(call);
 	return call != NULL ? SHMETA_OK : SHMETA_ERR_NOT_FOUND;
 }

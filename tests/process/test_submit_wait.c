@@ -220,6 +220,34 @@ Test(submit_wait, that_is_canceled_is_not_told_and_leaves_its_place_to_others)
 	cr_expect_not(over(&done, 300), "it was canceled");
 }
 
+static void wait_for_each(struct shmeta_watch *watch, uint64_t *ticket)
+{
+	for (uint32_t i = 0; i < PARTITIONS; i++) {
+		watch[i] = (struct shmeta_watch){.topic = S("other"), .partition_id = i};
+		cr_assert_eq(shmeta_submit_wait(waiter, &watch[i], 1, NULL, &watch[i], &ticket[i]), SHMETA_OK);
+	}
+}
+
+/* As many at a time as a connection may have: what the writer went on holding would leave no place. */
+Test(submit_wait, that_are_canceled_by_the_hundreds_leave_their_places_to_others)
+{
+	static struct shmeta_watch watch[PARTITIONS];
+	static uint64_t ticket[PARTITIONS];
+	struct shmeta_done done;
+
+	wait_for_each(watch, ticket);
+	cr_expect_not(over(&done, 500));
+	(void)kill(d.pid, SIGSTOP);
+	for (uint32_t i = 0; i < PARTITIONS; i++)
+		cr_assert_eq(shmeta_client_cancel(waiter, ticket[i]), SHMETA_OK);
+	(void)kill(d.pid, SIGCONT);
+	wait_for_each(watch, ticket);
+	cr_expect_not(over(&done, 500));
+	grow("other", PARTITIONS - 1, 1);
+	cr_assert(over(&done, WAIT_MS), "it was never sent");
+	cr_expect(done.status == SHMETA_OK && done.arg == &watch[PARTITIONS - 1]);
+}
+
 Test(submit_wait, on_other_partitions_is_not_woken)
 {
 	static struct shmeta_watch watch[PARTITIONS];
