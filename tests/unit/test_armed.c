@@ -138,3 +138,21 @@ Test(armed, go_with_their_connection_whether_they_are_over_or_not)
 	cr_expect_eq(ticket + taken(), 1010 + (ticket == 1));
 	cr_expect_eq(armed_words(armed), 0);
 }
+
+/* Whoever chooses words chooses the chain that they are in. */
+Test(armed, of_one_chain_cost_a_commit_one_walk_of_it)
+{
+	enum { WAITS = 8000, BESIDE = 25000 };
+	uint64_t sum = 0, began;
+
+	for (uint64_t i = 1; i <= WAITS; i++) {
+		add(&c[0], i, (uint32_t[]){5, 5}, 2);
+		sum += i;
+	}
+	for (uint64_t i = 0; i < BESIDE; i++)
+		add(&c[1], 1, (uint32_t[]){5 + BUCKETS, 5 + 2 * BUCKETS, 5 + BUCKETS, 5 + 3 * BUCKETS}, 4);
+	began = shmeta__boottime_ns();
+	cr_expect(commit(5));
+	cr_expect_eq(taken(), sum);
+	cr_expect_leq(shmeta__boottime_ns() - began, UINT64_C(1000000000));
+}

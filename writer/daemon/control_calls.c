@@ -72,7 +72,8 @@ static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalida
 	return status != SHMETA_OK ? status : taken(d, sync_invalidate(d->sync, what, deadline_ns, who, ticket));
 }
 
-/* A word that moved for a commit that is not published yet, or failed, does not count: who waits would look in vain. */
+/* A word that moved for a commit that is not published yet, or failed, does not count: who waits would look in vain. But what it named before
+ * that is not known any more: where there is a commit to look at, it may be of that one. */
 static bool serve_has_moved(void *arg, const struct shmeta_frame_wait *since)
 {
 	struct daemon *d = arg;
@@ -88,15 +89,14 @@ static bool serve_has_moved(void *arg, const struct shmeta_frame_wait *since)
 	committed = shmeta_load(&generation->committed);
 	if (committed < since->txn)
 		return true; /* of a number that was given twice: by a store that was loaded anew */
+	if (committed == since->txn)
+		return false;
 	if ((since->flags & SHMETA_WAIT_ANY) != 0)
-		return committed > since->txn;
+		return true;
 	touched = (const uint64_t *)(const void *)((const char *)generation + SHMETA_PAGE);
-	for (uint32_t i = 0; i < since->word_count; i++) {
-		uint64_t moved = shmeta_observe(&touched[words[i]]); /* PAIR 2: touch before commit */
-
-		if (moved > since->txn && moved <= committed)
+	for (uint32_t i = 0; i < since->word_count; i++)
+		if (shmeta_observe(&touched[words[i]]) > since->txn) /* PAIR 2: touch before commit */
 			return true;
-	}
 	return false;
 }
 

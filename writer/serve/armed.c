@@ -202,13 +202,14 @@ static void end_moved(struct armed *a, uint32_t word)
 {
 	struct place *next;
 
-	/* A wait may have other words in this chain, and takes them along. */
+	/* A wait may have other words in this chain, and takes them along. The chain is walked once, however many of it are over. */
 	for (struct place *place = a->bucket[word % BUCKETS]; place != NULL; place = next) {
 		next = place->next;
 		if (place->word != word)
 			continue;
+		while (next != NULL && next->wait == place->wait)
+			next = next->next;
 		end(a, place->wait);
-		next = a->bucket[word % BUCKETS];
 	}
 }
 
