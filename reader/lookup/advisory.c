@@ -266,8 +266,10 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
                                                const struct shmeta_read *read, struct shmeta_committed_offset *ret,
                                                struct shmeta_freshness *ret_fresh)
 {
-	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, topic, topic_bytes, partition_id, NULL};
+	/* NULL and 0 is the empty name here as elsewhere, and not that there is no topic. */
+	const char *of = topic == NULL && topic_bytes == 0 ? "" : topic;
+	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, of, topic_bytes, partition_id, NULL};
 	struct advisory l = {.kind = OFFSET, .what = &what, .read = read};
 
-	return group == NULL || topic == NULL ? SHMETA_ERR_INVALID_ARGUMENT : get(r, &l, ret, sizeof *ret, ret_fresh);
+	return of == NULL ? SHMETA_ERR_INVALID_ARGUMENT : get(r, &l, ret, sizeof *ret, ret_fresh);
 }

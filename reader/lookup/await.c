@@ -30,12 +30,14 @@ static enum shmeta_status slept(long rc)
 	return rc >= 0 || errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT ? SHMETA_OK : SHMETA_ERR_SYSTEM;
 }
 
-/* Sleep until one of the words moves. values: what they were. until_ns: CLOCK_MONOTONIC. */
+/* Sleep until one of the words moves. values: what they were. until_ns: CLOCK_MONOTONIC. UNSUPPORTED: the kernel, or the filter of system
+ * calls that the process is under, knows no wait for several. */
 static enum shmeta_status sleep_on(const uint64_t *const *words, const uint64_t *values, uint32_t count,
                                    uint64_t until_ns)
 {
 	struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
 	struct futex_waitv waiters[WORDS_MAX];
+	long rc;
 
 	/* Not FUTEX_PRIVATE: the writer wakes from another process. */
 	if (count == 1)
@@ -44,7 +46,8 @@ static enum shmeta_status sleep_on(const uint64_t *const *words, const uint64_t 
 	for (uint32_t i = 0; i < count; i++)
 		waiters[i] = (struct futex_waitv){
 			.val = (uint32_t)values[i], .uaddr = (uintptr_t)futex_of(words[i]), .flags = FUTEX_32};
-	return slept(syscall(SYS_futex_waitv, waiters, count, 0, &until, CLOCK_MONOTONIC));
+	rc = syscall(SYS_futex_waitv, waiters, count, 0, &until, CLOCK_MONOTONIC);
+	return rc < 0 && (errno == ENOSYS || errno == EPERM) ? SHMETA_ERR_UNSUPPORTED : slept(rc);
 }
 
 /* What a look found: the commit, and the words to sleep on. */
@@ -120,6 +123,7 @@ static enum shmeta_status sleep_after(const struct looked *looked, uint64_t dead
 	const struct shmeta_generation *gen = looked->env->gen;
 	uint64_t value[WORDS_MAX], now = shmeta__monotonic_ns(), until = now + SLICE_NS;
 	const uint64_t *word[WORDS_MAX];
+	enum shmeta_status status;
 
 	if (now >= deadline_ns)
 		return SHMETA_ERR_TIMEOUT;
@@ -134,7 +138,8 @@ static enum shmeta_status sleep_after(const struct looked *looked, uint64_t dead
 	}
 	if (looked->count > WORDS_MAX || shmeta_observe(&gen->retired) != 0)
 		return shmeta__commit_wait(gen, looked->txn, deadline_ns);
-	return sleep_on(word, value, looked->count, until);
+	status = sleep_on(word, value, looked->count, until);
+	return status != SHMETA_ERR_UNSUPPORTED ? status : shmeta__commit_wait(gen, looked->txn, deadline_ns);
 }
 
 enum shmeta_status shmeta_wait_partitions(struct shmeta_wait *waits, size_t count, uint32_t timeout_ms,

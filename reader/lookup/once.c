@@ -33,6 +33,7 @@ static enum shmeta_status once(struct shmeta_reader *r, once_fn *look_up, const 
 {
 	struct shmeta_read moving;
 	enum shmeta_status status = SHMETA_ERR_CONTENDED;
+	uint64_t deadline = 0;
 
 	if (r == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -43,8 +44,12 @@ static enum shmeta_status once(struct shmeta_reader *r, once_fn *look_up, const 
 		moving.buffer = NULL;
 		moving.buffer_bytes = 0;
 		read = &moving;
+		deadline = shmeta__deadline_of(moving.timeout_ms);
 	}
 	for (int i = 0; i < TRIES && (status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_EXPIRED); i++) {
+		/* The time is for all tries together. */
+		if (i > 0 && deadline != 0)
+			moving.timeout_ms = shmeta__monotonic_ns() < deadline ? shmeta__left_ms(deadline) : 0;
 		status = shmeta_begin(r);
 		if (status != SHMETA_OK)
 			continue;

@@ -272,7 +272,7 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 
 enum { UNDER_WAY = 32 }; /* requests that are with the writer at a time: fewer than it takes of a connection */
 
-/* Each is sent, and answered, once. */
+/* Each is sent, and answered, once. What an earlier connection brought the answers of is not asked again. */
 static enum shmeta_status exchange_all(struct core *core, int fd, void *arg, uint64_t deadline_ns,
                                        struct shmeta_err *err)
 {
@@ -289,6 +289,11 @@ static enum shmeta_status exchange_all(struct core *core, int fd, void *arg, uin
 		if (sent < requests->count && sent - answered < UNDER_WAY) {
 			struct shmeta_frame *request = requests->frame(requests->arg, sent);
 
+			if (request == NULL) {
+				sent++;
+				answered++;
+				continue;
+			}
 			request->version = SHMETA_WIRE_VERSION;
 			request->id = first + sent++;
 			status = send_request(core, fd, request, deadline_ns, err);

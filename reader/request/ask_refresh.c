@@ -71,6 +71,8 @@ static struct shmeta_frame *frame_of(void *arg, size_t i)
 {
 	struct asking *a = arg;
 
+	if (a->keys[i].answered)
+		return NULL;
 	shmeta__refresh_packet(a->instance, &a->keys[i].want, a->flags, &a->packet);
 	a->packet.frame.timeout_ms = shmeta__left_ms(a->deadline_ns);
 	return &a->packet.frame.head;

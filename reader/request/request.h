@@ -81,7 +81,7 @@ enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, s
 struct requests {
 	size_t count;
 	void *arg;
-	struct shmeta_frame *(*frame)(void *arg, size_t i);
+	struct shmeta_frame *(*frame)(void *arg, size_t i); /* NULL: it is answered already */
 	int (*answered)(void *arg, size_t i, const struct answer *answer);
 };
 enum shmeta_status shmeta__ask_side_by_side(struct core *core, const struct requests *requests, uint64_t deadline_ns,

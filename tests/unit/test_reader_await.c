@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Waiting until partitions grow: what wakes, what does not, and that nothing is missed. */
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
@@ -211,6 +217,54 @@ static void *delete_topic(void *unused)
 	fake_delete_topic(w, NULL, "t");
 	(void)fake_commit(w);
 	return NULL;
+}
+
+/* As the filters of containers do that are older than the system call, or the kernel itself. */
+static void refuse_futex_waitv(int error)
+{
+	struct sock_filter program[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex_waitv, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog filter = {sizeof program / sizeof *program, program};
+
+	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+static void *grow_soon(void *arg)
+{
+	(void)poll(NULL, 0, 300);
+	grow(4, 0);
+	grow(5, *(uint64_t *)arg);
+	return NULL;
+}
+
+static void wait_for_two_where_it_is_refused(int error)
+{
+	struct shmeta_wait waits[2] = {{.handle = handle[4]}, {.handle = handle[5]}};
+	uint64_t watermark = 7;
+	pthread_t thread;
+	size_t ready;
+
+	refuse_futex_waitv(error);
+	cr_expect_eq(shmeta_wait_partitions(waits, 2, 50, &ready), SHMETA_ERR_TIMEOUT);
+	cr_assert_eq(pthread_create(&thread, NULL, grow_soon, &watermark), 0);
+	cr_expect_eq(shmeta_wait_partitions(waits, 2, LONG_MS, &ready), SHMETA_OK);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cr_expect(waits[0].status == SHMETA_ERR_TIMEOUT && waits[1].status == SHMETA_OK && ready == 1);
+}
+
+Test(reader_await, several_are_waited_for_where_the_system_call_for_that_is_refused)
+{
+	wait_for_two_where_it_is_refused(EPERM);
+}
+
+Test(reader_await, several_are_waited_for_where_the_kernel_does_not_know_the_system_call)
+{
+	wait_for_two_where_it_is_refused(ENOSYS);
 }
 
 Test(reader_await, a_topic_that_is_deleted_ends_the_wait)

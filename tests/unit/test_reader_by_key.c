@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "shm/record/key.h"
 #include "tests/support/fake_writer.h"
@@ -370,6 +371,50 @@ Test(reader_by_key, a_key_that_fails_ends_no_batch_also_where_it_alone_is_asked_
 	cr_expect_eq(status[2], SHMETA_ABSENT);
 	cr_assert_eq(shmeta_reader_error(reader, &error), SHMETA_OK);
 	cr_expect_not_null(strstr(error.text, "row locked"), "%s", error.text);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+static void break_at_the_second(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	if (f->refreshes != 3) /* one made the connection that is idle */
+		return;
+	for (int i = 0; i < FAKE_CLIENTS; i++)
+		if (f->client[i].fd >= 0 && f->client[i].memfd < 0)
+			(void)shutdown(f->client[i].fd, SHUT_RDWR);
+}
+
+Test(reader_by_key, a_batch_whose_connection_breaks_on_the_way_asks_the_next_one_for_the_rest)
+{
+	const struct shmeta_read may_ask = {sizeof may_ask, SHMETA_SOURCE, 20000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+	const struct shmeta_str names[] = {fake_str("t"), fake_str("t"), fake_str("t"), fake_str("t")};
+	struct shmeta_topic topics[4];
+	enum shmeta_status status[4];
+	uint64_t began;
+
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "t", 1, 0, 20000, NULL), SHMETA_OK);
+	w->on_refresh = break_at_the_second;
+	(void)begin();
+	began = shmeta__boottime_ns();
+	cr_expect_eq(shmeta_get_topics(reader, 4, names, &may_ask, status, topics), SHMETA_OK);
+	cr_expect_leq(shmeta__boottime_ns() - began, UINT64_C(10000000000), "it waited for answers that it has");
+	for (int i = 0; i < 4; i++)
+		cr_expect_eq(status[i], SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, an_empty_name_without_bytes_is_absent_everywhere)
+{
+	struct shmeta_committed_offset offset;
+	struct shmeta_agent agent;
+
+	(void)begin();
+	cr_expect_eq(shmeta_get_agent(reader, NULL, 0, NULL, &agent, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(reader, NULL, 0, "t", 1, 0, NULL, &offset, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 0, 0, NULL, &offset, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 0, 0, &source, &offset, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 1, 0, NULL, &offset, NULL),
+	             SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 

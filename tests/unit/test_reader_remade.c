@@ -2,6 +2,7 @@
  * A directory that was removed and made anew under a process that goes on: what its new writer answers is shown by the new store. The
  * numbers of generations and commits begin again there, so that the old store's are no smaller. */
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -70,7 +71,8 @@ enum shmeta_status shmeta__tree_get(const struct shmeta__pages *pages, const str
 	enum shmeta_status status = real_tree_get(pages, tree, key, key_bytes, ret_value, ret_bytes);
 
 	if (status == SHMETA_OK && revoked != NULL) {
-		revoked->membership->page->revoked = 1;
+		if (revoked->membership != NULL)
+			revoked->membership->page->revoked = 1;
 		revoked = NULL;
 	}
 	return status;
@@ -148,6 +150,35 @@ Test(reader_remade, a_handle_remembers_nothing_of_a_snapshot_that_expired_while_
 	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_OK);
 	cr_assert_eq(p.segment_count, 11);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+/* The source takes its time, and what is read then is taken back. */
+static void be_slow_and_revoke(struct fake_writer *f, void *arg)
+{
+	(void)f;
+	(void)arg;
+	(void)poll(NULL, 0, 1200);
+	shmeta_poke(&revoked, reader);
+}
+
+Test(reader_remade, a_lookup_with_its_own_snapshot_has_its_time_for_all_tries_together)
+{
+	const struct shmeta_read soon = {.size = sizeof soon, .consistency = SHMETA_SOURCE, .timeout_ms = 2000};
+	struct shmeta_agent agent;
+	uint64_t began, took;
+
+	fake_begin(w);
+	fake_agent(w, NULL, &(struct shmeta_agent){.agent_id = fake_str("a"), .address = fake_str("here")}, 0);
+	(void)fake_commit(w);
+	cr_assert_eq(get("new", &moving), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	cr_assert_eq(fake_until_registered(reader, 1), 0);
+	w->on_refresh = be_slow_and_revoke;
+	began = shmeta__boottime_ns();
+	cr_expect_eq(shmeta_once_agent(reader, "a", 1, &soon, buffer, sizeof buffer, &agent, NULL), SHMETA_ERR_TIMEOUT);
+	took = (shmeta__boottime_ns() - began) / 1000000;
+	cr_expect(took >= 2000 && took < 4000, "%llu ms of 2000", (unsigned long long)took);
+	w->on_refresh = NULL;
 }
 
 static void note_status(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
