@@ -93,11 +93,10 @@ void shmeta_reader_free(struct shmeta_reader *r)
 
 	if (r == NULL)
 		return;
-	if (shmeta_peek(r->fork_word) != r->fork_token) {
-		shmeta__reader_abandon(r);
-		return;
-	}
 	instance = r->instance;
-	end(r);
+	if (shmeta_peek(r->fork_word) != r->fork_token)
+		shmeta__reader_abandon(r);
+	else
+		end(r);
 	shmeta__instance_unref(instance);
 }

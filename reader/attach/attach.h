@@ -265,6 +265,7 @@ void shmeta__instance_add(struct shmeta *instance, struct attached *reader,
                           const struct core *core);                             /* core: it reads from */
 void shmeta__instance_remove(struct shmeta *instance, struct attached *reader); /* and no longer counts it */
 void shmeta__instance_ref(struct shmeta *instance);
+/* In a forked child it also closes the copies of descriptors. */
 void shmeta__instance_unref(struct shmeta *instance);
 
 #endif

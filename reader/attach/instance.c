@@ -256,10 +256,26 @@ void shmeta__instance_ref(struct shmeta *instance)
 	(void)pthread_mutex_unlock(&instance->lock);
 }
 
+/* A forked child frees only the handles themselves: the registration page was not inherited, and
+ * something else may be mapped at its address; threads that the child does not have may hold the
+ * locks; memory may have been in the middle of a change. The mappings stay; their pages are shared
+ * anyway, and exec or exit removes them. Copies of connections are closed, so that the writer
+ * notices when the parent dies. */
+static void unref_in_child(struct shmeta *instance)
+{
+	shmeta__core_close_inherited(instance->core);
+	if (--instance->refs == 0)
+		free(instance);
+}
+
 void shmeta__instance_unref(struct shmeta *instance)
 {
 	int last;
 
+	if (shmeta__forked(instance)) {
+		unref_in_child(instance);
+		return;
+	}
 	(void)pthread_mutex_lock(&instance->lock);
 	last = --instance->refs == 0;
 	(void)pthread_mutex_unlock(&instance->lock);
@@ -269,21 +285,10 @@ void shmeta__instance_unref(struct shmeta *instance)
 	instance_free(instance);
 }
 
-/* A forked child frees only the handle itself: the registration page was not inherited, and
- * something else may be mapped at its address; threads that the child does not have may hold the
- * locks; memory may have been in the middle of a change. The mappings stay; their pages are shared
- * anyway, and exec or exit removes them. Copies of connections are closed, so that the writer
- * notices when the parent dies. */
 void shmeta_close(struct shmeta *instance)
 {
-	if (instance == NULL)
-		return;
-	if (!shmeta__forked(instance)) {
+	if (instance != NULL)
 		shmeta__instance_unref(instance);
-		return;
-	}
-	shmeta__core_close_inherited(instance->core);
-	free(instance);
 }
 
 struct core *shmeta__instance_core(struct shmeta *instance)

@@ -187,10 +187,11 @@ void shmeta_client_close(struct shmeta_client *c)
 	if (c == NULL)
 		return;
 	if (shmeta__client_is_forked(c)) {
-		/* As in shmeta_close(): the calls are the parent's, and so are their callbacks. */
+		/* The calls are the parent's, and so are their callbacks. */
 		if (c->fd >= 0 && shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
 			(void)close(c->fd);
 		shmeta__reader_own_free(c->reader);
+		shmeta__instance_unref(c->instance);
 		free(c);
 		return;
 	}

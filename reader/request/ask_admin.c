@@ -143,9 +143,7 @@ void shmeta_objects_free(struct shmeta_objects *list)
 {
 	if (list == NULL)
 		return;
-	/* In a forked child the instance may be gone already, and its lock is its parent's. */
-	if (shmeta_peek(list->fork_word) == list->fork_token)
-		shmeta__instance_unref(list->instance);
+	shmeta__instance_unref(list->instance);
 	free(list);
 }
 

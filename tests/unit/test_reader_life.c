@@ -1324,6 +1324,52 @@ Test(reader_life, a_child_is_told_that_it_forked_and_the_parent_is_unharmed)
 	end();
 }
 
+static struct shmeta_client *inherited_client;
+
+static int sockets(void)
+{
+	struct stat st;
+	int count = 0;
+
+	for (int fd = 3; fd < 256; fd++)
+		count += fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	return count;
+}
+
+/* The fake writer's own are its test's. */
+static int closing_a_client_closes_the_registration(void)
+{
+	int before = sockets();
+
+	shmeta_client_close(inherited_client);
+	if (sockets() != before - 1)
+		return 1;
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return sockets() == before - 1 ? 0 : 2;
+}
+
+static int closing_the_instance_first_is_as_good(void)
+{
+	int before = sockets();
+
+	shmeta_close(instance);
+	shmeta_client_close(inherited_client);
+	shmeta_reader_free(reader);
+	return sockets() == before - 1 ? 0 : 3;
+}
+
+Test(reader_life, a_child_that_closes_any_handle_lets_go_of_its_parents_registration)
+{
+	cr_assert_eq(shmeta_client_open(instance, NULL, &inherited_client), SHMETA_OK);
+	cr_expect_eq(in_child(closing_a_client_closes_the_registration), 0);
+	cr_expect_eq(in_child(closing_the_instance_first_is_as_good), 0);
+	shmeta_client_close(inherited_client);
+	begin();
+	cr_expect_eq(info().registered, 1);
+	end();
+}
+
 static int lookups_without_descriptors(void)
 {
 	const struct shmeta_options o = {.size = sizeof o, .directory = w->dir};
