@@ -9,13 +9,12 @@
 #include "shm/page/board.h"
 #include "writer/serve/connection.h"
 
-enum { BUCKETS = 4096, MASK_WORDS = SHMETA_TOUCHED_WORDS / 64 };
+enum { MASK_WORDS = SHMETA_TOUCHED_WORDS / 64 };
 
-/* A word that is waited for, in the chain of its bucket. */
+/* A word that is waited for, in the chain of those who wait for it. */
 struct place {
 	struct place *next, **link;
 	struct wait *wait;
-	uint32_t word;
 };
 
 struct wait {
@@ -38,8 +37,8 @@ struct armed {
 	uint64_t *seen;
 	size_t words;
 	struct wait *over, **over_end;
-	struct place *any; /* for every commit */
-	struct place *bucket[BUCKETS];
+	struct place *any;                        /* for every commit */
+	struct place *word[SHMETA_TOUCHED_WORDS]; /* a chain for each: nobody makes another's longer */
 	uint64_t mask[2][MASK_WORDS];
 };
 
@@ -122,8 +121,7 @@ bool armed_add(struct armed *a, struct connection *c, uint64_t ticket, const str
 	wait->count = count;
 	for (uint32_t i = 0; i < count; i++) {
 		wait->place[i].wait = wait;
-		wait->place[i].word = any ? UINT32_MAX : words[i];
-		place_add(any ? &a->any : &a->bucket[words[i] % BUCKETS], &wait->place[i]);
+		place_add(any ? &a->any : &a->word[words[i]], &wait->place[i]);
 	}
 	wait->next = c->waits;
 	wait->link = &c->waits;
@@ -186,31 +184,19 @@ bool armed_withdraw(struct armed *a, struct connection *c, uint64_t id, uint64_t
 	return true;
 }
 
-void armed_forget(struct armed *a, struct connection *c)
+bool armed_forget(struct armed *a, struct connection *c, uint64_t *ret_ticket)
 {
-	while (c->waits != NULL)
-		leave(a, c->waits);
+	if (c->waits == NULL)
+		return false;
+	*ret_ticket = c->waits->ticket;
+	leave(a, c->waits);
+	return true;
 }
 
 static void end_all_of(struct armed *a, struct place **head)
 {
 	while (*head != NULL)
 		end(a, (*head)->wait);
-}
-
-static void end_moved(struct armed *a, uint32_t word)
-{
-	struct place *next;
-
-	/* A wait may have other words in this chain, and takes them along. The chain is walked once, however many of it are over. */
-	for (struct place *place = a->bucket[word % BUCKETS]; place != NULL; place = next) {
-		next = place->next;
-		if (place->word != word)
-			continue;
-		while (next != NULL && next->wait == place->wait)
-			next = next->next;
-		end(a, place->wait);
-	}
 }
 
 /* What the engine noted since the last call. */
@@ -232,11 +218,11 @@ static void collect(struct armed *a)
 	if (!committed)
 		return;
 	end_all_of(a, &a->any);
-	for (size_t i = 0; renewed && i < BUCKETS; i++)
-		end_all_of(a, &a->bucket[i]);
+	for (size_t i = 0; renewed && i < SHMETA_TOUCHED_WORDS; i++)
+		end_all_of(a, &a->word[i]);
 	for (uint32_t i = 0; i < MASK_WORDS; i++)
 		for (uint64_t bits = moved[i]; bits != 0; bits &= bits - 1)
-			end_moved(a, i * 64 + (uint32_t)__builtin_ctzll(bits));
+			end_all_of(a, &a->word[i * 64 + (uint32_t)__builtin_ctzll(bits)]);
 	memset(moved, 0, MASK_WORDS * sizeof *moved);
 }
 

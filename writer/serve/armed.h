@@ -34,7 +34,7 @@ bool armed_add(struct armed *armed, struct connection *c, uint64_t ticket, const
 bool armed_withdraw(struct armed *armed, struct connection *c, uint64_t id, uint64_t *ret_ticket);
 /* The next wait that is over: it is gone. false: none. */
 bool armed_take(struct armed *armed, uint64_t *ret_ticket);
-/* The connection ends, and what it waits for with it. */
-void armed_forget(struct armed *armed, struct connection *c);
+/* A wait of a connection that ends is forgotten; nobody else will end its ticket. false: it has none. */
+bool armed_forget(struct armed *armed, struct connection *c, uint64_t *ret_ticket);
 
 #endif

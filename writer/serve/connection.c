@@ -36,8 +36,10 @@ bool peer_is_privileged(const struct registry_peer *peer)
 void connection_close(struct connection *c)
 {
 	struct control *control = c->control;
+	uint64_t ticket, id;
 
-	armed_forget(control->armed, c);
+	while (armed_forget(control->armed, c, &ticket))
+		(void)tickets_end(&control->tickets, ticket, &id);
 	tickets_forget(&control->tickets, c);
 	if (c->registration != NULL)
 		registry_revoke(control->registry, c->registration, shmeta__boottime_ns());

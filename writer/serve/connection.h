@@ -35,6 +35,7 @@ struct connection {
 	bool parked;         /* not read before its user's budget is renewed */
 	bool yields;         /* until then, read when nobody else has sent anything */
 	uint32_t requests;   /* tickets that it has in the table */
+	uint32_t tickets;    /* the place + 1 of the newest of them; 0: none */
 	struct wait *waits;  /* armed.c's */
 	size_t wait_words;   /* of those that are not over */
 	struct reply *reply; /* owns fd */
@@ -62,6 +63,7 @@ struct control {
 	uint64_t numbers; /* given to connections */
 	struct budget budget;
 	sd_event_source *renewal;
+	sd_event_source *waits_over; /* when there are more than one turn answers */
 	struct cached_answer status, config;
 	struct tickets tickets;
 	struct armed *armed;

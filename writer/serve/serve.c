@@ -57,10 +57,23 @@ bool control_committed(struct control *control, const uint64_t *touched)
 
 void control_end_waits(struct control *control)
 {
-	uint64_t ticket;
+	uint64_t ticket, began = shmeta__boottime_ns();
 
-	while (armed_take(control->armed, &ticket))
+	while (armed_take(control->armed, &ticket)) {
 		control_answer(control, ticket, SHMETA_OK, NULL, 0, 0, 0);
+		/* One commit may end as many as there are. */
+		if (shmeta__boottime_ns() - began >= TURN_NS && control->waits_over != NULL) {
+			(void)sd_event_source_set_enabled(control->waits_over, SD_EVENT_ONESHOT);
+			break;
+		}
+	}
+}
+
+static int on_waits_over(sd_event_source *source, void *arg)
+{
+	(void)source;
+	control_end_waits(arg);
+	return 0;
 }
 
 /* False: the connection is gone. */
@@ -271,7 +284,9 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	control_set_limits(control, limits);
 	control->armed = armed_new();
 	if (control->armed == NULL ||
-	    sd_event_add_time(event, &control->renewal, CLOCK_BOOTTIME, UINT64_MAX, 1, on_renewal, control) < 0) {
+	    sd_event_add_time(event, &control->renewal, CLOCK_BOOTTIME, UINT64_MAX, 1, on_renewal, control) < 0 ||
+	    sd_event_add_defer(event, &control->waits_over, on_waits_over, control) < 0 ||
+	    sd_event_source_set_enabled(control->waits_over, SD_EVENT_OFF) < 0) {
 		control_stop(control);
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
 	}
@@ -381,6 +396,7 @@ void control_stop(struct control *control)
 		return;
 	control_drain(control);
 	sd_event_source_disable_unref(control->renewal);
+	sd_event_source_disable_unref(control->waits_over);
 	verbs_forget_answers(control);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;

@@ -17,7 +17,7 @@ static bool grow(struct tickets *tickets)
 		return false;
 	tickets->all = grown;
 	for (uint32_t i = tickets->count; i < count; i++) {
-		grown[i] = (struct ticket){.next_free = tickets->free};
+		grown[i] = (struct ticket){.next = tickets->free};
 		tickets->free = i + 1;
 	}
 	tickets->count = count;
@@ -33,14 +33,33 @@ bool tickets_take(struct tickets *tickets, struct connection *c, uint64_t id, ui
 		return false;
 	index = tickets->free - 1;
 	ticket = &tickets->all[index];
-	tickets->free = ticket->next_free;
+	tickets->free = ticket->next;
 	ticket->use++;
 	ticket->taken = true;
 	ticket->connection = c;
 	ticket->id = id;
+	ticket->former = 0;
+	ticket->next = c->tickets;
+	if (c->tickets != 0)
+		tickets->all[c->tickets - 1].former = index + 1;
+	c->tickets = index + 1;
 	c->requests++;
 	*ret_number = (uint64_t)ticket->use << 32 | index;
 	return true;
+}
+
+/* Its connection has it no more. */
+static void leave(struct tickets *tickets, struct ticket *ticket)
+{
+	struct connection *c = ticket->connection;
+
+	if (c == NULL)
+		return;
+	*(ticket->former != 0 ? &tickets->all[ticket->former - 1].next : &c->tickets) = ticket->next;
+	if (ticket->next != 0)
+		tickets->all[ticket->next - 1].former = ticket->former;
+	c->requests--;
+	ticket->connection = NULL;
 }
 
 static struct ticket *find(const struct tickets *tickets, uint64_t number)
@@ -63,22 +82,17 @@ struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_
 		return NULL;
 	c = ticket->connection;
 	*ret_id = ticket->id;
-	ticket->connection = NULL;
+	leave(tickets, ticket);
 	ticket->taken = false;
-	ticket->next_free = tickets->free;
+	ticket->next = tickets->free;
 	tickets->free = (uint32_t)number + 1;
-	if (c != NULL)
-		c->requests--;
 	return c;
 }
 
 void tickets_forget(struct tickets *tickets, struct connection *c)
 {
-	for (uint32_t i = 0; c->requests > 0 && i < tickets->count; i++)
-		if (tickets->all[i].connection == c) {
-			tickets->all[i].connection = NULL;
-			c->requests--;
-		}
+	while (c->tickets != 0)
+		leave(tickets, &tickets->all[c->tickets - 1]);
 }
 
 void tickets_free(struct tickets *tickets)

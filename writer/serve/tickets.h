@@ -13,7 +13,7 @@ struct ticket {
 	struct connection *connection; /* NULL: free, or its connection is gone */
 	uint64_t id;                   /* of the frame that asked */
 	uint32_t use;
-	uint32_t next_free;
+	uint32_t next, former; /* places + 1: of free ones, or of the same connection; 0: none */
 	bool taken;
 };
 
