@@ -19,7 +19,7 @@ claim 'the table has many events, in the order of their words' \
 # In the code: the string that follows a priority, a counter or a kind of trouble in the calls that log. The calls may span lines.
 git ls-files 'writer/*.c' | grep -v '/events\.c$' | xargs cat | tr -s '\n\t ' ' ' >"$work/code"
 {
-	grep -oE '\b(sync_log|log_event|log_event_by|connection_evict|log_unlimited|write_line|trouble|health_trouble)\([^";]*"[a-z_-]+"( : "[a-z_-]+")?' "$work/code"
+	grep -oE '\b(sync_log|log_event|log_event_by|connection_evict|log_unlimited|write_line|line_new|trouble|health_trouble)\([^";]*"[a-z_-]+"( : "[a-z_-]+")?' "$work/code"
 	grep -oE 'SYNC_AUDIT_EVENT "[a-z]+"' writer/engine/sync.h
 } | grep -oE '"[a-z_-]+"' | tr -d '"' | LC_ALL=C sort -u >"$work/used"
 claim 'every event that the code logs is in the table, and every one of the table is logged' \

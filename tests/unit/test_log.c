@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pty.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,4 +237,57 @@ Test(log, the_journal_is_recognised_by_its_inode_alone)
 	log_event(LOG_ERR, "x", "to the journal");
 	cr_expect_eq(count(heard(ends[0]), "to the journal"), 0);
 	fclose(stream);
+}
+
+/* Whatever comes until nothing has come for half a second. */
+static char *all_heard(int fd)
+{
+	static char buffer[8 << 20];
+	size_t used = 0;
+	ssize_t got;
+
+	while (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 500) > 0 &&
+	       (got = read(fd, buffer + used, sizeof(buffer) - 1 - used)) > 0)
+		used += (size_t)got;
+	buffer[used] = '\0';
+	return buffer;
+}
+
+Test(log, that_nobody_reads_holds_up_nobody_and_what_is_lost_is_counted, .timeout = 60)
+{
+	enum { LINES = 20000, AUDIT = 2000 };
+	unsigned long lost = 0, lines, of_audit;
+	const char *all;
+	FILE *stream;
+	int ends[2];
+
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	stream = fdopen(ends[1], "w");
+	log_open(stream, "test", LOG_INFO);
+	cr_assert(log_start());
+	for (int i = 0; i < LINES; i++) {
+		log_unlimited(LOG_INFO, "x", "an ordinary line");
+		if (i % (LINES / AUDIT) == 0)
+			log_audit("a line that is on record");
+	}
+	cr_expect_gt(log_lost(), 0);
+	all = all_heard(ends[0]);
+	cr_expect_eq(count(all, "on record"), AUDIT, "the audit has a bound of its own");
+	for (const char *told = all; (told = strstr(told, "<3>log_lost: ")) != NULL; told++) {
+		cr_expect_eq(sscanf(told, "<3>log_lost: %lu lines of the log were lost, %lu of them of the audit",
+		                    &lines, &of_audit),
+		             2);
+		cr_expect_eq(of_audit, 0);
+		lost += lines;
+	}
+	cr_expect_eq(lost, log_lost());
+	cr_expect_eq(count(all, "an ordinary line") + lost, LINES, "each is there, or counted");
+	log_unlimited(LOG_INFO, "x", "the last one");
+	log_stop(20000);
+	cr_expect_str_eq(all_heard(ends[0]), "<6>x: the last one\n");
+	/* At the end it is not waited for, either. */
+	cr_assert(log_start());
+	for (int i = 0; i < LINES; i++)
+		log_unlimited(LOG_INFO, "x", "an ordinary line");
+	log_stop(1000);
 }

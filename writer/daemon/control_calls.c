@@ -257,6 +257,7 @@ static char *serve_status(void *arg)
 	set_text(root, "source", d->source);
 	set_text(root, "source_status", d->source_status);
 	set_number(root, "readers", registry_count(d->registry));
+	set_number(root, "log_lines_lost", log_lost());
 	json_object_set_new(root, "counters", stats_json(&d->sync_counters, &d->counters));
 	json_object_set_new(root, "last_reload", reload_json(d));
 	json_object_set_new(root, "waits_for_consent", held_json(d));

@@ -29,7 +29,7 @@ enum {
 	EXTEND_TICKS = 20, /* a start that goes on is told to the service manager */
 	EXTEND_S = 30
 };
-enum { KEPT_MEMORY = 32 << 20 };
+enum { KEPT_MEMORY = 32 << 20, LOG_STOP_MS = 2000 };
 
 /* ---- phases */
 
@@ -216,6 +216,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 	if (d->stopping) {
 		log_event(LOG_NOTICE, "stopped", "a second signal: stopping at once");
 		(void)phase_move(d->instance.board, SHMETA_PHASE_STOPPED, shmeta__boottime_ns());
+		log_stop(LOG_STOP_MS);
 		_exit(DAEMON_OK);
 	}
 	begin_stop(d, info->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -414,6 +415,7 @@ static void finish(struct daemon *d)
 	instance_close(&d->instance);
 	log_progress_end();
 	log_flush_held(UINT64_MAX);
+	log_stop(LOG_STOP_MS);
 }
 
 int daemon_run(const struct config_flags *flags, struct config *config)
@@ -427,6 +429,8 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 	int code = DAEMON_OK;
 
 	log_open(stderr, config->instance_name, (int)config->log_level);
+	if (!log_start())
+		log_event(LOG_WARNING, "thread", "no thread writes the log: who does not read it holds up the daemon");
 	config_hide_secrets(config->source_uri, d.source, sizeof(d.source));
 	if (start(&d, &err) != SHMETA_OK) {
 		started = false;

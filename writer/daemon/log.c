@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,6 +22,7 @@
 #include "writer/daemon/events.h"
 
 enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
+enum { WAITING_BYTES = 256 << 10, WAITING_AUDIT_BYTES = 4 << 20 };
 #define ANYBODY UINT32_MAX /* an event that is nobody's */
 
 struct limit {
@@ -28,6 +31,17 @@ struct limit {
 	uint64_t window_ns; /* when the window began */
 	uint32_t told;
 	uint64_t held;
+};
+
+/* What is to be written, and waits while nobody reads. */
+struct out_line {
+	struct out_line *next;
+	size_t bytes; /* of memory */
+	int priority;
+	enum { ORDINARY, AUDIT, DRAWING } kind;
+	bool erases; /* the drawing on a terminal */
+	char event[32];
+	char text[];
 };
 
 static struct {
@@ -43,7 +57,19 @@ static struct {
 	/* Users have a table of their own: however many there are, no other event loses its place. */
 	struct limit limits[2][EVENTS_MAX];
 	size_t limit_count[2];
-} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
+
+	/* Of the thread that writes. Without it lines are written at once, by whoever has something to say. */
+	pthread_t thread;
+	pthread_cond_t more, ended;
+	bool has_thread, ends, has_ended;
+	struct out_line *first, **end;
+	size_t waiting[2]; /* bytes, of ordinary lines and of the audit */
+	uint64_t lost[2];  /* lines, that were not told of yet */
+	uint64_t lost_ever;
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER,
+         .level = LOG_INFO,
+         .more = PTHREAD_COND_INITIALIZER,
+         .ended = PTHREAD_COND_INITIALIZER};
 
 static const struct {
 	const char *name;
@@ -112,33 +138,213 @@ void log_listen(void (*line)(void *arg, int priority, const char *event, const c
 	pthread_mutex_unlock(&out.lock);
 }
 
-static void write_line(int priority, const char *event, const char *line)
+/* To the stream; by the thread without stdio, whose locks a stuck write would hold when the process ends. false: it could not be written. */
+static bool emit(const char *bytes, size_t count)
 {
 	FILE *stream = out.stream != NULL ? out.stream : stderr;
-	const struct event *known = event_find(event);
+	int fd = fileno(stream);
 
-	if (out.listener != NULL)
-		out.listener(out.listener_arg, priority, event, line);
+	if (!out.has_thread)
+		return fwrite(bytes, 1, count, stream) == count && fflush(stream) == 0;
+	while (count > 0) {
+		ssize_t wrote = write(fd, bytes, count);
+
+		if (wrote > 0) {
+			bytes += wrote;
+			count -= (size_t)wrote;
+		} else if (wrote < 0 && errno == EAGAIN) {
+			(void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+		} else if (wrote == 0 || errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool write_out(const struct out_line *line)
+{
+	const struct event *known = event_find(line->event);
+	char text[LINE_MAX_BYTES + 64];
+	int length = 0;
+
+	if (line->kind == DRAWING)
+		return emit(line->text, strlen(line->text));
 	switch (out.sink) {
 	case TO_JOURNAL:
-		if (sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
-		                    "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance,
-		                    known != NULL ? "MESSAGE_ID=%s" : NULL, known != NULL ? known->id : NULL,
-		                    NULL) >= 0)
-			return;
+		if (sd_journal_send("MESSAGE=%s", line->text, "PRIORITY=%i", line->priority,
+		                    "SYSLOG_IDENTIFIER=shmetad", "SHMETA_EVENT=%s", line->event, "SHMETA_INSTANCE=%s",
+		                    out.instance, known != NULL ? "MESSAGE_ID=%s" : NULL,
+		                    known != NULL ? known->id : NULL, NULL) >= 0)
+			return true;
 		/* Its socket may be away; the stream is what this process was started with. */
 		__attribute__((fallthrough));
 	case TO_PIPE:
-		fprintf(stream, "<%d>%s: %s\n", priority, event, line);
+		length = snprintf(text, sizeof(text), "<%d>%s: %s\n", line->priority, line->event, line->text);
 		break;
 	case TO_TERMINAL:
-		if (out.progress_shown)
-			fputs("\r\033[K", stream);
-		out.progress_shown = false;
-		fprintf(stream, "shmetad: %s\n", line);
+		length = snprintf(text, sizeof(text), "%sshmetad: %s\n", line->erases ? "\r\033[K" : "", line->text);
 		break;
 	}
-	fflush(stream);
+	return emit(text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+}
+
+static struct out_line *line_new(int kind, int priority, const char *event, const char *text)
+{
+	size_t length = strlen(text) + 1;
+	struct out_line *line = malloc(sizeof(*line) + length);
+
+	if (line == NULL)
+		return NULL;
+	line->next = NULL;
+	line->bytes = sizeof(*line) + length;
+	line->priority = priority;
+	line->kind = kind;
+	line->erases = kind != DRAWING && out.progress_shown;
+	snprintf(line->event, sizeof(line->event), "%s", event);
+	memcpy(line->text, text, length);
+	return line;
+}
+
+static void append(struct out_line *line)
+{
+	out.waiting[line->kind == AUDIT] += line->bytes;
+	*out.end = line;
+	out.end = &line->next;
+	(void)pthread_cond_signal(&out.more);
+}
+
+static const char IS_LOST[] = "lines of the log are being lost: nobody reads them";
+
+static void put(int kind, int priority, const char *event, const char *text)
+{
+	static const size_t most[2] = {WAITING_BYTES, WAITING_AUDIT_BYTES};
+	struct out_line *line = line_new(kind, priority, event, text);
+
+	if (line != NULL && !out.has_thread) {
+		(void)write_out(line);
+		free(line);
+	} else if (line != NULL && out.waiting[kind == AUDIT] + line->bytes <= most[kind == AUDIT]) {
+		append(line);
+	} else {
+		free(line);
+		if (kind == DRAWING)
+			return;
+		if (out.lost[0] + out.lost[1] == 0 && out.listener != NULL)
+			out.listener(out.listener_arg, LOG_ERR, "log_lost", IS_LOST);
+		out.lost[kind == AUDIT]++;
+		out.lost_ever++;
+	}
+}
+
+static void write_line_of(int kind, int priority, const char *event, const char *line)
+{
+	if (out.listener != NULL)
+		out.listener(out.listener_arg, priority, event, line);
+	put(kind, priority, event, line);
+	out.progress_shown = false;
+}
+
+static void write_line(int priority, const char *event, const char *line)
+{
+	write_line_of(ORDINARY, priority, event, line);
+}
+
+/* Somebody reads again. */
+static void tell_lost(void)
+{
+	struct out_line *line;
+	char text[200];
+
+	snprintf(text, sizeof(text),
+	         "%" PRIu64 " lines of the log were lost, %" PRIu64
+	         " of them of the audit: nobody had read what waited",
+	         out.lost[0] + out.lost[1], out.lost[1]);
+	line = line_new(ORDINARY, LOG_ERR, "log_lost", text);
+	if (line == NULL)
+		return;
+	out.lost[0] = out.lost[1] = 0;
+	if (out.listener != NULL)
+		out.listener(out.listener_arg, LOG_ERR, "log_lost", text);
+	append(line);
+}
+
+static void *write_waiting(void *arg)
+{
+	struct out_line *line;
+	bool written;
+
+	pthread_mutex_lock(&out.lock);
+	for (;;) {
+		while (out.first == NULL && !out.ends)
+			(void)pthread_cond_wait(&out.more, &out.lock);
+		line = out.first;
+		if (line == NULL)
+			break;
+		out.first = line->next;
+		if (out.first == NULL)
+			out.end = &out.first;
+		pthread_mutex_unlock(&out.lock);
+		written = write_out(line);
+		pthread_mutex_lock(&out.lock);
+		out.waiting[line->kind == AUDIT] -= line->bytes;
+		if (!written && line->kind != DRAWING) {
+			out.lost[line->kind == AUDIT]++;
+			out.lost_ever++;
+		}
+		free(line);
+		if (written && out.lost[0] + out.lost[1] > 0 && out.waiting[0] < WAITING_BYTES / 2)
+			tell_lost();
+	}
+	out.has_ended = true;
+	(void)pthread_cond_signal(&out.ended);
+	pthread_mutex_unlock(&out.lock);
+	return arg;
+}
+
+bool log_start(void)
+{
+	sigset_t all, before;
+
+	pthread_mutex_lock(&out.lock);
+	out.end = &out.first;
+	out.ends = out.has_ended = false;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	out.has_thread = pthread_create(&out.thread, NULL, write_waiting, NULL) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_mutex_unlock(&out.lock);
+	return out.has_thread;
+}
+
+void log_stop(uint64_t most_ms)
+{
+	struct timespec until;
+
+	if (!out.has_thread)
+		return;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(most_ms / 1000);
+	pthread_mutex_lock(&out.lock);
+	out.ends = true;
+	(void)pthread_cond_signal(&out.more);
+	while (!out.has_ended && pthread_cond_clockwait(&out.ended, &out.lock, CLOCK_MONOTONIC, &until) == 0)
+		continue;
+	pthread_mutex_unlock(&out.lock);
+	/* Otherwise it is stuck in a write, and ends with the process. */
+	if (out.has_ended) {
+		(void)pthread_join(out.thread, NULL);
+		out.has_thread = false;
+	}
+}
+
+uint64_t log_lost(void)
+{
+	uint64_t lost;
+
+	pthread_mutex_lock(&out.lock);
+	lost = out.lost_ever;
+	pthread_mutex_unlock(&out.lock);
+	return lost;
 }
 
 static void tell_held(struct limit *limit)
@@ -248,7 +454,7 @@ void log_audit(const char *sentence)
 	char line[LINE_MAX_BYTES];
 
 	pthread_mutex_lock(&out.lock);
-	write_line(LOG_NOTICE, "audit", shmeta__escape_line(line, sizeof(line), sentence));
+	write_line_of(AUDIT, LOG_NOTICE, "audit", shmeta__escape_line(line, sizeof(line), sentence));
 	pthread_mutex_unlock(&out.lock);
 }
 
@@ -270,7 +476,7 @@ void log_flush_held(uint64_t now_ns)
 
 void log_progress(uint64_t done, uint64_t total, uint64_t now_ns)
 {
-	char line[120];
+	char line[120], drawing[sizeof(line) + 8];
 
 	if (total > 0)
 		snprintf(line, sizeof(line), "loading: %" PRIu64 " of %" PRIu64 " rows (%u%%)", done, total,
@@ -279,8 +485,8 @@ void log_progress(uint64_t done, uint64_t total, uint64_t now_ns)
 		snprintf(line, sizeof(line), "loading: %" PRIu64 " rows", done);
 	pthread_mutex_lock(&out.lock);
 	if (out.sink == TO_TERMINAL && out.level >= LOG_NOTICE) {
-		fprintf(out.stream, "\r\033[K%s", line);
-		fflush(out.stream);
+		snprintf(drawing, sizeof(drawing), "\r\033[K%s", line);
+		put(DRAWING, LOG_INFO, "", drawing);
 		out.progress_shown = true;
 	} else if (out.sink != TO_TERMINAL && out.level >= LOG_INFO) {
 		/* A short load is told when it is over. A new one begins with fewer rows. */
@@ -300,8 +506,7 @@ void log_progress_end(void)
 	pthread_mutex_lock(&out.lock);
 	out.progress_at_ns = 0;
 	if (out.progress_shown) {
-		fputs("\r\033[K", out.stream);
-		fflush(out.stream);
+		put(DRAWING, LOG_INFO, "", "\r\033[K");
 		out.progress_shown = false;
 	}
 	pthread_mutex_unlock(&out.lock);

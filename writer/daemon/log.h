@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the daemon says to its operator: one line an event, to the journal with fields, to any other stderr with a "<n>" priority,
- * to a terminal in plain words. Each event is limited by itself, and what was held back is counted and told. Any thread. */
+ * to a terminal in plain words. Each event is limited by itself, and what was held back is counted and told. Any thread.
+ *
+ * Nobody who logs waits for who reads the log: a thread writes it, and what waits is bounded, the audit by a bound of its own. What is
+ * lost is counted, and told once the log is read again. */
 #ifndef SHMETA_WRITER_DAEMON_LOG_H
 #define SHMETA_WRITER_DAEMON_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <syslog.h>
@@ -12,6 +16,12 @@ enum { LOG_BURST = 10, LOG_WINDOW_S = 60, LOG_PROGRESS_S = 10 };
 
 /* Where lines go is decided once, from the stream and JOURNAL_STREAM. level: priorities above it are dropped. */
 void log_open(FILE *stream, const char *instance, int level);
+/* From here on a thread writes. false: there is none, and each line is written before its call ends. */
+bool log_start(void);
+/* Once all is written, or the time is over: then a stuck reader has what it has. */
+void log_stop(uint64_t most_ms);
+/* Lines that nobody has read, ever. */
+uint64_t log_lost(void);
 void log_set_level(int level);
 /* Each line that is written is also told to this; NULL: no more. It logs nothing itself. */
 void log_listen(void (*line)(void *arg, int priority, const char *event, const char *line), void *arg);
