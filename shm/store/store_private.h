@@ -6,6 +6,7 @@
 #include <lmdb.h>
 #include <stdbool.h>
 
+#include "base/err.h"
 #include "shm/page/journal.h"
 #include "shm/store/store.h"
 
@@ -79,6 +80,7 @@ struct shmeta__txn {
 	void *committed_arg;
 	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
 	enum shmeta_status failed; /* the first error of a change; then it can only be aborted */
+	struct shmeta_err why;     /* its words */
 };
 
 /* LMDB's code to a status and a sentence. */

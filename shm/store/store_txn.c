@@ -200,8 +200,7 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		status = shmeta__put(txn, SHMETA_DB_META, SHMETA_META_COUNTERS, strlen(SHMETA_META_COUNTERS),
 		                     &store->counters, sizeof store->counters, err);
 	else if (txn->failed != SHMETA_OK)
-		status = shmeta_fail(err, txn->failed, "store.%llu: an earlier change of this transaction failed",
-		                     (unsigned long long)store->number);
+		status = shmeta_fail(err, txn->failed, "%s", txn->why.text);
 	if (status != SHMETA_OK) {
 		shmeta__txn_abort(txn);
 		return status;
@@ -316,16 +315,15 @@ static enum shmeta_status writable(struct shmeta__txn *txn, enum shmeta_db db, s
 	if (!key_ok(db, key_bytes))
 		return bad_key(db, key_bytes, err);
 	if (txn->failed != SHMETA_OK)
-		return shmeta_fail(err, txn->failed, "store.%llu: an earlier change of this transaction failed",
-		                   (unsigned long long)txn->store->number);
+		return shmeta_fail(err, txn->failed, "%s", txn->why.text);
 	return SHMETA_OK;
 }
 
 static enum shmeta_status change_failed(struct shmeta__txn *txn, enum shmeta_db db, int rc, struct shmeta_err *err)
 {
-	txn->failed = store_fail(err, rc, "store.%llu: changing database '%s'", (unsigned long long)txn->store->number,
-	                         store_db_name(db));
-	return txn->failed;
+	txn->failed = store_fail(&txn->why, rc, "store.%llu: changing database '%s'",
+	                         (unsigned long long)txn->store->number, store_db_name(db));
+	return shmeta_fail(err, txn->failed, "%s", txn->why.text);
 }
 
 enum shmeta_status shmeta__get(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,

@@ -378,6 +378,8 @@ Test(pins, a_topic_that_does_not_fit_is_refused_before_the_source_has_it, .fini 
 
 	start("store {\n grace_ms = 50ms\n max_bytes = 4M\n}\n");
 	cr_expect_eq(create_topic("huge", 100000, &result), SHMETA_ERR_FULL);
+	cr_expect_not_null(strstr(result.text, "100000 partitions take 13.2 MiB"), "%s", result.text);
+	cr_expect_null(strstr(result.text, " 0.0 "), "a size is told in a unit that says something: %s", result.text);
 	cr_expect_not_null(strstr(result.text, "raise store.max_bytes"), "%s", result.text);
 	for (; created < 20; created++) {
 		enum shmeta_status status;

@@ -889,6 +889,7 @@ Test(store, a_full_map_fails_that_transaction_alone)
 	struct shmeta__pager pager;
 	uint64_t key, number, id, locator;
 	enum shmeta_status status;
+	struct shmeta_err first;
 	void *block;
 
 	put(txn, 1, "kept", 4);
@@ -899,10 +900,11 @@ Test(store, a_full_map_fails_that_transaction_alone)
 		status = shmeta__put(txn, SHMETA_DB_LEASES, &key, sizeof key, value, sizeof value, &err);
 	cr_assert_eq(status, SHMETA_ERR_FULL, "%s", err.text);
 	cr_assert_gt(key, 100);
-	FAILS(shmeta__delete(txn, SHMETA_DB_LEASES, &key, sizeof key, &err), SHMETA_ERR_FULL, "earlier");
+	first = err; /* whatever is tried afterwards is told why the first one failed */
+	FAILS(shmeta__delete(txn, SHMETA_DB_LEASES, &key, sizeof key, &err), SHMETA_ERR_FULL, first.text);
 	pager = shmeta__txn_pager(txn);
 	cr_assert_eq(pager.alloc(pager.arg, SHMETA_BLOCK_BYTES, &id, &locator, &block), SHMETA_ERR_FULL);
-	FAILS(shmeta__txn_commit(txn, &number, &err), SHMETA_ERR_FULL, "earlier");
+	FAILS(shmeta__txn_commit(txn, &number, &err), SHMETA_ERR_FULL, first.text);
 	cr_assert(has(store, 1, "kept", 4));
 	cr_assert_eq(shmeta__store_counters(store)->topics, 0);
 	cr_assert_eq(store->gen->committed, number);

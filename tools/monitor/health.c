@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/escape.h"
+#include "base/size_text.h"
 #include "shm/store/store.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -300,6 +301,7 @@ static void judge_store(const struct pages *p, struct health_finding *f)
 {
 	uint64_t used = pages_counter(p, SHMETA_COUNTER_store_used),
 		 pinned = pages_counter(p, SHMETA_COUNTER_store_pinned), limit = p->generation.max_bytes;
+	char text[SIZE_TEXT_BYTES];
 	const char *advice;
 	unsigned level;
 
@@ -314,8 +316,8 @@ static void judge_store(const struct pages *p, struct health_finding *f)
 	      level >= 95 ? HEALTH_CRITICAL
 	      : level > 0 ? HEALTH_WARNING
 	                  : HEALTH_OK,
-	      "%.1f %% used, %.1f %% pinned, of %.1f MiB", 100.0 * (double)used / (double)limit,
-	      100.0 * (double)pinned / (double)limit, (double)limit / 1048576);
+	      "%.1f %% used, %.1f %% pinned, of %s", 100.0 * (double)used / (double)limit,
+	      100.0 * (double)pinned / (double)limit, size_text(limit, text));
 	if (level > 0)
 		advise(f, advice, pinned > used ? "@ readers" : "@ store");
 }
@@ -333,8 +335,8 @@ bool health_free_bytes(const struct pages *p, uint64_t *ret_free, uint64_t *ret_
 
 static void judge_memory(const struct pages *p, struct health_finding *f)
 {
+	char name[64], text[3][SIZE_TEXT_BYTES];
 	uint64_t room, size, used = 0, grow;
-	char name[64];
 	struct stat st;
 
 	if (!health_free_bytes(p, &room, &size)) {
@@ -346,8 +348,8 @@ static void judge_memory(const struct pages *p, struct health_finding *f)
 		used = (uint64_t)st.st_blocks * 512;
 	grow = p->generation.max_bytes > used ? p->generation.max_bytes - used : 0;
 	found(f, room < grow && room < size / 10 ? HEALTH_WARNING : HEALTH_OK,
-	      "%.1f MiB of %.1f MiB free; the store may grow by %.1f MiB", (double)room / 1048576,
-	      (double)size / 1048576, (double)grow / 1048576);
+	      "%s of %s free; the store may grow by %s", size_text(room, text[0]), size_text(size, text[1]),
+	      size_text(grow, text[2]));
 	if (f->severity != HEALTH_OK)
 		advise(f, "A full file system stops commits. Remove what else is in it, or make it larger.",
 		       "df -h /run/shmeta; mount -o remount,size=SIZE /run/shmeta");
@@ -392,13 +394,14 @@ static void judge_slots(const struct pages *p, struct health_finding *f)
 static void judge_hugepages(const struct pages *p, struct health_finding *f)
 {
 	uint64_t used = counted(p, SHMETA_COUNTER_store_used);
+	char text[SIZE_TEXT_BYTES];
 
 	if (!p->memory.wants_huge) {
 		found(f, HEALTH_OK, "the mount does not ask for any");
 		return;
 	}
 	found(f, p->memory.huge_bytes == 0 && used >= (uint64_t)HUGE_LEAST_MIB << 20 ? HEALTH_WARNING : HEALTH_OK,
-	      "%.1f MiB of this machine's shared memory", (double)p->memory.huge_bytes / 1048576);
+	      "%s of this machine's shared memory", size_text(p->memory.huge_bytes, text));
 	if (f->severity != HEALTH_OK)
 		advise(f,
 		       "Lookups over a large store are slower without. See what the kernel lets, and whether memory is split.",
@@ -408,8 +411,9 @@ static void judge_hugepages(const struct pages *p, struct health_finding *f)
 static void judge_budget(const struct pages *p, struct health_finding *f)
 {
 	uint64_t over = counted(p, SHMETA_COUNTER_bounded_over);
+	char text[SIZE_TEXT_BYTES];
 
-	found(f, over > 0 ? HEALTH_WARNING : HEALTH_OK, "%.1f MiB beyond bounded.max_bytes", (double)over / 1048576);
+	found(f, over > 0 ? HEALTH_WARNING : HEALTH_OK, "%s beyond bounded.max_bytes", size_text(over, text));
 	if (over > 0)
 		advise(f,
 		       "Agents, leases and offsets alone take more, so nothing else stays. Give bounded.max_bytes more.",

@@ -259,12 +259,15 @@ static void status_store(struct tool *tool, const struct pages *p, const struct 
 	const char *advice;
 	unsigned level = level_of(p, c, &advice);
 
-	if (c->used == UINT64_MAX) {
+	if (limit > 0 && c->used == UINT64_MAX) {
 		(void)printf("? of %s\n", out_size(limit));
 		return;
 	}
-	(void)printf("%s of %s used (%.1f %%)", out_size(c->used), out_size(limit), share(c->used, limit));
-	if (c->pinned != UINT64_MAX)
+	if (limit == 0)
+		(void)printf("none is served yet");
+	else
+		(void)printf("%s of %s used (%.1f %%)", out_size(c->used), out_size(limit), share(c->used, limit));
+	if (limit > 0 && c->pinned != UINT64_MAX)
 		(void)printf(", %s pinned by readers (%.1f %%)", out_size(c->pinned), share(c->pinned, limit));
 	if (level > 0)
 		(void)printf("; %s", out_paint(tool, level >= 95 ? PAINT_BAD : PAINT_WARN, advice));

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/escape.h"
+#include "base/size_text.h"
 #include "tools/shmetactl/out.h"
 
 enum { RING = 16 };
@@ -56,15 +57,8 @@ const char *out_ns(uint64_t ns)
 
 const char *out_size(uint64_t bytes)
 {
-	static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-	double v = (double)bytes;
-	size_t u = 0;
-	char *b = out_ring();
-
-	for (; v >= 1024 && u < 4; u++)
-		v /= 1024;
-	(void)snprintf(b, OUT_RING_BYTES, u == 0 ? "%.0f %s" : "%.1f %s", v, unit[u]);
-	return b;
+	_Static_assert((int)OUT_RING_BYTES >= (int)SIZE_TEXT_BYTES, "as much as it needs");
+	return size_text(bytes, out_ring());
 }
 
 const char *out_count(uint64_t value)

@@ -167,7 +167,7 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
 	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or "                        \
 	  "administers, and for ten with a trace id, with its key and result; all others, and refusals beyond ten, "                 \
-	  "counted by second, user and kind. Nothing is left out; a kill -9 loses the sums of the last second, and a log that "        \
+	  "counted by second, user and kind. Nothing is left out; a kill -9 loses the sums of the last second, and a log that "      \
 	  "nobody reads all lines beyond 4 MiB, which are counted.")                                                                 \
 	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                              \
 	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, "               \

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "base/size_text.h"
 #include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
 #include "writer/keys/refresh.h"
@@ -168,7 +169,8 @@ bool store_health_freed_by(const struct shmeta_op *op)
 bool store_health_fits(struct sync *s, const struct shmeta_op *op, uint64_t *left, struct shmeta_result *ret)
 {
 	/* 137 to 138 were measured of topics with 10 000 and 100 000 partitions. */
-	enum { PARTITION_BYTES = 138, MIB = 1 << 20 };
+	enum { PARTITION_BYTES = 138 };
+	char takes[SIZE_TEXT_BYTES], has[SIZE_TEXT_BYTES];
 	struct shmeta__store_room room;
 	struct shmeta_err err;
 	uint64_t needs;
@@ -188,8 +190,8 @@ bool store_health_fits(struct sync *s, const struct shmeta_op *op, uint64_t *lef
 	}
 	ret->status = SHMETA_ERR_FULL;
 	snprintf(ret->text, sizeof ret->text,
-	         "%u partitions take %.1f MiB, and the store has %.1f MiB left: raise store.max_bytes and restart, or "
+	         "%u partitions take %s, and the store has %s left: raise store.max_bytes and restart, or "
 	         "delete topics or segments",
-	         op->u.topic.partition_count, (double)needs / MIB, (double)*left / MIB);
+	         op->u.topic.partition_count, size_text(needs, takes), size_text(*left, has));
 	return false;
 }
