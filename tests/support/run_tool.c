@@ -17,12 +17,12 @@
 #include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 
-enum { LIMIT_S = 20, FULL_LIMIT_S = 600 };
+enum { LIMIT_S = 20, SLOW_LIMIT_S = 180, FULL_LIMIT_S = 600 };
 
 /* What can be read from the descriptors until both end, in two growing texts. 0, or -1 when the time is over. */
-static int collect(int fd[2], char *text[2], size_t bytes[2])
+static int collect(int fd[2], char *text[2], size_t bytes[2], uint32_t limit_s)
 {
-	double deadline = run_now_s() + run_rounds(LIMIT_S, FULL_LIMIT_S);
+	double deadline = run_now_s() + run_rounds(limit_s, FULL_LIMIT_S);
 	int open_count = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -66,7 +66,7 @@ void run_tool_need_terminal(void)
 	(void)close(fd);
 }
 
-static void run(struct run_tool *ret, int terminal, const char *line)
+static void run(struct run_tool *ret, int terminal, uint32_t limit_s, const char *line)
 {
 	static const char *const ours[] = {"shmetactl", "shmetad", "shmeta-exporter", "shmeta-demo", "shmeta-gen"};
 	int out[2] = {-1, -1}, err[2] = {-1, -1}, from[2], keep[2];
@@ -106,7 +106,7 @@ static void run(struct run_tool *ret, int terminal, const char *line)
 		(void)close(err[1]);
 	keep[0] = from[0] = out[0];
 	keep[1] = from[1] = err[0];
-	if (collect(from, text, bytes) != 0) {
+	if (collect(from, text, bytes, limit_s) != 0) {
 		(void)kill(pid, SIGKILL);
 		(void)run_reap(pid);
 		ret->code = 124;
@@ -139,7 +139,19 @@ void run_tool(struct run_tool *ret, const char *fmt, ...)
 	va_start(ap, fmt);
 	line = formatted(fmt, ap);
 	va_end(ap);
-	run(ret, 0, line);
+	run(ret, 0, LIMIT_S, line);
+	free(line);
+}
+
+void run_tool_slow(struct run_tool *ret, const char *fmt, ...)
+{
+	va_list ap;
+	char *line;
+
+	va_start(ap, fmt);
+	line = formatted(fmt, ap);
+	va_end(ap);
+	run(ret, 0, SLOW_LIMIT_S, line);
 	free(line);
 }
 
@@ -151,7 +163,7 @@ void run_tool_terminal(struct run_tool *ret, const char *fmt, ...)
 	va_start(ap, fmt);
 	line = formatted(fmt, ap);
 	va_end(ap);
-	run(ret, 1, line);
+	run(ret, 1, LIMIT_S, line);
 	free(line);
 }
 

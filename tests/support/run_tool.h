@@ -15,6 +15,8 @@ struct run_tool {
 
 /* A command line for sh, but that a first word without '/' that names a program of ours is taken from the build. */
 __attribute__((format(printf, 2, 3))) void run_tool(struct run_tool *ret, const char *fmt, ...);
+/* The same for what is known to take long on a busy machine: 180 s instead of 20. */
+__attribute__((format(printf, 2, 3))) void run_tool_slow(struct run_tool *ret, const char *fmt, ...);
 /* The same with a terminal as standard output (err is empty: it goes there too). */
 __attribute__((format(printf, 2, 3))) void run_tool_terminal(struct run_tool *ret, const char *fmt, ...);
 void run_tool_done(struct run_tool *t);
