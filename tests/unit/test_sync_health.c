@@ -342,6 +342,31 @@ Test(sync_health, a_write_during_an_outage_does_not_begin_it_anew)
 	fixture_done(&f);
 }
 
+Test(sync_health, an_outage_with_the_same_words_as_the_one_before_is_away_since_its_own_time)
+{
+	const size_t when = strlen("away since 1970-01-01T00:00:00Z");
+	char first[640];
+
+	fixture_init(&f);
+	f.options.wall_ms = wall_of_the_fixture;
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "connection refused");
+	for (int i = 0; i < 100 && strncmp(source_status(), "away since ", 11) != 0; i++)
+		fixture_pass(&f, 100);
+	snprintf(first, sizeof(first), "%s", source_status());
+	cr_assert_eq(strncmp(first, "away since ", 11), 0, "%s", first);
+	fixture_pass(&f, 60000);
+	cr_assert_str_eq(source_status(), "connected");
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 5000);
+	cr_assert_eq(strncmp(source_status(), "away since ", 11), 0, "%s", source_status());
+	cr_expect_gt(strncmp(source_status(), first, when), 0, "%s, as the first: %s", source_status(), first);
+	fixture_done(&f);
+}
+
 Test(sync_health, a_store_that_is_too_small_names_the_option_and_is_not_filled_again_and_again)
 {
 	uint64_t before;

@@ -68,11 +68,16 @@ static void back_off(struct sync *s, struct sync_trouble *t)
 	sync_wake_at(s, t->next_ns);
 }
 
-static void begins(struct sync *s, struct sync_trouble *t)
+static void is_on(struct sync *s, struct sync_trouble *t)
 {
 	t->on = true;
 	t->since_ns = sync_now(s);
 	t->since_s = sync_wall_ms(s) / 1000;
+}
+
+static void begins(struct sync *s, struct sync_trouble *t)
+{
+	is_on(s, t);
 	t->attempts = t->returns = 0;
 	t->text[0] = '\0';
 }
@@ -83,7 +88,7 @@ void health_trouble(struct sync *s, struct sync_trouble *t, const char *event, c
 	bool same = strcmp(t->text, sentence) == 0;
 
 	if (!t->on && t->ended_ns > 0 && now < t->ended_ns + RETURN_S * SYNC_S && same) {
-		t->on = true;
+		is_on(s, t); /* its end was told: this is another outage, though not one to trust the end of */
 		t->returns++;
 	} else if (!t->on) {
 		begins(s, t);
