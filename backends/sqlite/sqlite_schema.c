@@ -208,16 +208,17 @@ static enum shmeta_status has_no_tables(const struct sqlite_state *state, struct
 		state->path, state->path);
 }
 
-/* Why there is no feed. Nothing is said of one that nobody asked for and nobody ever made. */
+/* Why there is no feed: also where nobody asked for one, because what follows from it is the same. */
 static void say_trouble(struct sqlite_state *state)
 {
 	const char *why = state->obstacle[0] != '\0' ? state->obstacle : state->why;
+	bool unmanaged = state->obstacle[0] == '\0' && !state->options.manage_schema && !sqlite_is_newer(state);
 
 	state->trouble[0] = '\0';
-	if (!state->shape.feed && why[0] != '\0' &&
-	    (state->options.manage_schema || state->shape.own || state->obstacle[0] != '\0'))
+	if (!state->shape.feed && why[0] != '\0')
 		(void)snprintf(state->trouble, sizeof state->trouble,
-		               "sqlite: no change feed: %.280s. Changes are found by comparing everything", why);
+		               "sqlite: no change feed: %.240s%s. Changes are found by comparing everything", why,
+		               unmanaged ? ", and this daemon may not make it ('shmetactl schema apply' does)" : "");
 }
 
 enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err)

@@ -147,6 +147,30 @@ Test(sqlite, a_schema_that_is_not_managed_is_not_touched)
 	world_free(&w);
 }
 
+/* Who looks at status must see it, whoever wanted it so. */
+Test(sqlite, says_that_changes_are_found_by_comparing_also_where_nobody_asked_for_a_feed)
+{
+	for (uint32_t read_only = 0; read_only < 2; read_only++) {
+		struct world w;
+
+		world_make(&w, WORLD_SQLITE_V01);
+		world_open(&w);
+		cr_expect_str_eq(w.ops->feed->trouble(w.state), "");
+		ok(world_load(&w));
+		world_sql(&w, "DROP TABLE shmeta_changes");
+		w.options.manage_schema = 0;
+		w.options.read_only = read_only;
+		world_close(&w);
+		world_open(&w);
+		cr_expect_not_null(
+			strstr(w.ops->feed->trouble(w.state), "no change feed: table shmeta_changes is missing"), "%s",
+			w.ops->feed->trouble(w.state));
+		cr_expect_not_null(strstr(w.ops->feed->trouble(w.state), "Changes are found by comparing everything"));
+		cr_expect_not_null(strstr(w.ops->feed->trouble(w.state), "'shmetactl schema apply' does"));
+		world_free(&w);
+	}
+}
+
 Test(sqlite, says_what_a_file_lacks)
 {
 	static const struct {
