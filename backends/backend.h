@@ -30,6 +30,7 @@
 struct backend_error {
 	enum shmeta_status code;
 	char text[480];
+	int denied; /* the rights of whoever asks do not suffice for it; code says what follows from that */
 };
 
 /* What may be asked for, what has changed, what is refreshed: one key. Strings are borrowed by the call they are passed to. A class
@@ -434,5 +435,12 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 
 __attribute__((format(printf, 3, 4))) enum shmeta_status backend_fail(struct backend_error *err,
                                                                       enum shmeta_status code, const char *fmt, ...);
+/* Behind it: rights are missing. err may be NULL. */
+static inline enum shmeta_status backend_denied(struct backend_error *err, enum shmeta_status status)
+{
+	if (err != NULL)
+		err->denied = 1;
+	return status;
+}
 
 #endif

@@ -177,7 +177,8 @@ enum shmeta_status pg_judge_tables(struct pg_state *state, const struct pg_obsta
 	if (obstacles->unfit[0] != '\0')
 		return refuse(state, err, "has columns of types that shmeta cannot read: %s", obstacles->unfit);
 	if (obstacles->forbidden[0] != '\0')
-		return refuse(state, err, "has what this role may not read (GRANT SELECT): %s", obstacles->forbidden);
+		return backend_denied(err, refuse(state, err, "has what this role may not read (GRANT SELECT): %s",
+		                                  obstacles->forbidden));
 	return SHMETA_OK;
 }
 

@@ -55,22 +55,33 @@ static enum shmeta_status explain_cantopen(struct sqlite_state *state, int rc, s
 		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s", state->path, strerror(error));
 	/* The path is named once: what is said behind a long one must not be cut. */
 	snprintf(copy, sizeof copy, "%s", state->path);
-	if (stat(dirname(copy), &st) != 0)
-		return backend_fail(err, status, "sqlite: opening %s: its folder: %s", state->path, strerror(errno));
-	if (stat(state->path, &st) != 0)
-		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s%s", state->path, strerror(errno),
-		                    errno == ENOENT && state->options.read_only ? " (a read-only source is not created)"
-		                                                                : "");
+	if (stat(dirname(copy), &st) != 0) {
+		error = errno;
+		status = backend_fail(err, status, "sqlite: opening %s: its folder: %s", state->path, strerror(error));
+		return error == EACCES ? backend_denied(err, status) : status;
+	}
+	if (stat(state->path, &st) != 0) {
+		error = errno;
+		status = backend_fail(
+			err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s%s", state->path, strerror(error),
+			error == ENOENT && state->options.read_only ? " (a read-only source is not created)" : "");
+		return error == EACCES ? backend_denied(err, status) : status;
+	}
 	if (S_ISDIR(st.st_mode))
 		return backend_fail(err, status, "sqlite: opening %s: it is a folder, not a file", state->path);
-	if (access(state->path, R_OK) != 0)
-		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s", state->path, strerror(errno));
-	return backend_fail(
+	if (access(state->path, R_OK) != 0) {
+		error = errno;
+		status = backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s", state->path, strerror(error));
+		return error == EACCES ? backend_denied(err, status) : status;
+	}
+	error = faccessat(AT_FDCWD, copy, W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
+	status = backend_fail(
 		err, SHMETA_ERR_SOURCE,
 		"sqlite: opening %s: %s (%s). A database in WAL mode needs its -shm file, which this process "
 		"can neither find nor make: let it write in its folder, keep another connection open, or set "
 		"journal_mode=DELETE",
 		state->path, sqlite3_errstr(rc), sqlite_code_name(rc));
+	return error == EACCES ? backend_denied(err, status) : status;
 }
 
 static int journal_mode(void *arg, int count, char **values, char **columns)

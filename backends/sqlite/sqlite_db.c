@@ -70,8 +70,9 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 	default:
 		break;
 	}
-	return backend_fail(err, status, "sqlite: %s %s: %s (%s, %d)", doing, state->path, said,
-	                    sqlite_code_name(extended), extended);
+	status = backend_fail(err, status, "sqlite: %s %s: %s (%s, %d)", doing, state->path, said,
+	                      sqlite_code_name(extended), extended);
+	return (rc & 0xff) == SQLITE_READONLY || (rc & 0xff) == SQLITE_PERM ? backend_denied(err, status) : status;
 }
 
 enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err)

@@ -15,7 +15,7 @@
 #include "tests/support/run_tool.h"
 #include "tests/support/streamhouse_schema.h"
 
-TestSuite(compare, .timeout = 60);
+TestSuite(compare, .timeout = 120);
 
 static struct run_daemon d;
 
@@ -161,6 +161,54 @@ Test(compare, bad_options_and_sources_are_told, .init = begin, .fini = end)
 		CTL(&t, "compare %s", cases[i].args);
 		cr_assert_eq(t.code, cases[i].code, "compare %s: exit %d; %s", cases[i].args, t.code, t.err);
 		cr_assert(strstr(t.err, cases[i].says) != NULL, "compare %s: %s", cases[i].args, t.err);
+		run_tool_done(&t);
+	}
+}
+
+/* What status shows of a source is no address with which one can log in. */
+Test(compare, a_verb_that_lacks_the_password_of_a_source_says_so, .init = begin, .fini = end)
+{
+	static const char *const verbs[] = {"compare",       "verify",       "export -",
+	                                    "schema status", "schema apply", "objects audit b /dev/null"};
+	static const char *const uris[] = {"postgresql://app:***@127.0.0.1:1/x",
+	                                   "postgresql://127.0.0.1:1/x?password=***",
+	                                   "postgresql://127.0.0.1:1/x?sslpassword=***"};
+	struct run_tool t;
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		for (size_t k = 0; k < sizeof(uris) / sizeof(uris[0]); k++) {
+			CTL(&t, "%s --source '%s'", verbs[i], uris[k]);
+			cr_expect_eq(t.code, 2, "%s %s: exit %d; %s", verbs[i], uris[k], t.code, t.err);
+			cr_expect(strstr(t.err, "the password is not known here") != NULL, "%s %s: %s", verbs[i],
+			          uris[k], t.err);
+			run_tool_done(&t);
+			CTL(&t, "%s --source '%s' --password-file /dev/null", verbs[i], uris[k]);
+			cr_expect_eq(strstr(t.err, "the password is not known here") != NULL, k == 2, "%s %s: %s",
+			             verbs[i], uris[k], t.err);
+			run_tool_done(&t);
+		}
+}
+
+Test(compare, a_source_that_this_user_may_not_read_exits_4, .init = begin, .fini = end)
+{
+	static const char *const verbs[] = {"export -", "schema status", "schema apply", "compare", "verify"};
+	struct run_tool t;
+	char file[160];
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can become another user");
+	(void)snprintf(file, sizeof(file), "%s/closed.db", d.dir);
+	run_tool(&t,
+	         "sh -c 'sqlite3 %s \"CREATE TABLE topics(name TEXT)\" && chmod 600 %s && chmod 711 %s && "
+	         "install -m 755 %s %s/ctl'",
+	         file, file, d.dir, places_shmetactl, d.dir);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	run_tool_done(&t);
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		run_tool(&t, "setpriv --reuid 65534 --regid %u --clear-groups %s/ctl --dir %s %s --source sqlite:%s",
+		         (unsigned)getegid(), d.dir, d.instance, verbs[i], file);
+		cr_expect_eq(t.code, 4, "%s: exit %d; %s%s", verbs[i], t.code, t.out, t.err);
+		cr_expect(strstr(t.err, "ermission denied") != NULL, "%s: %s", verbs[i], t.err);
 		run_tool_done(&t);
 	}
 }

@@ -331,7 +331,7 @@ static void audit_free(struct audit *a)
 int verb_objects_audit(struct tool *tool)
 {
 	struct audit a = {.tool = tool, .bucket = tool->argv[0]};
-	char uri[MOVE_URI_MAX];
+	char uri[SOURCE_URI_MAX];
 	int code = move_source_uri(tool, uri);
 
 	if (code == 0 && tool->source == NULL)

@@ -386,8 +386,7 @@ static int compare_with(struct canary *c, const char *uri)
 	c->state = tool_alloc(c->engine->state_bytes);
 	memset(c->state, 0, c->engine->state_bytes);
 	if (c->engine->source->open(c->state, &options, &err) != SHMETA_OK) {
-		code = tool_error(tool, err.code == SHMETA_ERR_CONFIG ? TOOL_USAGE : tool_exit_of(err.code),
-		                  "opening the source: %s", err.text);
+		code = tool_error(tool, source_exit(err.code, &err), "opening the source: %s", err.text);
 	} else {
 		(void)sigaction(SIGINT, &stop, NULL);
 		(void)sigaction(SIGTERM, &stop, NULL);
@@ -406,7 +405,7 @@ static int compare_with(struct canary *c, const char *uri)
 int verb_compare(struct tool *tool)
 {
 	struct canary *c = tool_alloc(sizeof(*c));
-	char uri[sizeof(c->v.pages.stats->source) + 1] = "";
+	char uri[SOURCE_URI_MAX] = "";
 	const char *source = tool->source;
 	int code;
 
@@ -421,14 +420,13 @@ int verb_compare(struct tool *tool)
 	code = pages_open(tool, &c->v.pages);
 	if (code == 0 && c->v.pages.published)
 		code = verify_incomplete(tool, &c->v.pages, &c->v.incomplete);
-	if (code == 0 && source == NULL && c->v.pages.stats != NULL) {
-		(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(c->v.pages.stats->source),
-		               c->v.pages.stats->source);
-		source = uri[0] != '\0' && strncmp(uri, "memory:", 7) != 0 ? uri : NULL;
-	}
+	if (code == 0 && source == NULL)
+		source = source_uri(tool, &c->v.pages, uri) ? uri : NULL;
 	if (code == 0 && source == NULL)
 		code = tool_error(tool, TOOL_USAGE,
 		                  "the daemon names no source that can be opened here; name it with --source");
+	if (code == 0)
+		code = source_judge(tool, source);
 	if (code == 0)
 		code = compare_with(c, source);
 	verify_close(&c->v);

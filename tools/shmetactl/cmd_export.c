@@ -294,7 +294,7 @@ static void report(const struct export *e, const char *name)
 int verb_export(struct tool *tool)
 {
 	struct export e = {.tool = tool};
-	char uri[MOVE_URI_MAX];
+	char uri[SOURCE_URI_MAX];
 	int code = move_source_uri(tool, uri);
 
 	if (code == 0)

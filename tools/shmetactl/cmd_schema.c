@@ -3,9 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/backend.h"
-#include "tools/shmetactl/inspect.h"
-#include "tools/shmetactl/tool.h"
+#include "tools/shmetactl/move_rows.h"
 
 struct schema {
 	struct tool *tool;
@@ -32,25 +30,6 @@ static enum shmeta_status told(void *arg, const char *about, const char *text)
 	return SHMETA_OK;
 }
 
-/* The source that the daemon names; NULL: code says why there is none. */
-static const char *daemons_source(struct tool *tool, char *uri, size_t bytes, int *ret_code)
-{
-	struct pages pages = {0};
-
-	uri[0] = '\0';
-	*ret_code = pages_open(tool, &pages);
-	if (*ret_code != 0)
-		return NULL;
-	if (pages.stats != NULL)
-		(void)snprintf(uri, bytes, "%.*s", (int)sizeof(pages.stats->source), pages.stats->source);
-	pages_close(&pages);
-	if (uri[0] != '\0' && strncmp(uri, "memory:", 7) != 0 && strstr(uri, "***") == NULL)
-		return uri;
-	*ret_code =
-		tool_error(tool, TOOL_USAGE, "the daemon names no source that can be opened from here; say --source");
-	return NULL;
-}
-
 static int run(struct tool *tool, enum backend_schema_verb verb)
 {
 	struct schema s = {.tool = tool, .sql = verb != BACKEND_SCHEMA_STATUS};
@@ -59,14 +38,14 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	                                  .password_file = tool->password_file,
 	                                  /* A source that was named is made, because it was asked for. */
 	                                  .create = verb == BACKEND_SCHEMA_APPLY && tool->source != NULL};
-	char uri[4096];
+	char uri[SOURCE_URI_MAX];
 	enum shmeta_status status;
-	int code = 0;
+	int code = move_source_uri(tool, uri);
 	const struct backend_engine *engine;
 	void *state;
 
-	options.uri = tool->source != NULL ? tool->source : daemons_source(tool, uri, sizeof(uri), &code);
-	if (options.uri == NULL)
+	options.uri = uri;
+	if (code != 0)
 		return code;
 	/* Whoever names a source has asked for it; a daemon's is there already. */
 	options.create = tool->source != NULL && verb == BACKEND_SCHEMA_APPLY;
@@ -87,7 +66,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	free(state);
 	if (status != SHMETA_OK) {
 		json_decref(s.items);
-		return tool_error(tool, tool_exit_of(status), "%s", err.text);
+		return tool_error(tool, source_exit(status, &err), "%s", err.text);
 	}
 	if (tool->json) {
 		json_t *doc = out_document("schema");

@@ -55,7 +55,7 @@ static void report(struct verify *v, const char *uri)
 int verb_verify(struct tool *tool)
 {
 	struct verify *v = tool_alloc(sizeof(*v));
-	char path[PATH_MAX + 32], uri[sizeof(v->pages.stats->source) + 1] = "";
+	char path[PATH_MAX + 32], uri[SOURCE_URI_MAX] = "";
 	const char *source = tool->source;
 	struct shmeta__verify_report structure = {0};
 	int code;
@@ -87,13 +87,13 @@ int verb_verify(struct tool *tool)
 	v->offsets = structure.offsets;
 	v->leases = structure.leases;
 	v->incomplete = structure.incomplete;
-	if (tool->store == NULL && source == NULL && v->pages.stats != NULL) {
-		(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(v->pages.stats->source), v->pages.stats->source);
-		/* What lives in the daemon's memory cannot be opened here. */
-		source = uri[0] != '\0' && strncmp(uri, "memory:", 7) != 0 ? uri : NULL;
-	}
+	/* What lives in the daemon's memory cannot be opened here. */
+	if (tool->store == NULL && source == NULL)
+		source = source_uri(tool, &v->pages, uri) ? uri : NULL;
+	if (tool->store == NULL && source != NULL)
+		code = source_judge(tool, source);
 	/* A store that is not sound cannot be read through the library either. */
-	if (tool->store == NULL && source != NULL && v->structure_problems == 0)
+	if (code == 0 && tool->store == NULL && source != NULL && v->structure_problems == 0)
 		code = verify_contents(v, source);
 	if (code == 0) {
 		report(v, source);

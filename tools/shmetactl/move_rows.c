@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "backends/rows.h"
-#include "tools/shmetactl/inspect.h"
 
 enum column_type {
 	COLUMN_TEXT,
@@ -351,31 +350,27 @@ bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char 
 
 int move_failed(struct tool *tool, const char *doing, enum shmeta_status status, const struct backend_error *err)
 {
-	return tool_error(tool, tool_exit_of(status), "%s: %s", doing,
+	return tool_error(tool, source_exit(status, err), "%s: %s", doing,
 	                  err->text[0] != '\0' ? err->text : shmeta_strerror(status));
 }
 
-int move_source_uri(struct tool *tool, char ret[MOVE_URI_MAX])
+int move_source_uri(struct tool *tool, char ret[SOURCE_URI_MAX])
 {
 	struct pages pages = {0};
-	int code;
+	int code = tool->source == NULL ? pages_open(tool, &pages) : 0;
+	bool named;
 
-	if (tool->source != NULL) {
-		if (snprintf(ret, MOVE_URI_MAX, "%s", tool->source) >= MOVE_URI_MAX)
-			return tool_error(tool, TOOL_USAGE, "--source: longer than %d bytes", MOVE_URI_MAX - 1);
-		return 0;
-	}
-	code = pages_open(tool, &pages);
 	if (code != 0)
 		return code;
-	ret[0] = '\0';
-	if (pages.stats != NULL)
-		(void)snprintf(ret, MOVE_URI_MAX, "%.*s", (int)sizeof(pages.stats->source), pages.stats->source);
-	pages_close(&pages);
-	if (ret[0] == '\0' || strncmp(ret, "memory:", 7) == 0)
+	if (tool->source != NULL && strlen(tool->source) >= SOURCE_URI_MAX)
+		return tool_error(tool, TOOL_USAGE, "--source: longer than %d bytes", SOURCE_URI_MAX - 1);
+	named = source_uri(tool, &pages, ret);
+	if (tool->source == NULL)
+		pages_close(&pages);
+	if (!named)
 		return tool_error(tool, TOOL_USAGE,
 		                  "the daemon names no source that can be opened from here; say --source");
-	return 0;
+	return source_judge(tool, ret);
 }
 
 int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret)

@@ -4,8 +4,7 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_MOVE_ROWS_H
 #define SHMETA_TOOLS_SHMETACTL_MOVE_ROWS_H
 
-#include "backends/backend.h"
-#include "tools/shmetactl/tool.h"
+#include "tools/shmetactl/source_uri.h"
 
 #define MOVE_SCHEMA "shmeta.export"
 enum { MOVE_VERSION = 1 };
@@ -21,8 +20,7 @@ json_t *move_row_json(const struct backend_row *row);
 bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char ret_fault[480]);
 
 /* --source, or the source that the daemon names. 0, or an exit code, said. */
-enum { MOVE_URI_MAX = 4096 };
-int move_source_uri(struct tool *tool, char ret[MOVE_URI_MAX]);
+int move_source_uri(struct tool *tool, char ret[SOURCE_URI_MAX]);
 
 /* The engine of a source, opened. 0, or an exit code, said. move_close() in either case. */
 struct move_source {

@@ -5,7 +5,7 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_VERIFY_CONTENTS_H
 #define SHMETA_TOOLS_SHMETACTL_VERIFY_CONTENTS_H
 
-#include "backends/backend.h"
+#include "tools/shmetactl/source_uri.h"
 #include "tools/shmetactl/verify.h"
 
 enum { VERIFY_ROWS = 2048 }; /* source segments compared at a time */

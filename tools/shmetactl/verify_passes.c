@@ -69,7 +69,7 @@ static int source_failed(struct verify *v, const char *doing, enum shmeta_status
 {
 	if (v->code != 0)
 		return v->code;
-	return tool_error(v->tool, status == SHMETA_ERR_CONFIG ? TOOL_USAGE : tool_exit_of(status), "%s: %s", doing,
+	return tool_error(v->tool, source_exit(status, err), "%s: %s", doing,
 	                  err->text[0] != '\0' ? err->text : shmeta_strerror(status));
 }
 
