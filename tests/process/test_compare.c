@@ -225,9 +225,12 @@ static void put(const char *path, const char *text)
 /* A secret in each place where one may be. */
 Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini = end)
 {
-	static const char *const secrets[] = {"s3cretUri", "p@ss/w0rd", "s3cretQuery", "s3cretFile",    "s3cretEnv",
-	                                      "s3cretTok", "s3cretKey", "s3cretPem",   "s3cretComment", "s3cretJson"};
-	char file[160], password[160], config[160], pipe[160], text[2048];
+	static const char *const secrets[] = {
+		"s3cretUri",     "p@ss/w0rd",   "s3cretQuery",    "s3cretFile",    "s3cretEnv",    "s3cretTok",
+		"s3cretKey",     "s3cretPem",   "s3cretComment",  "s3cretJson",    "s3cretDropIn", "s3cretBare",
+		"s3cretPercent", "s3cret,list", "list;end",       "s3cretService", "s3cretPass",   "s3cretSql",
+		"s3cret \\\"q",  "%73%33cret",  "s3cretVariable", "s3cretOption"};
+	char file[160], password[160], config[160], pipe[160], text[4096], dropins[200], name[240];
 	int reading;
 	struct run_tool t;
 	struct stat st;
@@ -243,9 +246,42 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 		"# password = s3cretComment, the old one; and s3cretFile elsewhere\n"
 		"# aws_secret_access_key: \"s3cretKey\"\n"
 		"# {\"clientSecret\": \"s3cretJson\", \"port\": 1}\n"
-		"# -----BEGIN RSA PRIVATE KEY-----\n# s3cretPem\n# -----END RSA PRIVATE KEY-----\n# the end\n",
+		"# -----BEGIN RSA PRIVATE KEY-----\n# s3cretPem\n# -----END RSA PRIVATE KEY-----\n"
+		"# postgresql://db/x?pass%%77ord=s3cretPercent&sslmode=disable\n"
+		"# host=db password=s3cret,list;end user=app\n"
+		"# ALTER ROLE app PASSWORD 's3cretSql'\n"
+		"# password=\"s3cret \\\"q\"\n"
+		"# psql --password s3cretOption\n"
+		"# the end\n",
 		password);
 	put(config, text);
+	/* And what a drop-in, a file without quotes, a service, a password file of libpq and a variable have. */
+	(void)snprintf(dropins, sizeof(dropins), "%s.d", config);
+	cr_assert_eq(mkdir(dropins, 0700), 0);
+	(void)snprintf(name, sizeof(name), "%s/dropin", d.dir);
+	put(name, "s3cretDropIn\n");
+	(void)snprintf(name, sizeof(name), "%s/bare", d.dir);
+	put(name, "s3cretBare\n");
+	(void)snprintf(name, sizeof(name), "%s/services", d.dir);
+	put(name, "[streams]\nhost=db\npassword=s3cretService\n");
+	(void)snprintf(name, sizeof(name), "%s/pgpass", d.dir);
+	put(name, "db:5432:*:app:s3cretPass\n");
+	(void)snprintf(name, sizeof(name), "%s/10-a.conf", dropins);
+	(void)snprintf(text, sizeof(text), "source { password_file = \"%s/dropin\" }\n", d.dir);
+	put(name, text);
+	(void)snprintf(name, sizeof(name), "%s/20-b.conf", dropins);
+	(void)snprintf(text, sizeof(text),
+	               "source {\n\tpassword_file = %s/bare\n\turi = \"postgresql://a:${SHMETA_TEST_PART}@db/x?"
+	               "servicefile=%s/services&passfile=%s/pgpass\"\n}\n",
+	               d.dir, d.dir, d.dir);
+	put(name, text);
+	(void)setenv("SHMETA_TEST_PART", "s3cretVariable", 1);
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			"INSERT INTO agents VALUES('agent-2', 's3cretDropIn', 's3cretBare', 's3cretService', 1700000000000, "
+			"1700000000000, '{\"zone\":\"s3cretPass\",\"b\":\"s3cretVariable\",\"c\":\"%73%33cretEnv\"}');"),
+		0);
 	cr_assert_eq(
 		run_daemon_sql(
 			&d,

@@ -3,6 +3,7 @@
  * it passes redact(), and nothing of the source's rows but names is in it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include <unistd.h>
 
 #include "tools/shmetactl/inspect.h"
-#include "tools/shmetactl/redact.h"
+#include "tools/shmetactl/learn_secrets.h"
 
 enum { TAR_BLOCK = 512, FILE_MOST = 64 << 20 };
 
@@ -149,33 +150,10 @@ static void add_verb(struct bundle *b, const char *name, const char *line)
 	free(text);
 }
 
-static char *read_all(const char *path, size_t *ret_bytes)
-{
-	FILE *f = fopen(path, "re");
-	char *text = NULL;
-	size_t bytes = 0, capacity = 0, n;
-
-	*ret_bytes = 0;
-	if (f == NULL)
-		return NULL;
-	do {
-		if (capacity - bytes < 4096) {
-			capacity = capacity * 2 + 65536;
-			text = tool_grow(text, capacity + 1);
-		}
-		n = fread(text + bytes, 1, capacity - bytes, f);
-		bytes += n;
-	} while (n > 0 && bytes < FILE_MOST);
-	(void)fclose(f);
-	text[bytes] = '\0';
-	*ret_bytes = bytes;
-	return text;
-}
-
 static void add_file(struct bundle *b, const char *name, const char *path)
 {
 	size_t bytes;
-	char *text = read_all(path, &bytes);
+	char *text = learn_read(path, &bytes);
 
 	if (text != NULL)
 		add(b, name, text, bytes);
@@ -184,46 +162,60 @@ static void add_file(struct bundle *b, const char *name, const char *path)
 	free(text);
 }
 
-/* The first line of a file of a password is one, wherever it turns up. */
-static void know_file(struct bundle *b, const char *path)
+/* The configuration file that the daemon reads, or the one that --config names, and its drop-ins. What is known as a secret from then on
+ * is so in every file. */
+static char *learn_all(struct bundle *b, const char *unit)
 {
+	const char *named = b->tool->config;
 	size_t bytes;
-	char *text = path[0] != '\0' ? read_all(path, &bytes) : NULL;
+	char *text, *file = NULL, pattern[PATH_MAX + 16];
+	json_t *doc, *option;
+	char refused[PAGES_NAME_BYTES];
+	struct shmeta_err err = {0};
+	struct pages p;
+	struct learn l;
+	glob_t found;
+	size_t i;
+	uint64_t pid = 0;
 
-	if (text != NULL)
-		redact_know(&b->known, text, strcspn(text, "\r\n"));
+	if (pages_read(b->tool->dir, &p, refused, &err) == SHMETA_OK && p.alive)
+		pid = p.board.writer_pid;
+	pages_close(&p);
+	learn_begin(&l, &b->known, unit, pid);
+	/* The values of the running daemon, which may be of a file that is another one by now. */
+	text = output_of_verb(b, "config show", &bytes);
+	doc = json_loadb(text != NULL ? text : "", bytes, JSON_DISABLE_EOF_CHECK, NULL);
 	free(text);
-}
+	json_array_foreach(json_object_get(doc, "options"), i, option)
+	{
+		const char *name = json_string_value(json_object_get(option, "name")),
+			   *value = json_string_value(json_object_get(option, "value"));
 
-/* The file that the daemon reads, or the one that --config names; what it calls secrets is known from then on. */
-static char *learn_config(struct bundle *b)
-{
-	const char *named = b->tool->config, *at;
-	size_t bytes;
-	char *text, *file = NULL;
-	json_t *doc = NULL;
-
-	if (named == NULL) {
-		text = output_of_verb(b, "config show --running", &bytes);
-		doc = json_loadb(text != NULL ? text : "", bytes, JSON_DISABLE_EOF_CHECK, NULL);
-		named = json_string_value(json_object_get(doc, "file"));
-		free(text);
+		if (name != NULL && value != NULL && strcmp(name, "source.password_file") == 0)
+			learn_password_file(&l, value);
 	}
+	if (named == NULL)
+		named = json_string_value(json_object_get(doc, "file"));
 	if (named != NULL)
 		file = tool_copy(named, strlen(named));
 	json_decref(doc);
-	text = file != NULL ? read_all(file, &bytes) : NULL;
-	/* As the parser has it, a name and a quoted value; that it is in a comment does not make it less of a secret. */
-	for (at = text; at != NULL && (at = strstr(at, "password_file")) != NULL; at++) {
-		const char *value = at + strcspn(at, "\"\n");
-		char path[PATH_MAX];
-
-		if (*value != '"')
-			continue;
-		(void)snprintf(path, sizeof(path), "%.*s", (int)strcspn(value + 1, "\"\n"), value + 1);
-		know_file(b, path);
-	}
+	text = file != NULL ? learn_read(file, &bytes) : NULL;
+	if (text != NULL)
+		learn_config(&l, text, bytes);
 	free(text);
+	(void)snprintf(pattern, sizeof(pattern), "%s.d/*.conf", file != NULL ? file : "");
+	if (file != NULL && glob(pattern, 0, NULL, &found) == 0) {
+		for (i = 0; i < found.gl_pathc; i++) {
+			text = learn_read(found.gl_pathv[i], &bytes);
+			if (text != NULL)
+				learn_config(&l, text, bytes);
+			free(text);
+		}
+		globfree(&found);
+	}
+	if (b->tool->password_file != NULL)
+		learn_password_file(&l, b->tool->password_file);
+	learn_end(&l);
 	return file;
 }
 
@@ -278,15 +270,12 @@ static void fill(struct bundle *b)
 	             {"agents.json", "agents"},
 	             {"config.json", "config show"},
 	             {"config-check.json", "config check"}};
-	char *file = learn_config(b), drop_in[PATH_MAX + 8], unit[UNIT_BYTES], lines[] = "2000",
-	     journalctl[] = "journalctl", u[] = "-u", n[] = "-n", pager[] = "--no-pager", utc[] = "--utc",
-	     list[] = "/bin/ls", flags[] = "-lnR";
-	const char *environment = getenv("PGPASSWORD");
+	char *file, drop_in[PATH_MAX + 8], unit[UNIT_BYTES], lines[] = "2000", journalctl[] = "journalctl", u[] = "-u",
+							     n[] = "-n", pager[] = "--no-pager", utc[] = "--utc",
+							     list[] = "/bin/ls", flags[] = "-lnR";
 
-	if (environment != NULL)
-		redact_know(&b->known, environment, strlen(environment));
-	if (b->tool->password_file != NULL)
-		know_file(b, b->tool->password_file);
+	(void)pages_unit(b->tool->instance, unit);
+	file = learn_all(b, unit);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		add_verb(b, verbs[i].name, verbs[i].line);
 	if (file != NULL) {
@@ -294,7 +283,6 @@ static void fill(struct bundle *b)
 		(void)snprintf(drop_in, sizeof(drop_in), "%s.d", file);
 		add_command(b, "configuration/drop-ins", (char *[]){list, flags, drop_in, NULL});
 	}
-	(void)pages_unit(b->tool->instance, unit);
 	add_command(b, "journal", (char *[]){journalctl, u, unit, n, lines, utc, pager, NULL});
 	add_command(b, "directory", (char *[]){list, flags, b->tool->dir, NULL});
 	add_writer(b);
