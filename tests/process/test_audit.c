@@ -220,3 +220,19 @@ Test(audit, a_source_that_the_daemon_does_not_accept_is_not_judged, .init = begi
 	cr_expect(says("nothing is judged"), "%s%s", t.out, t.err);
 	cr_expect_not(says("orphan"), "%s", t.out);
 }
+
+/* `--encoding-type url` does not say in its answer whether the keys were decoded since: a key that can be both is judged as both. */
+Test(audit, reports_nothing_that_either_spelling_of_a_key_explains, .init = begin, .fini = end)
+{
+	list("here\t5\t1990-01-01T00:00:00Z\ngone\t5\t1990-01-01T00:00:00Z\nobject\t9\t1990-01-01T00:00:00Z\n"
+	     "gone+just%20now\t5\t1990-01-01T00:00:00Z\nbut+this\t5\t1990-01-01T00:00:00Z\n");
+	audit(1, "");
+	cr_expect(says("but+this") && strstr(t.out, "gone") == NULL, "%s", t.out);
+	cr_expect(says("5 objects listed: 1 named by nothing, 0 missing"), "%s", t.err);
+	/* The blank of one key tells that no key was encoded. */
+	list("here\t5\t1990-01-01T00:00:00Z\ngone\t5\t1990-01-01T00:00:00Z\nobject\t9\t1990-01-01T00:00:00Z\n"
+	     "gone+just%20now\t5\t1990-01-01T00:00:00Z\nbut this\t5\t1990-01-01T00:00:00Z\n");
+	audit(1, "");
+	cr_expect(says("but this") && says("gone+just%20now"), "%s", t.out);
+	cr_expect(says("5 objects listed: 2 named by nothing, 0 missing"), "%s", t.err);
+}

@@ -7,6 +7,8 @@
  * Nothing is judged where a row could not be read: it may name any object. An object is judged when it was written longer than
  * --min-age ago: until then who uploaded it may still be about to commit it. One without a time of modification is never judged. What
  * metadata of the same age names and the listing lacks is missing; what is younger may have been uploaded behind the listing. Nor is
+ * What a listing was asked to spell for URLs (--encoding-type url) does not say so reliably: a key that can be read in both ways is
+ * judged in both. Nor is
  * anything judged where no row names an object of the bucket, or the daemon does not accept its source: then all of it would be orphans.
  *
  * Opens the source as export does. */
@@ -33,6 +35,7 @@ struct audit {
 	struct tool *tool;
 	struct move_source source;
 	struct object_listing listing, lacked; /* lacked: the keys that are missing, each once */
+	struct object_listing decoded;         /* the keys that the listed ones may stand for (listing_decode()) */
 	struct missing *missing;               /* of lacked.object[i] */
 	size_t missing_capacity;
 	const char *bucket;
@@ -76,7 +79,7 @@ static bool lacks(struct audit *a, struct shmeta_str key, uint64_t base_offset, 
 static enum shmeta_status name(struct audit *a, struct shmeta_str bucket, struct shmeta_str key, uint64_t base_offset,
                                int64_t created_at_ms)
 {
-	struct listed *object;
+	struct listed *object, *decoded;
 
 	if (bucket.bytes != strlen(a->bucket) || memcmp(bucket.data, a->bucket, bucket.bytes) != 0) {
 		a->elsewhere++;
@@ -84,9 +87,13 @@ static enum shmeta_status name(struct audit *a, struct shmeta_str bucket, struct
 	}
 	a->named++;
 	object = listing_find(&a->listing, key);
+	decoded = listing_find(&a->decoded, key);
 	if (object != NULL)
 		object->named = true;
-	else if (created_at_ms < a->before_ms && !lacks(a, key, base_offset, created_at_ms))
+	if (decoded != NULL)
+		decoded->named = true;
+	if (object == NULL && decoded == NULL && created_at_ms < a->before_ms &&
+	    !lacks(a, key, base_offset, created_at_ms))
 		a->no_memory = true;
 	return a->no_memory ? SHMETA_ERR_NO_MEMORY : SHMETA_OK;
 }
@@ -231,12 +238,25 @@ static int judge_hold(struct tool *tool)
 
 /* ---- what is told ---- */
 
+/* Is the key that this one may stand for named? */
+static bool named_decoded(const struct audit *a, const struct listed *object)
+{
+	char text[LISTED_KEY_MAX];
+	size_t bytes;
+	const struct listed *found;
+
+	if (a->decoded.count == 0 || !listing_decode(listing_key(&a->listing, object), text, &bytes))
+		return false;
+	found = listing_find(&a->decoded, (struct shmeta_str){text, bytes});
+	return found != NULL && found->named;
+}
+
 static void tell_orphans(struct audit *a, struct list *list)
 {
 	for (size_t i = 0; i < a->listing.count; i++) {
 		const struct listed *object = &a->listing.object[i];
 
-		if (object->named)
+		if (object->named || named_decoded(a, object))
 			continue;
 		if (object->modified_ms == LISTED_TIME_UNKNOWN) {
 			a->untimed++;
@@ -309,7 +329,7 @@ static int read_listing(struct audit *a, const char *file)
 	if (f == NULL)
 		return tool_error(a->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", file,
 		                  strerror(errno));
-	ok = listing_read(f, a->bucket, &a->listing, fault);
+	ok = listing_read(f, a->bucket, &a->listing, fault) && listing_decoded(&a->listing, &a->decoded, fault);
 	if (f != stdin)
 		(void)fclose(f);
 	return ok ? 0 : tool_error(a->tool, TOOL_USAGE, "the listing: %s", fault);
@@ -324,6 +344,7 @@ static void audit_free(struct audit *a)
 	free(a->missing);
 	free(a->topic);
 	listing_free(&a->listing);
+	listing_free(&a->decoded);
 	listing_free(&a->lacked);
 	move_close(&a->source);
 }

@@ -11,7 +11,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { KEY_MAX = 1024, OBJECTS_MAX = 1 << 30 };
+enum { KEY_MAX = LISTED_KEY_MAX, OBJECTS_MAX = 1 << 30 };
 
 /* ---- the table ---- */
 
@@ -99,6 +99,64 @@ void listing_free(struct object_listing *l)
 	free(l->text);
 	free(l->slot);
 	*l = (struct object_listing){.count = 0};
+}
+
+/* ---- keys that are spelled for URLs ---- */
+
+static int hex_of(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	                              : -1;
+}
+
+/* Could the key be what the encoding of URLs made of another? */
+static bool may_be_encoded(struct shmeta_str key)
+{
+	for (size_t i = 0; i < key.bytes; i++)
+		if ((unsigned char)key.data[i] <= ' ' || (unsigned char)key.data[i] >= 0x7f ||
+		    (key.data[i] == '%' &&
+		     (key.bytes - i < 3 || hex_of(key.data[i + 1]) < 0 || hex_of(key.data[i + 2]) < 0)))
+			return false;
+	return true;
+}
+
+bool listing_decode(struct shmeta_str key, char ret[LISTED_KEY_MAX], size_t *ret_bytes)
+{
+	size_t used = 0;
+
+	if (memchr(key.data, '%', key.bytes) == NULL && memchr(key.data, '+', key.bytes) == NULL)
+		return false;
+	for (size_t i = 0; i < key.bytes; i++) {
+		char c = key.data[i];
+
+		if (c == '%') {
+			c = (char)(hex_of(key.data[i + 1]) << 4 | hex_of(key.data[i + 2]));
+			i += 2;
+		}
+		ret[used++] = key.data[i] == '+' ? ' ' : c;
+	}
+	*ret_bytes = used;
+	return true;
+}
+
+bool listing_decoded(const struct object_listing *l, struct object_listing *ret, char fault[240])
+{
+	char text[LISTED_KEY_MAX];
+	size_t bytes;
+
+	/* One key that no encoding leaves so, and none of them was encoded. */
+	for (size_t i = 0; i < l->count; i++)
+		if (!may_be_encoded(listing_key(l, &l->object[i])))
+			return true;
+	for (size_t i = 0; i < l->count; i++)
+		if (listing_decode(listing_key(l, &l->object[i]), text, &bytes) &&
+		    !listing_add(ret, (struct shmeta_str){text, bytes}, 0, LISTED_TIME_UNKNOWN)) {
+			(void)snprintf(fault, 240, "out of memory for so many objects");
+			return false;
+		}
+	return true;
 }
 
 /* ---- times ---- */

@@ -14,6 +14,7 @@
 #include "include/shmeta.h"
 
 #define LISTED_TIME_UNKNOWN INT64_MIN
+enum { LISTED_KEY_MAX = 1024 };
 
 struct listed {
 	size_t key_at, key_bytes; /* in the listing's texts */
@@ -41,6 +42,12 @@ bool listing_add(struct object_listing *listing, struct shmeta_str key, uint64_t
 /* NULL: it is not listed. One that is listed twice is one. */
 struct listed *listing_find(const struct object_listing *listing, struct shmeta_str key);
 struct shmeta_str listing_key(const struct object_listing *listing, const struct listed *object);
+
+/* The key that this one stands for where the listing spells keys for URLs (--encoding-type url); false: none but itself. For keys of a
+ * listing of which listing_decoded() made some. */
+bool listing_decode(struct shmeta_str key, char ret[LISTED_KEY_MAX], size_t *ret_bytes);
+/* All of these, each once; none where a key of the listing shows that it is not spelled so. false: no memory, fault says so. */
+bool listing_decoded(const struct object_listing *listing, struct object_listing *ret, char fault[240]);
 
 /* RFC 3339, with or without a fraction, in milliseconds since the epoch. */
 bool listing_time(const char *text, size_t bytes, int64_t *ret_ms);
