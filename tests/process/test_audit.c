@@ -236,3 +236,36 @@ Test(audit, reports_nothing_that_either_spelling_of_a_key_explains, .init = begi
 	cr_expect(says("but this") && says("gone+just%20now"), "%s", t.out);
 	cr_expect(says("5 objects listed: 2 named by nothing, 0 missing"), "%s", t.err);
 }
+
+/* A list that was cut says with what it goes on, and does. */
+Test(audit, a_list_of_objects_goes_on_behind_what_it_ended_with, .init = begin, .fini = end)
+{
+	char after[64] = "", seen[200] = "";
+	const char *next = after;
+
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			"INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) SELECT "
+			"'00000000-0000-0000-0000-000000000000', b, k, 1, 1 FROM (SELECT 'a' b, 'z' k UNION ALL SELECT 'b', 'a/b' "
+			"UNION ALL SELECT 'b', 'obj' UNION ALL SELECT 'b.c', 'a');"),
+		0);
+	for (int pages = 0; next != NULL && pages < 20; pages++) {
+		json_t *doc, *items, *item;
+		size_t i;
+
+		run_tool_done(&t);
+		run_tool(&t, "shmetactl --dir %s objects --json --limit 1 --after '%s'", d.instance, after);
+		cr_assert_eq(t.code, 0, "%s", t.err);
+		doc = run_tool_json(&t);
+		items = json_object_get(doc, "items");
+		json_array_foreach(items, i, item) snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%s:%s ",
+		                                            json_string_value(json_object_get(item, "bucket")),
+		                                            json_string_value(json_object_get(item, "key")));
+		next = json_string_value(json_object_get(doc, "next_after"));
+		(void)snprintf(after, sizeof after, "%s", next != NULL ? next : "");
+		cr_expect_eq(json_is_true(json_object_get(doc, "complete")), next == NULL);
+		json_decref(doc);
+	}
+	cr_expect_str_eq(seen, "a:z b:a/b b:obj b:object b.c:a ");
+}

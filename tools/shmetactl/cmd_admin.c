@@ -11,6 +11,39 @@
 
 enum { ROWS_AT_ONCE = 1000 };
 
+/* Is the object behind --after, BUCKET/KEY, in the order of the list? The bucket of a key has no '/'. */
+static bool is_behind(const char *after, const struct shmeta_object *object)
+{
+	const char *slash = after != NULL ? strchr(after, '/') : NULL;
+	const struct shmeta_str wanted[] = {{after, slash != NULL   ? (size_t)(slash - after)
+	                                            : after != NULL ? strlen(after)
+	                                                            : 0},
+	                                    {slash != NULL ? slash + 1 : "", slash != NULL ? strlen(slash + 1) : 0}};
+	const struct shmeta_str is[] = {object->s3_bucket, object->s3_key};
+
+	if (after == NULL)
+		return true;
+	for (size_t i = 0; i < 2; i++) {
+		size_t least = is[i].bytes < wanted[i].bytes ? is[i].bytes : wanted[i].bytes;
+		int order = memcmp(is[i].data, wanted[i].data, least);
+
+		if (order != 0 || is[i].bytes != wanted[i].bytes)
+			return order > 0 || (order == 0 && is[i].bytes > wanted[i].bytes);
+	}
+	return false;
+}
+
+/* As --after takes it. Owns: the caller frees it. */
+static char *object_place(const struct shmeta_object *object)
+{
+	size_t bytes = object->s3_bucket.bytes + 1 + object->s3_key.bytes;
+	char *ret = tool_alloc(bytes + 1);
+
+	(void)snprintf(ret, bytes + 1, "%.*s/%.*s", (int)object->s3_bucket.bytes, object->s3_bucket.data,
+	               (int)object->s3_key.bytes, object->s3_key.data);
+	return ret;
+}
+
 static enum shmeta_status object_rows(struct tool *tool, struct shmeta_objects *objects, struct list *list,
                                       char **ret_cut)
 {
@@ -27,12 +60,14 @@ static enum shmeta_status object_rows(struct tool *tool, struct shmeta_objects *
 		                    f_count("slices", info.slices),
 		                    f_time_known("unreferenced_since_ms", info.unreferenced_since_ms)};
 
+		if (!is_behind(tool->after, &info.object))
+			continue;
 		if (tool->limit != 0 && rows == tool->limit) {
 			*ret_cut = last;
 			return SHMETA_OK;
 		}
 		if (++rows == tool->limit)
-			last = tool_copy(info.object.s3_key.data, info.object.s3_key.bytes);
+			last = object_place(&info.object);
 		list_row(list, f, sizeof(f) / sizeof(*f));
 		if (list->waiting >= ROWS_AT_ONCE)
 			list_flush(list);
