@@ -167,6 +167,6 @@ Test(armed, cost_a_commit_nothing_for_words_that_did_not_move)
 	cr_expect(commit(5));
 	cr_expect_eq(taken(), WAITS);
 	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
-	cr_expect_lt((ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000, 200,
+	cr_expect_lt((ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000, 2000,
 	             "4096 waits would have walked 130048 words of others each");
 }
