@@ -12,10 +12,10 @@ bool pg_write_failed_for_now(const struct pg_conn *conn)
 
 bool pg_write_failed_for_rows(const struct pg_conn *conn)
 {
-	/* The login, the session's state, the server's resources, its going down; and what the connection itself mends by preparing
-	 * its statements anew. All the rest can be one item's: its data, a trigger that it fires and what that connects to, a right
-	 * on the table that it needs, a page of its rows that cannot be read. */
-	static const char *const others[] = {"25", "26", "28", "3D", "53", "57P"};
+	/* The session's state, the server's disk, its going down; and what the connection itself mends by preparing its statements
+	 * anew. All the rest can be one item's: its data, a trigger that it fires and what that connects and logs in to, a right on
+	 * the table that it needs, a page of its rows that cannot be read. */
+	static const char *const others[] = {"25", "26", "53100", "57P"};
 
 	if (conn->sqlstate[0] == '\0' || conn->stale_plan || !pg_connected(conn))
 		return false;
@@ -58,7 +58,7 @@ static bool adds_segment(const struct shmeta_op *op)
 
 bool pg_write_cannot(const char *sqlstate)
 {
-	static const char *const classes[] = {"08", "53", "57", "58", "F0", "HV", "XX"};
+	static const char *const classes[] = {"08", "28", "3D", "53", "57", "58", "F0", "HV", "XX"};
 
 	for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
 		if (strncmp(sqlstate, classes[i], 2) == 0)

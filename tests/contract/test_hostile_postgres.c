@@ -476,7 +476,8 @@ Test(hostile_postgres, a_watermark_that_is_no_integer_is_not_answered_as_raised)
  * around it are done. */
 Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_fault, .init = begin_usual, .fini = end)
 {
-	static const char *const states[] = {"XX001", "XX000", "58030", "58P01", "57000", "08001", "HV000"};
+	static const char *const states[] = {"XX001", "XX000", "58030", "58P01", "57000",
+	                                     "08001", "HV000", "28P01", "3D000", "53200"};
 	struct shmeta_result result;
 	char *before, *after;
 	uint64_t mark = 0;
