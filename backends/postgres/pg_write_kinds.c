@@ -150,11 +150,11 @@
 /* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept: under the lease's own tenant,
  * or the default one where leases have none, whoever it is that asks. Leases are locked before
  * epochs, everywhere. */
-#define KEEP_EPOCHS                                                                            \
-	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "    \
-	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT               \
-	"'}, l.topic, l.partition_id, l.epoch FROM l {l:WHERE l.organization_id IS NOT NULL }" \
-	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                          \
+#define KEEP_EPOCHS                                                                                                                               \
+	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                                       \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT                                                                  \
+	"'}, l.topic, l.partition_id, l.epoch FROM l WHERE l.epoch >= 0 AND l.epoch < 9223372036854775808{l: AND l.organization_id IS NOT NULL} " \
+	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                                                             \
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
 
 /* The source's time when the statement began: one for all of it. */

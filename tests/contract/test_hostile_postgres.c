@@ -565,6 +565,36 @@ Test(hostile_postgres, an_agent_goes_although_a_lease_of_its_says_no_tenant)
 	end();
 }
 
+/* Nor is one that no integer of 64 bits is. */
+Test(hostile_postgres, a_lease_goes_although_its_epoch_is_no_number)
+{
+	static const char *const values[] = {"'NaN'", "1e30"};
+	static const struct hostile_op ops[] = {
+		{.name = "release_lease",
+	         .op = {.type = SHMETA_OP_RELEASE_LEASE, .name = {"t", 1}, .agent_id = {"a", 1}}},
+		{.name = "deregister_agent", .op = {.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = {"a", 1}}},
+		{.name = "delete_topic", .op = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}}}};
+
+	if (!world_possible(WORLD_PG_V01))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+		for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+			struct shmeta_result result;
+
+			world_make(&world, WORLD_PG_V01);
+			world_sql(&world, "ALTER TABLE partition_leases ALTER COLUMN epoch TYPE numeric");
+			world_open(&world);
+			hostile_rows(&world);
+			world_sql(&world, "UPDATE partition_leases SET epoch = %s", values[v]);
+			hostile_apply(&world, &ops[i], 1, &result);
+			cr_expect_eq(result.status, SHMETA_OK, "%s, %s: %s", ops[i].name, values[v], result.text);
+			cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partition_leases"), 0);
+			cr_expect_eq(world_sql_number(&world, "SELECT max(epoch) FROM shmeta_lease_epochs"), 1,
+			             "what it was before stays");
+			end();
+		}
+}
+
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------------------ */
 
 struct listing {
