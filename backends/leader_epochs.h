@@ -18,7 +18,7 @@ struct leader_epoch_facts {
 	bool recorded;         /* an epoch up to the one that is asked for is kept: the greatest is in epoch */
 	bool followed;         /* one beyond it is kept: the smallest begins at next_start */
 	uint64_t current;      /* the highest that a lease of the partition ever had; 0: there was none */
-	uint64_t epoch, next_start, high_watermark;
+	uint64_t epoch, next_start, high_watermark; /* above INT64_MAX: it cannot be read */
 };
 enum shmeta_status leader_epoch_judge(const struct backend_epoch *ask, const struct leader_epoch_facts *facts,
                                       struct backend_epoch_end *ret, struct backend_error *err);

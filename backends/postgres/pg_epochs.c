@@ -58,15 +58,16 @@ enum shmeta_status pg_epoch_end(void *data, const struct backend_epoch *ask, str
 #define KEPT "e.tenant = $1::text AND e.topic = $2::text AND e.partition_id = $3::int8"
 static const struct pg_text texts[] = {
 	{PG_EPOCH_END,
-         "SELECT {!w:0}{w:((SELECT true FROM topics t WHERE " NAMED("t.name")
-                 OF_TENANT("t") " LIMIT 1) IS NOT NULL)::int, (SELECT p.high_watermark::int8 FROM partitions p WHERE " NAMED(
-			 "p.topic") " AND "
-                                    "p.partition_id = $3::int8" OF_TENANT("p") " LIMIT 1), greatest((SELECT max(l.epoch::int8) FROM partition_leases l WHERE " NAMED(
-					    "l.topic") " AND l.partition_id = $3::int8{l: AND l.organization_id = $1::text{u:::uuid}}), (SELECT "
-                                                       "max(e.epoch) FROM shmeta_lease_epochs e WHERE " KEPT
-                                                       "), 0), (SELECT max(e.epoch) FROM shmeta_leader_epochs e WHERE " KEPT
-                                                       " AND e.epoch <= $4::int8), (SELECT e.start FROM shmeta_leader_epochs e WHERE " KEPT
-                                                       " AND e.epoch > $4::int8 ORDER BY e.epoch LIMIT 1)}"},
+         "SELECT {!w:0}{w:((SELECT true FROM topics t WHERE " NAMED("t.name") OF_TENANT(
+		 "t") " LIMIT 1) IS NOT NULL)::int, (SELECT CASE WHEN p.high_watermark < "
+                      "9223372036854775808 AND p.high_watermark::numeric % 1 = 0 THEN p.high_watermark::int8 ELSE -1 END FROM partitions p WHERE " NAMED(
+			      "p.topic") " AND "
+                                         "p.partition_id = $3::int8" OF_TENANT("p") " LIMIT 1), greatest((SELECT max(l.epoch::int8) FROM partition_leases l WHERE " NAMED(
+						 "l.topic") " AND l.partition_id = $3::int8{l: AND l.organization_id = $1::text{u:::uuid}}), (SELECT "
+                                                            "max(e.epoch) FROM shmeta_lease_epochs e WHERE " KEPT
+                                                            "), 0), (SELECT max(e.epoch) FROM shmeta_leader_epochs e WHERE " KEPT
+                                                            " AND e.epoch <= $4::int8), (SELECT e.start FROM shmeta_leader_epochs e WHERE " KEPT
+                                                            " AND e.epoch > $4::int8 ORDER BY e.epoch LIMIT 1)}"},
 };
 
 bool pg_epoch_texts(struct pg_state *state)

@@ -190,8 +190,10 @@ static const char *const templates[ST_COUNT] = {
 		"{!w:SELECT 1}{w:INSERT INTO shmeta_compactions(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
 		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch}",
 	/* What the watermark is, where nothing was written under the epoch yet. */
-	[ST_W_LED_BEFORE] = "SELECT {!w:0 WHERE 0}{w:high_watermark FROM partitions WHERE " PLACE OF_TENANT
-			    " AND NOT EXISTS(SELECT 1 FROM shmeta_leader_epochs WHERE " LED " AND epoch = ?4)}",
+	[ST_W_LED_BEFORE] =
+		"SELECT {!w:0 WHERE 0}{w:high_watermark FROM partitions WHERE " PLACE OF_TENANT
+		" AND typeof(high_watermark) = 'integer' AND high_watermark >= 0 AND NOT EXISTS(SELECT 1 FROM shmeta_leader_epochs WHERE " LED
+		" AND epoch = ?4)}",
 	/* ?6: a lower start is the epoch's. */
 	[ST_W_LED_PUT] =
 		"{!w:SELECT 1}{w:INSERT INTO shmeta_leader_epochs(tenant, topic, partition_id, epoch, start, "
@@ -215,8 +217,8 @@ static const char *const templates[ST_COUNT] = {
 	[ST_W_LED_TOPIC] = "{!w:SELECT 1}{w:DELETE FROM shmeta_leader_epochs WHERE tenant = ?1 AND topic = ?2}",
 	[ST_EPOCH_END] =
 		"SELECT {!w:0}{w:EXISTS(SELECT 1 FROM topics WHERE name = ?2 COLLATE BINARY" OF_TENANT
-		"), (SELECT high_watermark FROM partitions WHERE " PLACE OF_TENANT
-		"), max(ifnull((SELECT epoch FROM partition_leases WHERE " PLACE OF_LEASES_TENANT
+		"), (SELECT iif(typeof(high_watermark) = 'integer', high_watermark, -1) FROM partitions WHERE " PLACE
+			OF_TENANT "), max(ifnull((SELECT epoch FROM partition_leases WHERE " PLACE OF_LEASES_TENANT
 		"), 0), ifnull((SELECT epoch FROM shmeta_lease_epochs WHERE " LED "), 0)), (SELECT max(epoch) FROM "
 		"shmeta_leader_epochs WHERE " LED
 		" AND epoch <= ?4), (SELECT start FROM shmeta_leader_epochs WHERE " LED

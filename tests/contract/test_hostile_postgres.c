@@ -595,6 +595,32 @@ Test(hostile_postgres, a_lease_goes_although_its_epoch_is_no_number)
 		}
 }
 
+/* Whoever is told that its epoch ends at 0 drops all that it has. */
+Test(hostile_postgres, an_epoch_ends_nowhere_where_the_watermark_cannot_be_read)
+{
+	static const char *const values[] = {"'NaN'", "1e30", "250.5", "-5"};
+	const struct backend_epoch ask = {
+		.tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t"), .epoch = 1};
+	struct backend_epoch_end found;
+
+	if (!world_possible(WORLD_PG_V01))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, WORLD_PG_V01);
+	world_sql(&world, "ALTER TABLE partitions ALTER COLUMN high_watermark TYPE numeric");
+	world_open(&world);
+	hostile_rows(&world);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+		world_sql(&world, "UPDATE partitions SET high_watermark = %s WHERE topic = 't'", values[i]);
+		cr_expect_eq(world.ops->admin->epoch_end(world.state, &ask, &found, &world.err), SHMETA_ERR_SOURCE,
+		             "%s", values[i]);
+	}
+	world_sql(&world, "UPDATE partitions SET high_watermark = 20 WHERE topic = 't'");
+	cr_expect_eq(world.ops->admin->epoch_end(world.state, &ask, &found, &world.err), SHMETA_OK, "%s",
+	             world.err.text);
+	cr_expect_eq(found.end_offset, 20);
+	end();
+}
+
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------------------ */
 
 struct listing {

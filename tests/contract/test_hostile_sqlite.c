@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/rows.h"
 #include "tests/support/hostile.h"
 
 TestSuite(hostile_sqlite, .timeout = 120);
@@ -517,5 +518,26 @@ Test(hostile_sqlite, an_agent_goes_although_a_lease_of_its_says_no_tenant)
 	cr_expect_eq(r.status, SHMETA_OK, "%s", r.text);
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM agents"), 0);
 	cr_expect_eq(world_sql_number(&w, "SELECT sum(epoch) FROM shmeta_lease_epochs"), 9);
+	world_free(&w);
+}
+
+/* Whoever is told that its epoch ends at 0 drops all that it has. */
+Test(hostile_sqlite, an_epoch_ends_nowhere_where_the_watermark_cannot_be_read)
+{
+	static const char *const values[] = {"'many'", "x'31'", "1e300", "7.5", "-5"};
+	const struct backend_epoch ask = {
+		.tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t"), .epoch = 1};
+	struct backend_epoch_end found;
+	struct world w;
+
+	make(&w, WORLD_SQLITE_NEW);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+		world_sql(&w, "UPDATE partitions SET high_watermark = %s WHERE topic = 't'", values[i]);
+		cr_expect_eq(w.ops->admin->epoch_end(w.state, &ask, &found, &w.err), SHMETA_ERR_SOURCE, "%s",
+		             values[i]);
+	}
+	world_sql(&w, "UPDATE partitions SET high_watermark = 20 WHERE topic = 't'");
+	cr_expect_eq(w.ops->admin->epoch_end(w.state, &ask, &found, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(found.end_offset, 20);
 	world_free(&w);
 }
