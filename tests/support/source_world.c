@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backends/rows.h"
@@ -117,6 +118,16 @@ static PGconn *connect_to(const char *cockroach_uri)
 	return conn;
 }
 
+/* A name that no world of the same server has had: numbers of processes come again while it runs. */
+static void fresh_name(const char *prefix, char *ret, size_t bytes)
+{
+	static unsigned int made;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	(void)snprintf(ret, bytes, "%s%d_%u_%lld", prefix, (int)getpid(), made++, (long long)now.tv_sec);
+}
+
 static void on_cluster(const char *verb, const char *name)
 {
 	PGconn *conn = connect_to(getenv(cockroach_at));
@@ -130,10 +141,9 @@ static void on_cluster(const char *verb, const char *name)
 static void make_database(struct world *world)
 {
 	enum world_engine engine = world->engine;
-	static int made;
-	char name[40];
+	char name[60];
 
-	snprintf(name, sizeof name, "world_%d_%d", (int)getpid(), made++);
+	fresh_name("world_", name, sizeof name);
 	if (engine == WORLD_COCKROACH && getenv(cockroach_at) != NULL) {
 		on_cluster("CREATE", name);
 		uri_of_database(name, world->uri, sizeof world->uri);
@@ -169,11 +179,10 @@ static bool in_account(void)
 
 static void make_tables(struct world *world)
 {
-	static int made;
 	const char *at = getenv(emulator_at), *units = getenv("SHMETA_TEST_UNITS");
 	char prefix[40];
 
-	(void)snprintf(prefix, sizeof prefix, "w%d-%d", (int)getpid(), made++);
+	fresh_name("w", prefix, sizeof prefix);
 	if (!in_account()) {
 		ddb_server_uri((uint16_t)strtoul(at, NULL, 10), prefix, world->uri, sizeof world->uri);
 		return;
