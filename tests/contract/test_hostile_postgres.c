@@ -493,6 +493,9 @@ Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_f
 		for (size_t i = 0; i < hostile_op_count; i++) {
 			const struct hostile_op *op = &hostile_ops[i];
 
+			/* Each operation and each state, and one operation in all of them. */
+			if (i % (sizeof states / sizeof *states) != s && strcmp(op->name, "append") != 0)
+				continue;
 			world_sql(&world, BEFORE, op->event, op->table, op->when);
 			hostile_apply(&world, op, ++mark, &result);
 			cr_expect_eq(result.status, SHMETA_ERR_SOURCE, "%s, %s: %d %s", states[s], op->name,
@@ -577,22 +580,22 @@ Test(hostile_postgres, a_lease_goes_although_its_epoch_is_no_number)
 
 	if (!world_possible(WORLD_PG_V01))
 		cr_skip_test("there is no PostgreSQL on this machine");
-	for (size_t v = 0; v < sizeof values / sizeof *values; v++)
-		for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
-			struct shmeta_result result;
+	for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+		const char *value = values[i % 2];
+		struct shmeta_result result;
 
-			world_make(&world, WORLD_PG_V01);
-			world_sql(&world, "ALTER TABLE partition_leases ALTER COLUMN epoch TYPE numeric");
-			world_open(&world);
-			hostile_rows(&world);
-			world_sql(&world, "UPDATE partition_leases SET epoch = %s", values[v]);
-			hostile_apply(&world, &ops[i], 1, &result);
-			cr_expect_eq(result.status, SHMETA_OK, "%s, %s: %s", ops[i].name, values[v], result.text);
-			cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partition_leases"), 0);
-			cr_expect_eq(world_sql_number(&world, "SELECT max(epoch) FROM shmeta_lease_epochs"), 1,
-			             "what it was before stays");
-			end();
-		}
+		world_make(&world, WORLD_PG_V01);
+		world_sql(&world, "ALTER TABLE partition_leases ALTER COLUMN epoch TYPE numeric");
+		world_open(&world);
+		hostile_rows(&world);
+		world_sql(&world, "UPDATE partition_leases SET epoch = %s", value);
+		hostile_apply(&world, &ops[i], 1, &result);
+		cr_expect_eq(result.status, SHMETA_OK, "%s, %s: %s", ops[i].name, value, result.text);
+		cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partition_leases"), 0);
+		cr_expect_eq(world_sql_number(&world, "SELECT max(epoch) FROM shmeta_lease_epochs"), 1,
+		             "what it was before stays");
+		end();
+	}
 }
 
 /* Whoever is told that its epoch ends at 0 drops all that it has. */
