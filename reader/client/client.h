@@ -134,6 +134,8 @@ struct shmeta_client {
 	uint32_t frame_max;   /* of the connection */
 	uint32_t frames_max;  /* unanswered at a time */
 	uint32_t frames;      /* unanswered, those of forgotten calls too */
+	uint32_t wait_frames; /* of these of waits, which may last */
+	bool waits_held;      /* waits were passed over, so that others have a place, and are before `sending` */
 	size_t answer_bytes;  /* that their answers may have */
 	struct call *sending; /* no call before it has operations that wait to be sent */
 	uint64_t stalled_ns;  /* the kernel had no memory: try again then; 0: it has */

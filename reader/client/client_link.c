@@ -28,6 +28,7 @@ enum {
 	/* Answers that may be on their way: more than the writer keeps for a peer, and it takes us
 	 * for one that does not read. */
 	ANSWERS_MAX = 128 << 10,
+	NOT_FOR_WAITS = 16, /* places on a connection, or half of them */
 	ID_COUNT_BITS = 11, /* a frame's id: the number of its first operation, then how many they are */
 	LOSSES_MAX = 8      /* sent again so often, an operation is what breaks the connection */
 };
@@ -135,7 +136,8 @@ void shmeta__link_close(struct shmeta_client *c)
 		(void)close(c->fd);
 	c->fd = -1;
 	c->state = LINK_DOWN;
-	c->frames = 0;
+	c->frames = c->wait_frames = 0;
+	c->waits_held = false;
 	c->answer_bytes = 0;
 	c->blocked = c->leaving = false;
 	c->stalled_ns = 0;
@@ -338,6 +340,17 @@ static void on_frame_refused(struct shmeta_client *c, struct call *call, size_t 
 	shmeta__call_settle(call, i, end, status, c->why.text);
 }
 
+/* If it is to one: who was passed over has a place. */
+static void wait_answered(struct shmeta_client *c, uint64_t frame_id)
+{
+	if ((frame_id & ((1u << ID_COUNT_BITS) - 1)) != 0 || c->wait_frames == 0)
+		return;
+	c->wait_frames--;
+	if (c->waits_held)
+		c->sending = c->calls.first;
+	c->waits_held = false;
+}
+
 /* false: it makes no sense. */
 static bool on_answer(struct shmeta_client *c, const struct shmeta_frame *frame)
 {
@@ -349,6 +362,7 @@ static bool on_answer(struct shmeta_client *c, const struct shmeta_frame *frame)
 		return false;
 	c->frames--;
 	c->answer_bytes -= expected;
+	wait_answered(c, frame->id);
 	call = call_of(c, frame->id, &i);
 	if (call == NULL)
 		return true; /* its caller has given up */
@@ -579,6 +593,7 @@ static void mark_sent(struct shmeta_client *c, struct call *call, size_t i, size
 	call->ops[i].flags |= OP_HEAD;
 	call->cursor = end;
 	c->frames++;
+	c->wait_frames += call->kind == CALL_WAITS;
 	c->answer_bytes += answer_max(results_of(call, end - i));
 }
 
@@ -655,6 +670,20 @@ static bool has_descriptor(struct shmeta_client *c, uint64_t now_ns)
 	return false;
 }
 
+/* Waits last for as long as nothing happens: what is answered soon always has a place beside them. */
+static bool has_place_to_wait(const struct shmeta_client *c)
+{
+	uint32_t others = c->frames_max < 2 * NOT_FOR_WAITS ? c->frames_max / 2 : NOT_FOR_WAITS;
+
+	return c->wait_frames < c->frames_max - others;
+}
+
+static void pass_over(struct shmeta_client *c, const struct call *call)
+{
+	c->waits_held = true;
+	c->sending = call->next;
+}
+
 void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 {
 	c->blocked = false;
@@ -672,6 +701,8 @@ void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 			call->cursor++;
 		if (call->cursor == call->count)
 			c->sending = call->next;
+		else if (call->kind == CALL_WAITS && !has_place_to_wait(c))
+			pass_over(c, call);
 		else if (!send_part(c, call, call->cursor, now_ns))
 			return;
 	}

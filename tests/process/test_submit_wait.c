@@ -248,6 +248,35 @@ Test(submit_wait, that_are_canceled_by_the_hundreds_leave_their_places_to_others
 	cr_expect(done.status == SHMETA_OK && done.arg == &watch[PARTITIONS - 1]);
 }
 
+/* Of one client: more waits than its connection may have requests, and writes beside them. */
+Test(submit_wait, of_any_number_leave_a_place_for_writes_and_those_that_are_held_back_have_theirs_later)
+{
+	enum { MORE = 1100 };
+	const struct shmeta_client_options many = {.size = sizeof many, .requests_max = 3000};
+	struct shmeta_op one = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S("orders"), .offset = 2};
+	static struct shmeta_watch watch[MORE];
+	static uint64_t ticket[MORE];
+	struct shmeta_result result;
+	struct shmeta_done done;
+
+	shmeta_client_close(waiter);
+	cr_assert_eq(shmeta_client_open(instance, &many, &waiter), SHMETA_OK);
+	for (uint32_t i = 0; i < MORE; i++) {
+		watch[i] = (struct shmeta_watch){.topic = S("other"), .partition_id = i % (PARTITIONS - 1)};
+		cr_assert_eq(shmeta_submit_wait(waiter, &watch[i], 1, NULL, &watch[i], &ticket[i]), SHMETA_OK);
+	}
+	watch[MORE - 1].partition_id = PARTITIONS - 1; /* not looked at yet */
+	cr_expect_not(over(&done, 500));
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(shmeta_write(waiter, &one, 1, WAIT_MS, &result, NULL), SHMETA_OK, "%s", result.text);
+	for (uint32_t i = 0; i < 200; i++)
+		cr_assert_eq(shmeta_client_cancel(waiter, ticket[i]), SHMETA_OK);
+	cr_expect_not(over(&done, 500));
+	grow("other", PARTITIONS - 1, 1);
+	cr_assert(over(&done, WAIT_MS), "it was never sent");
+	cr_expect(done.status == SHMETA_OK && done.arg == &watch[MORE - 1]);
+}
+
 Test(submit_wait, on_other_partitions_is_not_woken)
 {
 	static struct shmeta_watch watch[PARTITIONS];
