@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
+
 struct keyset { /* 0 is stored as 1 */
 	uint64_t *slot;
 	size_t slots, used;
@@ -30,7 +32,7 @@ static inline void keyset_free(struct keyset *set)
 
 static inline size_t keyset_place(const struct keyset *set, uint64_t hash)
 {
-	size_t i = (size_t)(hash * 0x9E3779B97F4A7C15u >> 17) & (set->slots - 1);
+	size_t i = (size_t)shmeta__secret_hash(hash) & (set->slots - 1);
 
 	while (set->slot[i] != 0 && set->slot[i] != hash)
 		i = (i + 1) & (set->slots - 1);

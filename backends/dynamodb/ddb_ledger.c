@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/secret.h"
 
 void ddb_ledger_free(struct ddb_ledger *l)
 {
@@ -23,8 +24,9 @@ void ddb_ledger_free(struct ddb_ledger *l)
 
 static uint64_t hash_of(enum ddb_table table, const char *pk, const char *sk)
 {
-	return hash_bytes(hash_byte(hash_bytes(hash_byte(HASH_FIRST, (uint8_t)table), pk, strlen(pk)), 0), sk,
-	                  strlen(sk));
+	uint64_t hash = hash_bytes(hash_byte(HASH_FIRST ^ shmeta__secret(), (uint8_t)table), pk, strlen(pk));
+
+	return shmeta__secret_hash(hash_bytes(hash_byte(hash, 0), sk, strlen(sk)));
 }
 
 /* Where it is, or would be. */

@@ -8,12 +8,13 @@
 #include <xxhash.h>
 
 #include "backends/postgres/pg_epochs.h"
+#include "base/secret.h"
 
 static uint64_t hash_of(const struct backend_op *op)
 {
 	const struct shmeta_op *o = op->op;
 	const uint64_t numbers[2] = {o->partition_id, o->fence.epoch};
-	uint64_t hash = XXH3_64bits(numbers, sizeof numbers);
+	uint64_t hash = XXH3_64bits_withSeed(numbers, sizeof numbers, shmeta__secret());
 
 	hash = XXH3_64bits_withSeed(o->name.data, o->name.bytes, hash);
 	return XXH3_64bits_withSeed(op->tenant.data, op->tenant.bytes, hash) | 1;

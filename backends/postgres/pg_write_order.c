@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "backends/postgres/pg_writing.h"
+#include "base/secret.h"
 
 /* A resource as it was used last: by that use, at levels from first on, at most at last. */
 struct usage {
@@ -22,12 +23,12 @@ struct usages {
 
 static uint64_t mix(uint64_t hash, struct shmeta_str text)
 {
-	return XXH3_64bits_withSeed(text.data != NULL ? text.data : "", text.bytes, hash);
+	return XXH3_64bits_withSeed(text.data != NULL ? text.data : "", text.bytes, hash ^ shmeta__secret());
 }
 
 static uint64_t mix_number(uint64_t hash, uint64_t number)
 {
-	return XXH3_64bits_withSeed(&number, sizeof number, hash);
+	return XXH3_64bits_withSeed(&number, sizeof number, hash ^ shmeta__secret());
 }
 
 static uint64_t hash_of(const struct write_item *item, enum write_resource resource)

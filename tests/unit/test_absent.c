@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/support/sync_fixture.h"
 #include "writer/keys/absent.h"
@@ -308,4 +309,23 @@ Test(absent, a_topic_that_was_named_but_not_read_yet_is_not_called_absent, .init
 	fixture_pass(&f, 60000);
 	cr_assert_not_null(fixture_answer(&f, ticket));
 	cr_expect_neq(fixture_topic_id(&f, "none"), 0);
+}
+
+Test(absent, partitions_of_one_topic_are_found_as_fast_as_topics)
+{
+	enum { PARTITIONS = 50000 };
+	struct absent a = {.slots = 0};
+	struct timespec began, ended;
+
+	absent_set_limits(&a, PARTITIONS, 100);
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began);
+	for (int64_t i = 0; i < PARTITIONS; i++)
+		note(&a, "t", i, 1000);
+	for (int64_t i = 0; i < PARTITIONS; i++)
+		cr_assert(knows(&a, "t", i, 1000));
+	absent_forget(&a, HASH, str("tenant"), str("t"));
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
+	cr_expect_eq(a.count, 0);
+	cr_expect_lt((ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000, 1000);
+	absent_free(&a);
 }

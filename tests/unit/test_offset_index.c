@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "shm/record/key.h"
 #include "tests/support/sync_fixture.h"
@@ -152,4 +155,29 @@ Test(offset_index, what_is_taken_is_what_was_added_and_nothing_else_is_looked_at
 	shmeta__txn_abort(txn);
 	offset_index_free(&index);
 	fixture_done(&f);
+}
+
+/* Whoever may write chooses the names of groups. */
+Test(offset_index, no_choice_of_groups_makes_one_long_chain)
+{
+	enum { GROUPS = 8000, SLOTS = 16384 };
+	struct offset_index index = {.store = 1, .walked = GROUPS};
+	uint8_t key[4 + 16 + 1 + 8] = {0};
+	struct timespec began, ended;
+	uint64_t n = 0, spent = 0;
+
+	for (int i = 0; i < GROUPS; i++) {
+		do {
+			n++;
+			memcpy(key + 4, &n, sizeof n);
+		} while ((XXH3_64bits(key, sizeof key - 8) & (SLOTS - 1)) != 0);
+		shmeta__put_be32(key + sizeof key - 8, 1);
+		(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began);
+		offset_index_add(&index, 1, key, sizeof key);
+		(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
+		spent += (uint64_t)((ended.tv_sec - began.tv_sec) * 1000000000 + ended.tv_nsec - began.tv_nsec);
+	}
+	cr_expect_eq(index.groups, GROUPS);
+	cr_expect_lt(spent / 1000000, 50);
+	offset_index_free(&index);
 }

@@ -11,6 +11,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/secret.h"
+
 enum { KEY_MAX = LISTED_KEY_MAX, OBJECTS_MAX = 1 << 30 };
 
 /* ---- the table ---- */
@@ -22,7 +24,7 @@ struct shmeta_str listing_key(const struct object_listing *l, const struct liste
 
 static uint32_t *slot_of(const struct object_listing *l, struct shmeta_str key)
 {
-	size_t at = (size_t)XXH3_64bits(key.data, key.bytes) & (l->slots - 1);
+	size_t at = (size_t)XXH3_64bits_withSeed(key.data, key.bytes, shmeta__secret()) & (l->slots - 1);
 
 	for (;; at = (at + 1) & (l->slots - 1)) {
 		const struct listed *object = l->slot[at] != 0 ? &l->object[l->slot[at] - 1] : NULL;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "include/shmeta.h"
 #include "shm/page/journal.h"
 
@@ -93,7 +94,7 @@ static bool reserve(uint8_t **bytes, size_t *capacity, size_t used, size_t more,
 static const uint8_t *topic_name(struct changed_keys *keys, struct shmeta__txn *txn, uint32_t topic_id,
                                  size_t *ret_bytes)
 {
-	uint64_t id = topic_id, hash = XXH3_64bits_withSeed(&id, sizeof id, TOPIC_SEED);
+	uint64_t id = topic_id, hash = XXH3_64bits_withSeed(&id, sizeof id, shmeta__secret() ^ TOPIC_SEED);
 	struct changed_key *slot = find(keys, hash);
 	const void *name;
 	uint16_t bytes;
@@ -153,7 +154,7 @@ static bool note(struct changed_keys *keys, struct shmeta_journal_key key, bool 
 		memcpy(at + sizeof key, topic + 4, key.topic_bytes);
 	if (name_bytes > 0)
 		memcpy(at + sizeof key + key.topic_bytes, name, name_bytes);
-	hash = XXH3_64bits(at, padded);
+	hash = XXH3_64bits_withSeed(at, padded, shmeta__secret());
 	slot = find(keys, hash);
 	if (slot == NULL)
 		return false;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 
@@ -73,7 +74,7 @@ static struct offset_index_topic *topic_of(struct offset_index *index, uint32_t 
 
 static uint32_t *group_slot(struct offset_index *index, const void *key, size_t bytes)
 {
-	size_t i = (size_t)XXH3_64bits(key, bytes) & (index->group_slots - 1);
+	size_t i = (size_t)XXH3_64bits_withSeed(key, bytes, shmeta__secret()) & (index->group_slots - 1);
 
 	for (; index->group_slot[i] != 0; i = (i + 1) & (index->group_slots - 1)) {
 		const struct offset_index_group *group = index->group[index->group_slot[i] - 1];

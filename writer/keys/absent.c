@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Remembering absences: a hash table by topic, and a list by age, whose old end is what goes when there are too many. */
+ * Remembering absences: a hash table by key, one of lists by topic, and a list by age, whose old end is what goes when there are too many. */
 #include "writer/keys/absent.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "base/str.h"
 
 enum { SLOTS_MIN = 64 };
 
 struct absent_entry {
 	struct absent_entry *chain, *older, *newer;
+	struct absent_entry *of_topic, **from; /* in the list of its topic, and what points to it there */
 	uint64_t topic_hash;
 	int64_t partition;
 	struct absent_answer answer;
@@ -18,9 +20,25 @@ struct absent_entry {
 	char text[];
 };
 
-static struct absent_entry **slot_of(const struct absent *a, uint64_t topic_hash)
+/* By partition, so that those of one topic are not one chain. */
+static struct absent_entry **slot_of(const struct absent *a, uint64_t topic_hash, int64_t partition)
 {
-	return &a->slot[(size_t)(topic_hash * 0x9E3779B97F4A7C15u >> 20) & (a->slots - 1)];
+	return &a->slot[(size_t)shmeta__secret_hash(topic_hash + (uint64_t)partition) & (a->slots - 1)];
+}
+
+/* The list that a topic's entries are in: few other topics are. */
+static struct absent_entry **topic_of(const struct absent *a, uint64_t topic_hash)
+{
+	return &a->topic[(size_t)shmeta__secret_hash(topic_hash) & (a->slots - 1)];
+}
+
+static void link_topic(struct absent *a, struct absent_entry *e)
+{
+	e->from = topic_of(a, e->topic_hash);
+	e->of_topic = *e->from;
+	*e->from = e;
+	if (e->of_topic != NULL)
+		e->of_topic->from = &e->of_topic;
 }
 
 static bool is_of(const struct absent_entry *e, uint64_t topic_hash, struct shmeta_str tenant, struct shmeta_str topic)
@@ -44,11 +62,14 @@ static void link_newest(struct absent *a, struct absent_entry *e)
 
 static void drop(struct absent *a, struct absent_entry *e)
 {
-	struct absent_entry **at = slot_of(a, e->topic_hash);
+	struct absent_entry **at = slot_of(a, e->topic_hash, e->partition);
 
 	while (*at != e)
 		at = &(*at)->chain;
 	*at = e->chain;
+	*e->from = e->of_topic;
+	if (e->of_topic != NULL)
+		e->of_topic->from = e->from;
 	unlink_age(a, e);
 	a->count--;
 	free(e);
@@ -64,7 +85,8 @@ void absent_free(struct absent *a)
 {
 	absent_forget_all(a);
 	free(a->slot);
-	a->slot = NULL;
+	free(a->topic);
+	a->slot = a->topic = NULL;
 	a->slots = 0;
 }
 
@@ -80,22 +102,29 @@ void absent_set_limits(struct absent *a, size_t most, uint64_t ttl_ns)
 static bool has_slots(struct absent *a)
 {
 	size_t slots = a->slots == 0 ? SLOTS_MIN : a->slots * 2, old_slots = a->slots;
-	struct absent_entry **old = a->slot, **bigger;
+	struct absent_entry **old = a->slot, **bigger, **topics;
 
 	if (a->count < a->slots)
 		return true;
 	bigger = calloc(slots, sizeof(*bigger));
-	if (bigger == NULL)
+	topics = calloc(slots, sizeof(*topics));
+	if (bigger == NULL || topics == NULL) {
+		free(bigger);
+		free(topics);
 		return a->slots > 0;
+	}
+	free(a->topic);
 	a->slot = bigger;
+	a->topic = topics;
 	a->slots = slots;
 	for (size_t i = 0; i < old_slots; i++)
 		for (struct absent_entry *e = old[i], *next; e != NULL; e = next) {
-			struct absent_entry **slot = slot_of(a, e->topic_hash);
+			struct absent_entry **slot = slot_of(a, e->topic_hash, e->partition);
 
 			next = e->chain;
 			e->chain = *slot;
 			*slot = e;
+			link_topic(a, e);
 		}
 	free(old);
 	return true;
@@ -104,7 +133,7 @@ static bool has_slots(struct absent *a)
 static struct absent_entry *find(const struct absent *a, uint64_t topic_hash, struct shmeta_str tenant,
                                  struct shmeta_str topic, int64_t partition)
 {
-	struct absent_entry *e = a->slots > 0 ? *slot_of(a, topic_hash) : NULL;
+	struct absent_entry *e = a->slots > 0 ? *slot_of(a, topic_hash, partition) : NULL;
 
 	while (e != NULL && (e->partition != partition || !is_of(e, topic_hash, tenant, topic)))
 		e = e->chain;
@@ -126,9 +155,10 @@ static struct absent_entry *add(struct absent *a, uint64_t topic_hash, struct sh
 	e->topic = (struct shmeta_str){e->text + tenant.bytes, topic.bytes};
 	e->topic_hash = topic_hash;
 	e->partition = partition;
-	slot = slot_of(a, topic_hash);
+	slot = slot_of(a, topic_hash, partition);
 	e->chain = *slot;
 	*slot = e;
+	link_topic(a, e);
 	a->count++;
 	return e;
 }
@@ -172,10 +202,10 @@ bool absent_find(const struct absent *a, uint64_t topic_hash, struct shmeta_str 
 
 void absent_forget(struct absent *a, uint64_t topic_hash, struct shmeta_str tenant, struct shmeta_str topic)
 {
-	struct absent_entry *e = a->slots > 0 ? *slot_of(a, topic_hash) : NULL;
+	struct absent_entry *e = a->slots > 0 ? *topic_of(a, topic_hash) : NULL;
 
 	for (struct absent_entry *next; e != NULL; e = next) {
-		next = e->chain;
+		next = e->of_topic;
 		if (is_of(e, topic_hash, tenant, topic))
 			drop(a, e);
 	}

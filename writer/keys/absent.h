@@ -14,7 +14,7 @@
 struct absent_entry; /* absent.c */
 
 struct absent {
-	struct absent_entry **slot; /* by tenant and topic */
+	struct absent_entry **slot, **topic; /* by tenant, topic and partition; by tenant and topic */
 	size_t slots, count, most;
 	struct absent_entry *oldest, *newest;
 	uint64_t ttl_ns;

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The entries of the queue: what they are known by, what is wanted of them, and the states that they go through. */
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/secret.h"
 #include "writer/keys/queue_private.h"
 
 /* ---- identities ----------------------------------------------------------------------------- */
@@ -32,26 +31,10 @@ enum entry_kind queue_kind(enum shmeta_class cls)
 	return ENTRY_PART;
 }
 
-static uint64_t seed; /* of this process */
-
-static void draw_seed(void)
-{
-	if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
-		seed = shmeta__boottime_ns();
-}
-
-/* Readers choose names and numbers of partitions: without it, they could choose such as make one long chain. */
-static uint64_t secret(void)
-{
-	static pthread_once_t drawn = PTHREAD_ONCE_INIT;
-
-	(void)pthread_once(&drawn, draw_seed);
-	return seed;
-}
-
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic)
 {
-	return XXH3_64bits_withSeed(topic.data, topic.bytes, XXH3_64bits_withSeed(tenant.data, tenant.bytes, secret()));
+	return XXH3_64bits_withSeed(topic.data, topic.bytes,
+	                            XXH3_64bits_withSeed(tenant.data, tenant.bytes, shmeta__secret()));
 }
 
 struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
@@ -160,7 +143,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 
 static struct sync_entry **slot_of(const struct sync_queue *q, uint64_t hash)
 {
-	return &q->slot[(size_t)XXH3_64bits_withSeed(&hash, sizeof hash, secret()) & (q->slots - 1)];
+	return &q->slot[(size_t)shmeta__secret_hash(hash) & (q->slots - 1)];
 }
 
 static struct sync_entry *find(const struct sync_queue *q, const struct identity *id, bool fetched)

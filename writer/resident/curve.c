@@ -3,6 +3,8 @@
  * the bytes of the keys that were used since; a Fenwick tree over the order of last accesses sums them. */
 #include "writer/resident/curve.h"
 
+#include "base/secret.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,7 +105,7 @@ static uint64_t tree_sum(const struct curve *c, uint32_t place)
 
 static uint32_t slot_of(const struct curve *c, uint64_t mixed)
 {
-	uint32_t slot = (uint32_t)mixed & (c->slots - 1);
+	uint32_t slot = (uint32_t)shmeta__secret_hash(mixed) & (c->slots - 1);
 
 	while (c->key[slot].hash != 0 && c->key[slot].hash != mixed)
 		slot = (slot + 1) & (c->slots - 1);

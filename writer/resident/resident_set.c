@@ -3,6 +3,7 @@
 #include "writer/resident/resident_set.h"
 
 #include "base/probes.h"
+#include "base/secret.h"
 
 #include <stdlib.h>
 
@@ -30,7 +31,7 @@ static uint64_t hash_of(uint64_t key)
 
 static uint32_t *bucket_of(const struct resident_set *r, uint64_t key)
 {
-	return &r->head[hash_of(key) & (r->buckets - 1)];
+	return &r->head[shmeta__secret_hash(key) & (r->buckets - 1)];
 }
 
 static uint32_t find(const struct resident_set *r, uint64_t key)
