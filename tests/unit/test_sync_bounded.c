@@ -2,9 +2,13 @@
  * The engine in bounded mode: the store never has more than the budgets say, what it has is what the source has, and what it does not have
  * it calls unknown, unless the source was asked for it and did not have it. */
 #include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "backends/memory/memory.h"
 #include "shm/store/store_inspect.h"
@@ -280,6 +284,93 @@ Test(sync_bounded, an_absence_is_known_until_the_feed_names_it, .fini = done)
 	fixture_pass(&f, 50);
 	cr_expect_neq(says("new", -1), SHMETA_ABSENT);
 	cr_expect_neq(says("new", 3), SHMETA_ABSENT);
+	is_right();
+}
+
+/* This program stands before libc for liblmdb. */
+#define EXPORTED __attribute__((visibility("default")))
+static bool disk_is_full;
+
+ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t at); /* hidden by the headers */
+EXPORTED ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t at)
+{
+	static ssize_t (*real)(int, const void *, size_t, off_t);
+
+	if (real == NULL)
+		real = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64");
+	if (!disk_is_full || at < 2 * SHMETA_PAGE)
+		return real(fd, data, bytes, at);
+	errno = ENOSPC;
+	return -1;
+}
+EXPORTED ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
+{
+	return pwrite64(fd, data, bytes, at);
+}
+
+EXPORTED ssize_t writev(int fd, const struct iovec *part, int count)
+{
+	static ssize_t (*real)(int, const struct iovec *, int);
+
+	if (real == NULL)
+		real = (ssize_t(*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
+	if (!disk_is_full)
+		return real(fd, part, count);
+	errno = ENOSPC;
+	return -1;
+}
+
+static size_t absences(void)
+{
+	const size_t prefix = strlen(SHMETA_META_ABSENT);
+	struct shmeta__cursor *cursor;
+	struct shmeta__txn *txn;
+	const void *key, *value;
+	size_t key_bytes, bytes, count = 0;
+	struct shmeta_err err;
+
+	cr_assert_eq(shmeta__txn_read(sync_store(f.sync), &txn, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__cursor_open(txn, SHMETA_DB_META, SHMETA_META_ABSENT, prefix, &cursor, &err), SHMETA_OK);
+	while (shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, &err) == SHMETA_OK &&
+	       key_bytes >= prefix && memcmp(key, SHMETA_META_ABSENT, prefix) == 0)
+		count++;
+	shmeta__cursor_close(cursor);
+	shmeta__txn_abort(txn);
+	return count;
+}
+
+Test(sync_bounded, absences_are_bounded_also_where_commits_failed, .fini = done)
+{
+	enum { MOST = 1024 };
+	char name[32];
+
+	prepare(5, 8);
+	for (int i = 0; i < 3 * MOST; i++) {
+		(void)snprintf(name, sizeof name, "none-%d", i);
+		if (i == MOST) {
+			cr_expect_leq(absences(), MOST);
+			disk_is_full = true;
+		}
+		if (i == MOST + 100) {
+			disk_is_full = false;
+			fixture_pass(&f, 60000);
+		}
+		if (disk_is_full) {
+			(void)fixture_refresh(&f, SHMETA_CLASS_TOPIC, name, 0, 1000000 + (uint64_t)i);
+			fixture_pass(&f, 20);
+		} else {
+			(void)ask(SHMETA_CLASS_TOPIC, name, 0);
+		}
+	}
+	fixture_pass(&f, 60000);
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(name, sizeof name, "last-%d", i);
+		(void)fixture_refresh(&f, SHMETA_CLASS_TOPIC, name, 0, 2000000 + (uint64_t)i);
+		fixture_pass(&f, 2000);
+	}
+	cr_expect_eq(says("last-19", -1), SHMETA_ABSENT);
+	cr_expect_gt(absences(), 0);
+	cr_expect_leq(absences(), MOST, "%zu: what was dropped in vain is dropped again", absences());
 	is_right();
 }
 

@@ -57,6 +57,7 @@ struct bounded {
 	struct absence **absence;
 	size_t absence_at, absence_count, absence_room;
 	bool absences_counted;
+	bool absences_moved; /* in the open transaction */
 };
 
 /* ---- the state -------------------------------------------------------------------------------------------------------------------- */
@@ -179,6 +180,10 @@ static void ended(void *arg, bool committed)
 	struct bounded *b = ((struct sync *)arg)->bounded;
 
 	b->in_doubt |= b->fitted && !committed;
+	/* The store has those again that were dropped, and nobody would drop them any more. */
+	if (b->absences_moved && !committed)
+		b->absences_counted = false;
+	b->absences_moved = false;
 	b->fitted = b->passing = false;
 	b->change_count = b->settled = 0;
 }
@@ -438,6 +443,8 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 	}
 	if (status == SHMETA_OK)
 		s->counters.bounded_over = content > b->budget.max_bytes ? content - b->budget.max_bytes : 0;
+	if (status == SHMETA_OK && content <= b->budget.max_bytes)
+		b->over_told = false;
 	if (status == SHMETA_OK && content > b->budget.max_bytes && !b->over_told) {
 		sync_log(s, LOG_WARNING, "bounded_over",
 		         "agents, leases, offsets and absences alone take %llu bytes of the store, and "
@@ -476,6 +483,7 @@ static enum shmeta_status note(struct sync *s, const struct sync_entry *e, uint6
 
 	if (status != SHMETA_OK || bytes == 0)
 		return status;
+	b->absences_moved = true;
 	if (b->absence_count == b->absence_room) {
 		struct absence *oldest = b->absence[b->absence_at];
 
@@ -520,5 +528,6 @@ enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err
 enum shmeta_status bounded_forget_absences(struct sync *s, struct apply *a, struct shmeta_err *err)
 {
 	free_absences(s->bounded);
+	s->bounded->absences_moved = true;
 	return apply_absences_forget(a, NULL, (struct shmeta_str){"", 0}, err);
 }
