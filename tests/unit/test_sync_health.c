@@ -342,6 +342,29 @@ Test(sync_health, a_write_during_an_outage_does_not_begin_it_anew)
 	fixture_done(&f);
 }
 
+Test(sync_health, a_write_that_failed_does_not_keep_its_reason_before_later_ones)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}};
+
+	fixture_init(&f);
+	f.options.wall_ms = wall_of_the_fixture;
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "password authentication failed");
+	memory_fail(f.db, MEMORY_APPLY, 1000000, 0, SHMETA_ERR_SOURCE, "password authentication failed");
+	fixture_pass(&f, 2000);
+	(void)fixture_write(&f, &op, 1);
+	fixture_pass(&f, 2000);
+	cr_expect_not_null(strstr(source_status(), "password authentication failed"), "%s", source_status());
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied");
+	fixture_pass(&f, 60000);
+	cr_expect_not_null(strstr(source_status(), "permission denied"), "%s", source_status());
+	cr_expect_not_null(strstr(f.sentence, "permission denied"), "%s", f.sentence);
+	fixture_done(&f);
+}
+
 Test(sync_health, an_outage_with_the_same_words_as_the_one_before_is_away_since_its_own_time)
 {
 	const size_t when = strlen("away since 1970-01-01T00:00:00Z");

@@ -97,6 +97,7 @@ void health_trouble(struct sync *s, struct sync_trouble *t, const char *event, c
 		t->returns++;
 	}
 	t->works_since_ns = 0;
+	t->failed_ns = now;
 	if (!same)
 		sync_log(s, LOG_WARNING, event, "%s", sentence);
 	shmeta__say(t->text, sizeof t->text, "%s", sentence);
@@ -203,6 +204,7 @@ void health_paused(struct sync *s, const char *why)
 		begins(s, both[i]);
 		both[i]->next_ns = SYNC_NEVER;
 		both[i]->works_since_ns = 0;
+		both[i]->failed_ns = UINT64_MAX; /* what fails beside it is of no interest */
 		shmeta__say(both[i]->text, sizeof both[i]->text, "%s", why);
 	}
 	s->health.failing = false; /* its end is not told as that of an outage */

@@ -20,8 +20,8 @@ struct sync;
 /* Something does not work and is tried again: one try at a time, further apart, with full jitter. */
 struct sync_trouble {
 	bool on;
-	uint64_t since_ns, next_ns;
-	int64_t since_s; /* of the wall clock */
+	uint64_t since_ns, failed_ns, next_ns; /* failed_ns: last */
+	int64_t since_s;                       /* of the wall clock */
 	uint32_t attempts;
 	char text[700]; /* the longest: that the store is full, with the error that says so */
 	/* What fails again soon after it has worked, with the same words, has never been well: its end is believed after a while. */
@@ -89,9 +89,14 @@ static inline bool health_job_fails(const struct health *h, enum sync_job job)
 {
 	return h->job[job].on && h->job[job].works_since_ns == 0;
 }
-/* The first job that is in trouble; NULL: none is. */
+/* The first job that is in trouble; NULL: none is. Connections are made for writes and polls: where both are, the one that failed last
+ * knows why, because no write may be tried any more. */
 static inline const struct sync_trouble *health_job_in_trouble(const struct health *h)
 {
+	const struct sync_trouble *open = &h->job[SYNC_JOB_OPEN], *feed = &h->job[SYNC_JOB_FEED];
+
+	if (open->on && feed->on && feed->failed_ns > open->failed_ns)
+		return feed;
 	for (int job = 0; job < SYNC_JOBS; job++)
 		if (h->job[job].on)
 			return &h->job[job];
