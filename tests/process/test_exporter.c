@@ -225,7 +225,7 @@ Test(exporter, it_goes_on_while_the_writer_is_stopped_and_dead, .init = begin, .
 	await_metric("shmeta_writer_alive{shmeta_instance=\"instance\"} 0\n");
 	body = get("/health", "", 503);
 	cr_expect_not_null(strstr(body, "\"critical\""));
-	cr_expect_not_null(strstr(body, "journalctl -u shmetad -e"));
+	cr_expect_not_null(strstr(body, "journalctl -u UNIT -e"));
 	free(body);
 	body = get("/ready", "", 200); /* lookups go on */
 	free(body);

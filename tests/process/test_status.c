@@ -119,7 +119,7 @@ Test(status, a_configuration_that_was_refused_is_told_until_a_start_succeeds, .i
 	write_config("");
 	run_daemon_end(&d, SIGKILL);
 	out = status_with("when the writer went away");
-	cr_expect_not_null(strstr(out, "'journalctl -u shmetad' says why"), "%s", out);
+	cr_expect_not_null(strstr(out, "'journalctl -u UNIT' says why"), "%s", out);
 	start_refused("ttl { topic_ms = soon }\n");
 	start_refused("\nttl { topic_ms = never }\nfoo = 1\n");
 	out = status_with("the last start failed at 20");
@@ -143,7 +143,7 @@ Test(status, where_no_writer_ever_started_the_reason_is_told, .init = begin, .fi
 	run_daemon_forget(&d);
 	run_tool(&t, "shmetactl --dir %s status", d.instance);
 	cr_expect_eq(t.code, 3);
-	cr_expect_not_null(strstr(t.err, "'journalctl -u shmetad' says why it ended"), "%s", t.err);
+	cr_expect_not_null(strstr(t.err, "'journalctl -u UNIT' says why it ended"), "%s", t.err);
 	run_tool_done(&t);
 	start_refused("ttl { topic_ms = never }");
 	run_tool(&t, "shmetactl --dir %s readers", d.instance);

@@ -85,6 +85,32 @@ Test(health, a_writer_whose_heart_stands_still_is_critical, .init = begin, .fini
 	cr_expect_str_eq(h.finding[HEALTH_CHECK_writer].command, "systemctl start shmetad");
 }
 
+/* Who restarts the unit of another instance stops what was well. */
+Test(health, a_command_names_a_unit_only_of_a_directory_that_a_unit_makes, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *dir, *unit;
+	} cases[] = {{"/run/shmeta/default", "shmetad"},
+	             {"/run/shmeta/no-such-prod", "shmetad@no-such-prod"},
+	             {"/run/shmeta", "UNIT"},
+	             {"/run/shmeta/a/b", "UNIT"},
+	             {"/run/shmetad/x", "UNIT"},
+	             {"/dev/shm/default", "UNIT"},
+	             {"default", "UNIT"}};
+	char unit[UNIT_BYTES], name[PAGES_NAME_BYTES];
+	struct shmeta_err err;
+	struct pages pages;
+	struct health h;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		cr_expect_str_eq(pages_unit_of(cases[i].dir, unit), cases[i].unit, "%s: %s", cases[i].dir, unit);
+	forged_beat_last(&f, 2 * SECOND);
+	cr_assert_eq(pages_read(f.dir, &pages, name, &err), SHMETA_OK, "%s: %s", name, err.text);
+	health_judge(&pages, f.dir, &h);
+	pages_close(&pages);
+	cr_expect_str_eq(h.finding[HEALTH_CHECK_writer].command, "journalctl -u UNIT -e; systemctl start UNIT");
+}
+
 Test(health, any_phase_but_serving_is_critical, .init = begin, .fini = end)
 {
 #define X(name, number, text)                 \

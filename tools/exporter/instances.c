@@ -58,7 +58,9 @@ static void search(struct instances *all)
 
 static const char *called(const struct instance *one)
 {
-	return strncmp(one->dir, "/run/shmeta/", strlen("/run/shmeta/")) == 0 ? one->name : one->dir;
+	char name[UNIT_BYTES];
+
+	return pages_name_of(one->dir, name) && strcmp(name, one->name) == 0 ? one->name : one->dir;
 }
 
 static void look_at(struct instance *one)

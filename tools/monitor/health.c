@@ -583,7 +583,7 @@ static void spell_command(struct health_finding *f, const char *instance)
 	size_t used = 0;
 
 	(void)shmeta__escape_line(name, sizeof(name), instance);
-	(void)pages_unit(instance[0] == '/' ? "default" : name, unit);
+	(void)(instance[0] == '/' ? pages_unit_of(instance, unit) : pages_unit(name, unit));
 	for (const char *c = f->command; *c != '\0' && used + 1 < sizeof(text); c++) {
 		size_t room = sizeof(text) - used;
 		int n;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,12 +227,35 @@ void pages_close(struct pages *pages)
 	*pages = (struct pages){.dir_fd = -1};
 }
 
+bool pages_name_of(const char *dir, char ret[UNIT_BYTES])
+{
+	static const char root[] = "/run/shmeta/";
+	char real[PATH_MAX];
+	const char *name;
+
+	if (realpath(dir, real) == NULL)
+		(void)snprintf(real, sizeof(real), "%s", dir);
+	name = real + strlen(root);
+	return strncmp(real, root, strlen(root)) == 0 && name[0] != '\0' && strchr(name, '/') == NULL &&
+	       (size_t)snprintf(ret, UNIT_BYTES, "%s", name) < UNIT_BYTES;
+}
+
 const char *pages_unit(const char *instance, char ret[UNIT_BYTES])
 {
 	if (strcmp(instance, "default") == 0)
 		(void)snprintf(ret, UNIT_BYTES, "shmetad");
 	else
 		(void)snprintf(ret, UNIT_BYTES, "shmetad@%s", instance);
+	return ret;
+}
+
+const char *pages_unit_of(const char *dir, char ret[UNIT_BYTES])
+{
+	char name[UNIT_BYTES];
+
+	if (pages_name_of(dir, name))
+		return pages_unit(name, ret);
+	(void)snprintf(ret, UNIT_BYTES, "UNIT");
 	return ret;
 }
 

@@ -51,9 +51,13 @@ void pages_close(struct pages *pages);
 /* What /proc/self/mountinfo and /proc/meminfo say, of the device of the directory. Takes both. */
 void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_memory *ret);
 const char *pages_writer(const struct pages *pages); /* "alive", "stalled", "stopped" or "dead" */
-/* The service of the instance of that name, as the units name it. */
+/* The service of the instance of that name, or in that directory, as the units name it. "UNIT" where the directory is none of those that
+ * the units make: another service, or none, runs it, and ours is another instance's. */
 enum { UNIT_BYTES = 80 };
 const char *pages_unit(const char *instance, char ret[UNIT_BYTES]);
+const char *pages_unit_of(const char *dir, char ret[UNIT_BYTES]);
+/* The name of an instance whose directory our units make, below /run/shmeta, however it is spelled; false: it is none of them. */
+bool pages_name_of(const char *dir, char ret[UNIT_BYTES]);
 const char *pages_phase(uint32_t phase);
 const char *pages_class(enum shmeta_class cls);
 const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */

@@ -270,11 +270,11 @@ static void fill(struct bundle *b)
 	             {"agents.json", "agents"},
 	             {"config.json", "config show"},
 	             {"config-check.json", "config check"}};
-	char *file, drop_in[PATH_MAX + 8], unit[UNIT_BYTES], lines[] = "2000", journalctl[] = "journalctl", u[] = "-u",
-							     n[] = "-n", pager[] = "--no-pager", utc[] = "--utc",
-							     list[] = "/bin/ls", flags[] = "-lnR";
+	char *file, drop_in[PATH_MAX + 8], unit[UNIT_BYTES], name[UNIT_BYTES],
+		lines[] = "2000", journalctl[] = "journalctl", u[] = "-u", n[] = "-n", pager[] = "--no-pager",
+		utc[] = "--utc", list[] = "/bin/ls", flags[] = "-lnR";
 
-	(void)pages_unit(b->tool->instance, unit);
+	(void)pages_unit(pages_name_of(b->tool->dir, name) ? name : b->tool->instance, unit);
 	file = learn_all(b, unit);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		add_verb(b, verbs[i].name, verbs[i].line);

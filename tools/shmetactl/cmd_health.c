@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * health: what is not well with an instance, and the command that helps. */
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/shmetactl/inspect.h"
 
-/* How the instance is called in commands: by --instance where that leads to it, otherwise by its directory. */
-static const char *called(const struct tool *tool)
+/* How the instance is called in commands: by --instance where that leads to it, otherwise by its directory, from wherever they are
+ * typed. */
+static const char *called(const struct tool *tool, char ret[PATH_MAX])
 {
-	char usual[sizeof(tool->dir)];
+	char name[UNIT_BYTES];
 
-	(void)snprintf(usual, sizeof(usual), "/run/shmeta/%s", tool->instance);
-	return strcmp(usual, tool->dir) == 0 ? tool->instance : tool->dir;
+	if (pages_name_of(tool->dir, name))
+		(void)snprintf(ret, PATH_MAX, "%s", name);
+	else if (realpath(tool->dir, ret) == NULL)
+		(void)snprintf(ret, PATH_MAX, "%s", tool->dir);
+	return ret;
 }
 
 void tool_health(const struct tool *tool, const struct pages *pages, struct health *ret)
 {
-	health_judge(pages, called(tool), ret);
+	char name[PATH_MAX];
+
+	health_judge(pages, called(tool, name), ret);
 }
 
 static void health_json(const struct tool *tool, const struct health *health)

@@ -319,7 +319,7 @@ int verb_status(struct tool *tool)
 
 	/* Its end, or its start, can be told by nobody else. */
 	if (p.liveness == WRITER_DEAD && !p.start_failed)
-		(void)snprintf(where, sizeof(where), "; 'journalctl -u %s' says why", pages_unit(tool->instance, unit));
+		(void)snprintf(where, sizeof(where), "; 'journalctl -u %s' says why", pages_unit_of(tool->dir, unit));
 
 	line("instance");
 	(void)puts(out_safez(tool->dir, sizeof(tool->dir)));

@@ -44,7 +44,7 @@ static int say(const struct tool *tool, int dir_fd, const char *name, const stru
 			tool, TOOL_NOT_RUNNING,
 			"no instance at %s: no writer has run here; start shmetad, or name the directory with --dir; "
 			"if it was started, 'journalctl -u %s' says why it ended",
-			tool->dir, pages_unit(tool->instance, unit));
+			tool->dir, pages_unit_of(tool->dir, unit));
 	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
 }
 
