@@ -226,10 +226,10 @@ static void put(const char *path, const char *text)
 Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini = end)
 {
 	static const char *const secrets[] = {
-		"s3cretUri",     "p@ss/w0rd",   "s3cretQuery",    "s3cretFile",    "s3cretEnv",    "s3cretTok",
-		"s3cretKey",     "s3cretPem",   "s3cretComment",  "s3cretJson",    "s3cretDropIn", "s3cretBare",
-		"s3cretPercent", "s3cret,list", "list;end",       "s3cretService", "s3cretPass",   "s3cretSql",
-		"s3cret \\\"q",  "%73%33cret",  "s3cretVariable", "s3cretOption"};
+		"s3cretUri",     "p@ss/w0rd",   "s3cretQuery",    "s3cretFile",    "s3cretEnv",       "s3cretTok",
+		"s3cretKey",     "s3cretPem",   "s3cretComment",  "s3cretJson",    "s3cretDropIn",    "s3cretBare",
+		"s3cretPercent", "s3cret,list", "list;end",       "s3cretService", "s3cretPass",      "s3cretSql",
+		"s3cret \\\"q",  "%73%33cret",  "s3cretVariable", "s3cretOption",  "s3cret\\\"Quoted"};
 	char file[160], password[160], config[160], pipe[160], text[4096], dropins[200], name[240];
 	int reading;
 	struct run_tool t;
@@ -270,17 +270,19 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 	(void)snprintf(text, sizeof(text), "source { password_file = \"%s/dropin\" }\n", d.dir);
 	put(name, text);
 	(void)snprintf(name, sizeof(name), "%s/20-b.conf", dropins);
-	(void)snprintf(text, sizeof(text),
-	               "source {\n\tpassword_file = %s/bare\n\turi = \"postgresql://a:${SHMETA_TEST_PART}@db/x?"
-	               "servicefile=%s/services&passfile=%s/pgpass\"\n}\n",
-	               d.dir, d.dir, d.dir);
+	(void)snprintf(
+		text, sizeof(text),
+		"source {\n\tpassword_file = %s/bare\n\turi = \"postgresql://a:${SHMETA_TEST_PART}@db/x?"
+		"servicefile=%s/services&passfile=%s/pgpass\"\n\tread_uri = \"postgresql://a:${SHMETA_TEST_QUOTED}@db/x\"\n}\n",
+		d.dir, d.dir, d.dir);
 	put(name, text);
 	(void)setenv("SHMETA_TEST_PART", "s3cretVariable", 1);
+	(void)setenv("SHMETA_TEST_QUOTED", "s3cret\"Quoted", 1);
 	cr_assert_eq(
 		run_daemon_sql(
 			&d,
 			"INSERT INTO agents VALUES('agent-2', 's3cretDropIn', 's3cretBare', 's3cretService', 1700000000000, "
-			"1700000000000, '{\"zone\":\"s3cretPass\",\"b\":\"s3cretVariable\",\"c\":\"%73%33cretEnv\"}');"),
+			"1700000000000, '{\"zone\":\"s3cretPass\",\"b\":\"s3cretVariable\",\"c\":\"%73%33cretEnv\",\"d\":\"s3cret\\\\\"Quoted\"}');"),
 		0);
 	cr_assert_eq(
 		run_daemon_sql(

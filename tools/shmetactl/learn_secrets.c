@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 enum { FILE_MOST = 64 << 20 };
@@ -185,6 +186,11 @@ static char *expand(const struct learn *l, const char *text, size_t bytes)
 			if (value == NULL)
 				value = in_environment(l->own, l->own_bytes, text + at + 2, name - 2);
 			n = value != NULL ? strlen(value) : 0;
+			/* Whatever is in it, also what would end it: "user:${NAME}@", "password=${NAME}". */
+			if (value != NULL && at > 0 &&
+			    ((text[at - 1] == ':' && at + end + 1 < bytes && text[at + end + 1] == '@') ||
+			     (at >= 9 && strncasecmp(text + at - 9, "password=", 9) == 0)))
+				redact_know(l->known, value, n);
 			if (value == NULL && end - name > 2 && text[at + name] == ':') {
 				value = text + at + name + 2;
 				n = end - name - 2;
@@ -224,7 +230,8 @@ static bool value_of(const char *at, const char *end, char ret[PATH_MAX])
 
 static void learn_named_password(struct learn *l, const char *name)
 {
-	const char *directory = in_environment(l->writers, l->writers_bytes, "CREDENTIALS_DIRECTORY", 21);
+	const char *directory = in_environment(l->writers, l->writers_bytes, "CREDENTIALS_DIRECTORY", 21),
+		   *at = strchr(l->unit, '@');
 	char path[2 * PATH_MAX];
 
 	if (strchr(name, '/') != NULL) {
@@ -235,8 +242,9 @@ static void learn_named_password(struct learn *l, const char *name)
 		learn_password_file(l, path);
 	if (snprintf(path, sizeof(path), "/run/credentials/%s.service/%s", l->unit, name) < (int)sizeof(path))
 		learn_password_file(l, path);
-	/* Where a unit of ours has it from. */
-	if (snprintf(path, sizeof(path), "/etc/credstore/shmeta.%s", name) < (int)sizeof(path))
+	/* Where the units have it from, as docs/install.md says: shmeta.password, shmeta.NAME.password. */
+	if (snprintf(path, sizeof(path), "/etc/credstore/shmeta.%s%s%s", at != NULL ? at + 1 : "",
+	             at != NULL ? "." : "", name) < (int)sizeof(path))
 		learn_password_file(l, path);
 }
 
