@@ -145,9 +145,10 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 	else if (pg_failed_with(conn, "26000") ||
 	         (pg_failed_with(conn, "0A000") && routine != NULL && strcmp(routine, "RevalidateCachedQuery") == 0))
 		conn->stale_plan = true;
-	status = backend_fail(err, status, "%s: %s %s: %s%s%s%s", engine, state->doing != NULL ? state->doing : "asking",
-	                      place, line[0] != '\0' ? line : "the connection was lost", code != NULL ? " (" : "",
-	                      code != NULL ? code : "", code != NULL ? ")" : "");
+	status =
+		backend_fail(err, status, "%s: %s %s: %s%s%s%s", engine, state->doing != NULL ? state->doing : "asking",
+	                     place, line[0] != '\0' ? line : "the connection was lost", code != NULL ? " (" : "",
+	                     code != NULL ? code : "", code != NULL ? ")" : "");
 	return pg_failed_with(conn, "42501") ? backend_denied(err, status) : status;
 }
 
