@@ -15,7 +15,7 @@
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
-TestSuite(move_tool, .timeout = 120);
+TestSuite(move_tool, .timeout = 300);
 
 static struct run_daemon d; /* its directory; the daemon only where a test starts it */
 static char file[128], target[128];
@@ -43,7 +43,7 @@ static void expect(int code, const char *said, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
-	run_tool(&t, "%s", line);
+	run_tool_slow(&t, "%s", line);
 	cr_expect_eq(t.code, code, "%s: exit %d instead of %d\n%s%s", line, t.code, code, t.out, t.err);
 	cr_expect(strstr(t.out, said) != NULL || strstr(t.err, said) != NULL, "%s: '%s' is not in:\n%s%s", line, said,
 	          t.out, t.err);
@@ -177,6 +177,29 @@ Test(move_tool, an_export_takes_the_place_of_no_device_and_no_pipe, .init = begi
 	expect(2, "regular file only", "shmetactl export %s --source memory: --yes", pipe_name);
 	cr_expect(stat(pipe_name, &st) == 0 && S_ISFIFO(st.st_mode), "the pipe is gone");
 	expect(2, "regular file only", "shmetactl export %s --source memory: --yes", d.dir);
+}
+
+/* What is written meanwhile is nobody else's, and nothing of it stays. */
+Test(move_tool, an_export_writes_no_file_of_another_and_leaves_none_when_it_is_ended, .init = begin, .fini = end)
+{
+	char part[200], other[200], command[900];
+	struct run_tool t;
+	struct stat st;
+
+	(void)snprintf(part, sizeof part, "%s.part", file);
+	(void)snprintf(other, sizeof other, "%s/other", d.dir);
+	(void)snprintf(command, sizeof command, "flock %s %s export %s --source memory:", part, places_shmetactl, file);
+	expect(1, "another export is writing it", "%s", command);
+	cr_assert(unlink(part) == 0 && access(file, F_OK) != 0);
+	cr_assert_eq(symlink(other, part), 0);
+	expect(2, "cannot create", "shmetactl export %s --source memory:", file);
+	cr_expect(access(other, F_OK) != 0, "what a link named was written");
+	cr_assert(unlink(part) == 0);
+	run_tool(&t, "timeout -s TERM 1 %s export %s --source 'memory:?topics=400&partitions=4&segments=2000'",
+	         places_shmetactl, file);
+	cr_expect_eq(t.code, 124, "exit %d: %s", t.code, t.err);
+	run_tool_done(&t);
+	cr_expect(stat(part, &st) != 0 && stat(file, &st) != 0, "something was left of it");
 }
 
 Test(move_tool, an_import_that_fails_prints_one_document_of_json, .init = begin, .fini = end)

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -230,6 +232,49 @@ static int write_all(struct export *e)
 	return status == SHMETA_OK ? 0 : move_failed(e->tool, "reading the source", status, &err);
 }
 
+/* The file that is written until it is whole; one export has it at a time. -1, errno: EWOULDBLOCK, another one has it. */
+static int open_part(const char *part)
+{
+	struct stat mine, there;
+	int fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600), error;
+
+	if (fd < 0)
+		return -1;
+	/* Who waited for nothing may have opened what was renamed since. */
+	error = flock(fd, LOCK_EX | LOCK_NB) != 0                                                        ? errno
+	        : fstat(fd, &mine) != 0 || !S_ISREG(mine.st_mode)                                        ? EINVAL
+	        : lstat(part, &there) != 0 || there.st_ino != mine.st_ino || there.st_dev != mine.st_dev ? EWOULDBLOCK
+	        : fchmod(fd, 0600) != 0 || ftruncate(fd, 0) != 0                                         ? errno
+	                                                                                                 : 0;
+	if (error == 0)
+		return fd;
+	(void)close(fd);
+	errno = error;
+	return -1;
+}
+
+static char unfinished[PATH_MAX]; /* is removed by a signal that ends the program; "": nothing is */
+
+static void on_end(int signal)
+{
+	(void)unlink(unfinished);
+	(void)kill(getpid(), signal); /* as it would have ended without this */
+}
+
+static void remove_when_ended(const char *part)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction action = {.sa_handler = part[0] != '\0' ? on_end : SIG_DFL, .sa_flags = (int)SA_RESETHAND},
+			 old;
+
+	(void)snprintf(unfinished, sizeof(unfinished), "%s", part);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		/* nohup stays in force. */
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			(void)sigaction(signals[i], &action, NULL);
+	}
+}
+
 /* Beside the file, so that what bears its name is always whole. */
 static int to_file(struct export *e, const char *name)
 {
@@ -245,11 +290,14 @@ static int to_file(struct export *e, const char *name)
 		                  "%s: an export is written to a regular file only, or to standard output: '-'", name);
 	if (access(name, F_OK) == 0 && !e->tool->yes)
 		return tool_error(e->tool, TOOL_USAGE, "%s is there already; say --yes to replace it", name);
-	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	fd = open_part(part);
+	if (fd < 0 && errno == EWOULDBLOCK)
+		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: another export is writing it", name);
 	e->out = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (e->out == NULL)
 		return tool_error(e->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "cannot create %s: %s", name,
 		                  strerror(errno));
+	remove_when_ended(part);
 	code = write_all(e);
 	if (code == 0 && fsync(fd) != 0)
 		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));
@@ -257,6 +305,7 @@ static int to_file(struct export *e, const char *name)
 		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));
 	if (code == 0 && rename(part, name) != 0)
 		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", name, strerror(errno));
+	remove_when_ended("");
 	if (code != 0)
 		(void)unlink(part);
 	return code;
