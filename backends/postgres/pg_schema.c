@@ -81,6 +81,7 @@ enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb ve
 	enum shmeta_status status;
 	int64_t tables_there = 0;
 	struct pg_own own = {.tables = 0};
+	char schema[PG_PLACE];
 	bool empty;
 
 	state->doing = "looking at the schema of";
@@ -92,6 +93,8 @@ enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb ve
 	if (status != SHMETA_OK)
 		return status;
 	empty = obstacles.missing[0] != '\0' && tables_there == 0;
+	if (empty && verb != BACKEND_SCHEMA_REMOVE && (status = pg_judge_place(state, schema, err)) != SHMETA_OK)
+		return status;
 	if (obstacles.missing[0] == '\0')
 		status = pg_look_for_place(state, err);
 	else if (verb == BACKEND_SCHEMA_APPLY && !empty)

@@ -182,17 +182,28 @@ enum shmeta_status pg_judge_tables(struct pg_state *state, const struct pg_obsta
 	return SHMETA_OK;
 }
 
+enum shmeta_status pg_judge_place(struct pg_state *state, char schema[PG_PLACE], struct backend_error *err)
+{
+	enum shmeta_status status = pg_one_text(state, "SELECT current_schema()", schema, PG_PLACE, err);
+
+	if (status != SHMETA_OK || schema[0] != '\0')
+		return status;
+	return refuse(state, err,
+	              "has no schema that its search_path names, or this role may not use it (GRANT USAGE)");
+}
+
 /* None of the tables is there. Only who opens a source for the first time makes them, and was told that it may. */
 static enum shmeta_status have_tables(struct pg_state *state, struct pg_obstacles *obstacles, struct backend_error *err)
 {
-	char schema[200] = "";
+	char schema[PG_PLACE] = "";
 	enum shmeta_status status;
 
 	if (!state->opened_before && state->options.create && !state->read_only) {
 		status = make_tables(state, err);
 		return status == SHMETA_OK ? pg_look_at_tables(state, obstacles, err) : status;
 	}
-	status = pg_one_text(state, "SELECT current_schema()", schema, sizeof schema, err);
+	status = state->opened_before ? pg_one_text(state, "SELECT current_schema()", schema, sizeof schema, err)
+	                              : pg_judge_place(state, schema, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (state->opened_before)
@@ -202,7 +213,7 @@ static enum shmeta_status have_tables(struct pg_state *state, struct pg_obstacle
 			schema[0] != '\0' ? schema : "none", state->served_schema);
 	return refuse(state, err,
 	              "has no tables in schema %.63s: run 'shmetactl schema apply', or allow the source to be created",
-	              schema[0] != '\0' ? schema : "none");
+	              schema);
 }
 
 /* May this role write all of the tables, and can they be written at all? */

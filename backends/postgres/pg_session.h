@@ -16,6 +16,9 @@ enum shmeta_status pg_run_script(struct pg_state *state, const struct pg_script 
 /* The tables, views and foreign tables in the schema where one would be created. */
 enum shmeta_status pg_count_tables(struct pg_state *state, int64_t *ret, struct backend_error *err);
 /* Is the database one that can be served? */
+/* The schema that the tables are looked for in. ERR_CONFIG, with a sentence: there is none. */
+enum { PG_PLACE = 200 };
+enum shmeta_status pg_judge_place(struct pg_state *state, char schema[PG_PLACE], struct backend_error *err);
 enum shmeta_status pg_judge_tables(struct pg_state *state, const struct pg_obstacles *obstacles,
                                    struct backend_error *err);
 

@@ -613,6 +613,12 @@ Test(postgres_feed, tables_are_made_only_where_that_is_asked_for)
 	cr_expect_not_null(strstr(w->err.text, "has no tables in schema public"), "%s", w->err.text);
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 0);
 	world_close(w);
+	/* A schema that is not there is not an empty one. */
+	world_sql(w, "ALTER DATABASE %s SET search_path = nowhere", PQdb(w->pg));
+	cr_expect_eq(world_try_open(w), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(w->err.text, "has no schema that its search_path names"), "%s", w->err.text);
+	world_sql(w, "ALTER DATABASE %s RESET search_path", PQdb(w->pg));
+	world_close(w);
 	/* And shmeta's own by the other option, which says nothing of these. */
 	w->options.create = 1;
 	w->options.manage_schema = 0;
