@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shmeta.h"
+#include <shmeta.h>
 
 enum { SEGMENTS = 200, WAIT_MS = 30000 };
 

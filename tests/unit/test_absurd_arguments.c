@@ -146,7 +146,7 @@ Test(absurd_arguments, a_null_handle_is_refused_everywhere)
 	REFUSED(shmeta_list_leases(reader, NULL, 1, NULL, 0, 0, NULL, &iter));
 	REFUSED(shmeta_next_lease(NULL, &text, &lease, NULL));
 	REFUSED(shmeta_get_committed_offset(NULL, "g", 1, "t", 1, 0, NULL, &offset, NULL));
-	REFUSED(shmeta_get_committed_offset(reader, NULL, 0, "t", 1, 0, NULL, &offset, NULL));
+	REFUSED(shmeta_get_committed_offset(reader, NULL, 1, "t", 1, 0, NULL, &offset, NULL));
 	REFUSED(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, NULL, NULL));
 	REFUSED(shmeta_list_committed_offsets(NULL, "g", 1, NULL, &iter));
 	REFUSED(shmeta_list_committed_offsets(reader, NULL, 0, NULL, &iter));

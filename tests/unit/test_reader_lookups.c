@@ -1027,7 +1027,8 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	cr_assert_eq(shmeta_get_committed_offset(reader, "h", 1, "z", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "y", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_committed_offset(reader, "", 0, "y", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 0, 1, NULL, &o, NULL),
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 0, 1, NULL, &o, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 1, 1, NULL, &o, NULL),
 	             SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_list_groups(reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_OK);

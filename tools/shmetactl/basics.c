@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Memory, time and numbers; the table of options. */
+ * Memory, time, numbers and names of classes; the table of options. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -78,3 +78,18 @@ const struct tool_option_row tool_options[TOOL_OPT_NUMBER] = {
 	TOOL_OPTION_LIST(X)
 #undef X
 };
+
+const char *const tool_classes[SHMETA_CLASS_COUNT] = {
+#define X(name, number, text, ttl_ms) [SHMETA_CLASS_##name] = text,
+	SHMETA_CLASS_LIST(X)
+#undef X
+};
+
+enum shmeta_class tool_class(const char *name)
+{
+	int cls = 0;
+
+	while (cls < SHMETA_CLASS_COUNT && strcmp(name, tool_classes[cls]) != 0)
+		cls++;
+	return (enum shmeta_class)cls;
+}

@@ -5,21 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *const tool_classes[SHMETA_CLASS_COUNT] = {
-#define X(name, number, text, ttl_ms) [SHMETA_CLASS_##name] = text,
-	SHMETA_CLASS_LIST(X)
-#undef X
-};
-
-enum shmeta_class tool_class(const char *name)
-{
-	int cls = 0;
-
-	while (cls < SHMETA_CLASS_COUNT && strcmp(name, tool_classes[cls]) != 0)
-		cls++;
-	return (enum shmeta_class)cls;
-}
-
 bool tool_agreed(struct tool *tool, const char *what, const char *why)
 {
 	char answer[16] = "";

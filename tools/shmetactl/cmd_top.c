@@ -178,10 +178,10 @@ static void draw_head(const struct top *t)
 	char a[16], b[16], c[16], bar[21], text[2 * SHMETA_STATS_TEXT], version[24];
 	int full;
 
-	put(0, A_BOLD, "shmeta %s  %s  up %s  commit %s of generation %" PRIu64 "  phase %s",
+	put(0, A_BOLD, "shmeta %s  %s  up %s  phase %s  commit %s of generation %" PRIu64,
 	    pages_version(p->board.writer_version, version), t->tool->instance,
-	    out_ns(pages_since(p->now_ns, p->board.started_at_ns)), out_count(p->generation.committed),
-	    p->board.generation, pages_phase(p->board.phase));
+	    out_ns(pages_since(p->now_ns, p->board.started_at_ns)), pages_phase(p->board.phase),
+	    out_count(p->generation.committed), p->board.generation);
 	if (!p->alive) {
 		put(1, paint(HEALTH_CRITICAL), "the writer is %s, last heartbeat %s ago: this is what it left",
 		    pages_writer(p), p->same_boot ? out_ns(pages_since(p->now_ns, p->board.heartbeat_ns)) : "a boot");
