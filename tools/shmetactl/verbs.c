@@ -171,7 +171,8 @@ static const struct verb verbs[] = {
 	{"log-level", "[LEVEL]", 0, 1, OPT(FOR), 'B',
          "log at another level; without one, at the configured level again",
          "LEVEL: debug, info, notice, warning or err.\n  shmetactl log-level debug --for 10m", verb_log_level},
-	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT) | OPT(AFTER), 'B', "objects of many slices, and which may be deleted",
+	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT) | OPT(AFTER), 'B',
+         "objects of many slices, and which may be deleted",
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",
          verb_objects},
