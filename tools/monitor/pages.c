@@ -245,7 +245,7 @@ const char *pages_unit(const char *instance, char ret[UNIT_BYTES])
 	if (strcmp(instance, "default") == 0)
 		(void)snprintf(ret, UNIT_BYTES, "shmetad");
 	else
-		(void)snprintf(ret, UNIT_BYTES, "shmetad@%s", instance);
+		(void)snprintf(ret, UNIT_BYTES, "shmetad@%.*s", UNIT_BYTES - 9, instance);
 	return ret;
 }
 

@@ -53,7 +53,7 @@ void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_m
 const char *pages_writer(const struct pages *pages); /* "alive", "stalled", "stopped" or "dead" */
 /* The service of the instance of that name, or in that directory, as the units name it. "UNIT" where the directory is none of those that
  * the units make: another service, or none, runs it, and ours is another instance's. */
-enum { UNIT_BYTES = 96 };
+enum { UNIT_BYTES = 80 };
 const char *pages_unit(const char *instance, char ret[UNIT_BYTES]);
 const char *pages_unit_of(const char *dir, char ret[UNIT_BYTES]);
 /* The name of an instance whose directory our units make, below /run/shmeta, however it is spelled; false: it is none of them. */
