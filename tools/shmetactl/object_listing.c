@@ -6,12 +6,11 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-#include "base/secret.h"
 
 enum { KEY_MAX = LISTED_KEY_MAX, OBJECTS_MAX = 1 << 30 };
 
@@ -24,7 +23,7 @@ struct shmeta_str listing_key(const struct object_listing *l, const struct liste
 
 static uint32_t *slot_of(const struct object_listing *l, struct shmeta_str key)
 {
-	size_t at = (size_t)XXH3_64bits_withSeed(key.data, key.bytes, shmeta__secret()) & (l->slots - 1);
+	size_t at = (size_t)XXH3_64bits_withSeed(key.data, key.bytes, l->seed) & (l->slots - 1);
 
 	for (;; at = (at + 1) & (l->slots - 1)) {
 		const struct listed *object = l->slot[at] != 0 ? &l->object[l->slot[at] - 1] : NULL;
@@ -49,6 +48,8 @@ static bool grow_slots(struct object_listing *l)
 
 	if (table == NULL)
 		return false;
+	if (l->slots == 0)
+		(void)!getrandom(&l->seed, sizeof l->seed, GRND_NONBLOCK); /* who writes objects chooses their keys */
 	free(l->slot);
 	l->slot = table;
 	l->slots = slots;

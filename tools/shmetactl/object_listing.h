@@ -31,6 +31,7 @@ struct object_listing {
 	size_t text_bytes, text_capacity;
 	uint32_t *slot; /* by the key's hash: a number of an object and 1; 0: free */
 	size_t slots;
+	uint64_t seed; /* of the hash */
 };
 
 /* Reads to the end of f. false: ret_fault says what is wrong, and where; so it is where the listing says itself that it is of another
