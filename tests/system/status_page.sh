@@ -98,6 +98,6 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 browse --dump-dom >"$dir/dom" 2>/dev/null
-claim 'with the writer dead it says so and what to do' "$(grep -q 'journalctl -u shmetad -e' "$dir/dom" || head -c 600 "$dir/dom")"
+claim 'with the writer dead it says so and what to do' "$(grep -q 'journalctl -u UNIT -e' "$dir/dom" || head -c 600 "$dir/dom")"
 claim 'it is drawn with the writer dead' "$(shot dead 1400 1900)"
 exit $failed
