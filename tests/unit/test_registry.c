@@ -707,7 +707,7 @@ Test(registry, a_pin_of_before_the_registration_holds_back_only_what_came_after_
 }
 
 /* The engine looks while the loop adds and drops; a sanitizer run shows what this cannot. */
-static bool stop;
+static bool stop, looked;
 
 static void *look(void *arg)
 {
@@ -717,6 +717,7 @@ static void *look(void *arg)
 		uint64_t oldest = registry_oldest_pin(registry, GENERATION);
 
 		*least = oldest < *least ? oldest : *least;
+		__atomic_store_n(&looked, true, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
@@ -730,7 +731,7 @@ Test(registry, the_engine_may_look_while_readers_come_and_go, .init = begin, .fi
 	cr_assert_eq(add(&constant, 4, 1, 10000), SHMETA_OK);
 	pin(&constant, 0, GENERATION, 1000);
 	cr_assert_eq(pthread_create(&thread, NULL, look, &least), 0);
-	for (uint64_t i = 0; i < 300; i++) {
+	for (uint64_t i = 0; i < 300 || !__atomic_load_n(&looked, __ATOMIC_ACQUIRE); i++) {
 		struct reader r;
 
 		cr_assert_eq(add(&r, 4, 1, 10000), SHMETA_OK);
