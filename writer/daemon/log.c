@@ -33,12 +33,14 @@ struct limit {
 	uint64_t held;
 };
 
+enum line_kind { ORDINARY, AUDIT, DRAWING };
+
 /* What is to be written, and waits while nobody reads. */
 struct out_line {
 	struct out_line *next;
 	size_t bytes; /* of memory */
 	int priority;
-	enum { ORDINARY, AUDIT, DRAWING } kind;
+	enum line_kind kind;
 	bool erases; /* the drawing on a terminal */
 	char event[32];
 	char text[];
@@ -188,7 +190,7 @@ static bool write_out(const struct out_line *line)
 	return emit(text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
 }
 
-static struct out_line *line_new(int kind, int priority, const char *event, const char *text)
+static struct out_line *line_new(enum line_kind kind, int priority, const char *event, const char *text)
 {
 	size_t length = strlen(text) + 1;
 	struct out_line *line = malloc(sizeof(*line) + length);
@@ -215,7 +217,7 @@ static void append(struct out_line *line)
 
 static const char IS_LOST[] = "lines of the log are being lost: nobody reads them";
 
-static void put(int kind, int priority, const char *event, const char *text)
+static void put(enum line_kind kind, int priority, const char *event, const char *text)
 {
 	static const size_t most[2] = {WAITING_BYTES, WAITING_AUDIT_BYTES};
 	struct out_line *line = line_new(kind, priority, event, text);
@@ -236,7 +238,7 @@ static void put(int kind, int priority, const char *event, const char *text)
 	}
 }
 
-static void write_line_of(int kind, int priority, const char *event, const char *line)
+static void write_line_of(enum line_kind kind, int priority, const char *event, const char *line)
 {
 	if (out.listener != NULL)
 		out.listener(out.listener_arg, priority, event, line);
