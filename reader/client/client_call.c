@@ -322,7 +322,8 @@ void shmeta__call_take_wait(struct shmeta_client *c, struct call *call)
 {
 	enum shmeta_status status = shmeta__waiting_look(c, call);
 
-	if (status == SHMETA_ERR_TIMEOUT) {
+	/* Where the store was too busy to be looked at, the writer's next answer has it looked at again. */
+	if (status == SHMETA_ERR_TIMEOUT || status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_EXPIRED) {
 		ask_again(c, call);
 		return;
 	}

@@ -47,9 +47,7 @@ static enum shmeta_status look(struct shmeta_reader *r, struct waiting *w)
 	struct shmeta_token now;
 	enum shmeta_status status, ended;
 
-	do
-		status = shmeta_begin(r);
-	while (status == SHMETA_ERR_CONTENDED);
+	status = shmeta_begin(r);
 	if (status == SHMETA_UNKNOWN) {
 		w->looked = (struct shmeta_token){0};
 		for (size_t i = 0; i < w->count; i++)
@@ -79,7 +77,7 @@ enum shmeta_status shmeta__waiting_look(struct shmeta_client *c, struct call *ca
 		c->reader = shmeta__reader_own(c->instance);
 	if (c->reader == NULL)
 		return SHMETA_ERR_NO_MEMORY;
-	for (int i = 0; i < LOOKS_MAX && status == SHMETA_ERR_EXPIRED; i++)
+	for (int i = 0; i < LOOKS_MAX && (status == SHMETA_ERR_EXPIRED || status == SHMETA_ERR_CONTENDED); i++)
 		status = look(c->reader, call->waiting);
 	return status;
 }
