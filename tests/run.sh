@@ -33,7 +33,7 @@ only=${ONLY-}
 slow=$([ -n "${SAN-}" ] && echo 4 || echo 1)
 # A test's own timeout counts where it is the shorter one; the long forms take their time.
 test_timeout=$((${TEST_TIMEOUT:-$([ -n "${SHMETA_FAULTS-}" ] && echo 3600 || echo 60)} * slow))
-program_timeout=$((${PROGRAM_TIMEOUT:-600} * slow))
+program_timeout=$((${PROGRAM_TIMEOUT:-240} * slow))
 logs=$build/test-logs
 rm -rf "$logs"
 mkdir -p "$logs/sanitizer"
