@@ -131,40 +131,39 @@ __attribute__((format(printf, 1, 0))) static char *formatted(const char *fmt, va
 	return line;
 }
 
+static void run_formatted(struct run_tool *ret, int terminal, uint32_t limit_s, const char *fmt, va_list ap)
+{
+	char *line = formatted(fmt, ap);
+
+	run(ret, terminal, limit_s, line);
+	free(line);
+}
+
 void run_tool(struct run_tool *ret, const char *fmt, ...)
 {
 	va_list ap;
-	char *line;
 
 	va_start(ap, fmt);
-	line = formatted(fmt, ap);
+	run_formatted(ret, 0, LIMIT_S, fmt, ap);
 	va_end(ap);
-	run(ret, 0, LIMIT_S, line);
-	free(line);
 }
 
 void run_tool_slow(struct run_tool *ret, const char *fmt, ...)
 {
 	va_list ap;
-	char *line;
 
 	va_start(ap, fmt);
-	line = formatted(fmt, ap);
+	run_formatted(ret, 0, SLOW_LIMIT_S, fmt, ap);
 	va_end(ap);
-	run(ret, 0, SLOW_LIMIT_S, line);
-	free(line);
 }
 
 void run_tool_terminal(struct run_tool *ret, const char *fmt, ...)
 {
 	va_list ap;
-	char *line;
 
 	va_start(ap, fmt);
-	line = formatted(fmt, ap);
+	run_formatted(ret, 1, LIMIT_S, fmt, ap);
 	va_end(ap);
-	run(ret, 1, LIMIT_S, line);
-	free(line);
 }
 
 void run_tool_done(struct run_tool *t)

@@ -71,12 +71,12 @@ static uint64_t taken(void)
 	return sum;
 }
 
-enum { BUCKETS = 4096 };
+enum { APART = 4096 };
 
 Test(armed, end_with_a_commit_of_one_of_their_words_and_with_no_other)
 {
-	add(&c[0], 1, (uint32_t[]){5, 5 + BUCKETS, 5 + 2 * BUCKETS}, 3);
-	add(&c[0], 10, (uint32_t[]){5 + BUCKETS}, 1);
+	add(&c[0], 1, (uint32_t[]){5, 5 + APART, 5 + 2 * APART}, 3);
+	add(&c[0], 10, (uint32_t[]){5 + APART}, 1);
 	add(&c[1], 100, (uint32_t[]){131071}, 1);
 	cr_expect_eq(armed_words(armed), 5);
 	cr_expect_eq(c[0].wait_words, 4);
@@ -85,7 +85,7 @@ Test(armed, end_with_a_commit_of_one_of_their_words_and_with_no_other)
 	cr_expect(commit(5));
 	cr_expect_eq(taken(), 1);
 	cr_expect_eq(armed_words(armed), 2);
-	cr_expect(commit(5 + BUCKETS) && commit(131071));
+	cr_expect(commit(5 + APART) && commit(131071));
 	cr_expect_eq(taken(), 110);
 	cr_expect_not(commit(5), "nobody waits");
 	cr_expect_eq(taken(), 0);
@@ -105,7 +105,7 @@ Test(armed, all_end_with_a_new_generation)
 {
 	add(&c[0], 1, NULL, 0);
 	add(&c[0], 10, (uint32_t[]){7, 8}, 2);
-	add(&c[1], 100, (uint32_t[]){7 + BUCKETS}, 1);
+	add(&c[1], 100, (uint32_t[]){7 + APART}, 1);
 	cr_expect(armed_note(armed, NULL));
 	cr_expect_eq(taken(), 111);
 }
@@ -160,7 +160,7 @@ Test(armed, cost_a_commit_nothing_for_words_that_did_not_move)
 	for (uint64_t i = 0; i < WAITS; i++)
 		add(&c[0], 1, (uint32_t[]){5}, 1);
 	for (uint32_t i = 0; i < 1024; i++)
-		words[i] = 5 + BUCKETS * (1 + i % 31);
+		words[i] = 5 + APART * (1 + i % 31);
 	for (uint64_t i = 0; i < OTHERS; i += 1024)
 		add(&c[1], 1, words, 1024);
 	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began);
