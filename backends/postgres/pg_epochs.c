@@ -14,11 +14,7 @@ enum shmeta_status pg_epoch_end(void *data, const struct backend_epoch *ask, str
 	PGresult *result = NULL;
 	enum shmeta_status status;
 
-	state->doing = "reading the epochs of";
-	state->careful = true;
-	status = pg_ensure(state, err);
-	if (status == SHMETA_OK)
-		status = pg_feed_told(state, err);
+	status = pg_ensure_told(state, "reading the epochs of", err);
 	if (status != SHMETA_OK)
 		return status;
 	if (!state->shape.epochs_readable)

@@ -522,6 +522,16 @@ enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *er
 	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place));
 }
 
+enum shmeta_status pg_ensure_told(struct pg_state *state, const char *doing, struct backend_error *err)
+{
+	enum shmeta_status status;
+
+	state->doing = doing;
+	state->careful = true;
+	status = pg_ensure(state, err);
+	return status == SHMETA_OK ? pg_feed_told(state, err) : status;
+}
+
 /* There is no feed. If there was one, everything is to be looked at once more. */
 static enum shmeta_status leave_feed(struct pg_state *state, const struct backend_sink *sink, int *ret_changed)
 {

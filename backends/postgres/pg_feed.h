@@ -25,9 +25,11 @@ void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 bool pg_feed_has_baseline(const struct pg_state *state);
 /* With a new connection: is it still the source, and the course of it, that was followed? */
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
-/* ERR_CONFLICT where it is not, until changes() or load() has spoken of it. */
 /* The caller has been told of the source as it is now. */
 void pg_feed_spoke(struct pg_state *state);
+/* ERR_CONFLICT where it is not the one that was followed, until changes() or load() has spoken of it. */
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
+/* A call begins that does something at the source, or tells of it: connect, and prove that the source is the one that the caller knows. */
+enum shmeta_status pg_ensure_told(struct pg_state *state, const char *doing, struct backend_error *err);
 
 #endif

@@ -16,11 +16,7 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 	enum shmeta_status status;
 	int64_t now_ms;
 
-	state->doing = "listing the objects of";
-	state->careful = true;
-	status = pg_ensure(state, err);
-	if (status == SHMETA_OK)
-		status = pg_feed_told(state, err);
+	status = pg_ensure_told(state, "listing the objects of", err);
 	if (status != SHMETA_OK)
 		return status;
 	if (!state->shape.own)

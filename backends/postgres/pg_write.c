@@ -238,11 +238,7 @@ static enum shmeta_status writing_new(struct pg_state *state, const struct backe
 	enum shmeta_status status;
 	struct writing *w;
 
-	state->doing = "writing to";
-	state->careful = true;
-	status = pg_ensure(state, err);
-	if (status == SHMETA_OK)
-		status = pg_feed_told(state, err);
+	status = pg_ensure_told(state, "writing to", err);
 	if (status != SHMETA_OK)
 		return status;
 	if (state->read_only)
