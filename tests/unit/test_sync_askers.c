@@ -3,9 +3,9 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "tests/support/bare_engine.h"
+#include "tests/support/cpu_time.h"
 #include "tests/support/sync_fixture.h"
 
 TestSuite(sync_askers, .timeout = 60);
@@ -123,14 +123,14 @@ enum { CHOSEN = 30000, SLOT_BITS = 35 };
 static uint64_t cost_of(const uint32_t *partition, size_t count)
 {
 	struct shmeta_err err = {.code = SHMETA_OK};
-	struct timespec from, to;
 	struct bare_engine e;
+	uint64_t began;
 
 	bare_engine_init(&e);
 	e.options.refresh_queue_max = 2 * CHOSEN;
 	e.options.refresh_queue_bytes = 1 << 30;
 	cr_assert_eq(bare_engine_open(&e, &err), SHMETA_OK, "%s", err.text);
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	began = cpu_time_ns();
 	for (size_t i = 0; i < count; i++) {
 		const struct backend_key key = {.cls = SHMETA_CLASS_PARTITION,
 		                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
@@ -141,9 +141,9 @@ static uint64_t cost_of(const uint32_t *partition, size_t count)
 		cr_assert_eq(sync_refresh(e.sync, &key, 0, GREEDY, UINT64_MAX, i), SHMETA_OK);
 	}
 	bare_engine_close(&e);
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	began = cpu_time_ns() - began;
 	bare_engine_done(&e);
-	return (uint64_t)(to.tv_sec - from.tv_sec) * 1000000000 + (uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+	return began;
 }
 
 /* Multiplied by the golden ratio they have the same high bits, wherever the numbering begins. */
