@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -290,4 +293,46 @@ Test(log, that_nobody_reads_holds_up_nobody_and_what_is_lost_is_counted, .timeou
 	for (int i = 0; i < LINES; i++)
 		log_unlimited(LOG_INFO, "x", "an ordinary line");
 	log_stop(1000);
+}
+
+static char listened[1000];
+
+static void listen_to(void *arg, int priority, const char *event, const char *line)
+{
+	(void)arg;
+	(void)priority;
+	snprintf(listened + strlen(listened), sizeof(listened) - strlen(listened), "%s: %s\n", event, line);
+}
+
+/* What a full file system does, a limit on the length of files does. */
+Test(log, a_file_that_cannot_be_written_is_told_as_that_and_cuts_no_line_into_another)
+{
+	struct rlimit limit = {.rlim_cur = 30, .rlim_max = RLIM_INFINITY};
+	char all[1000] = "";
+	FILE *stream = tmpfile();
+
+	cr_assert_not_null(stream);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	log_open(stream, "test", LOG_INFO);
+	log_listen(listen_to, NULL);
+	cr_assert(log_start());
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	log_unlimited(LOG_INFO, "x", "the first line");
+	log_unlimited(LOG_INFO, "x", "the second line");
+	log_audit("the third line");
+	while (log_lost() < 2)
+		(void)sched_yield();
+	cr_expect_str_eq(listened, "x: the first line\nx: the second line\naudit: the third line\n"
+	                           "log_lost: lines of the log are being lost: standard error cannot be written: File "
+	                           "too large\n");
+	limit.rlim_cur = RLIM_INFINITY;
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	log_unlimited(LOG_INFO, "x", "the fourth line");
+	log_stop(20000);
+	log_listen(NULL, NULL);
+	cr_assert_gt(pread(fileno(stream), all, sizeof(all) - 1, 0), 0);
+	cr_expect_str_eq(all, "<6>x: the first line\n<6>x: the\n<6>x: the fourth line\n"
+	                      "<3>log_lost: 2 lines of the log were lost, 1 of them of the audit: standard error could "
+	                      "not be written: File too large\n");
+	fclose(stream);
 }

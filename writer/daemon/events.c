@@ -83,8 +83,9 @@ static const struct event table[] = {
          "Somebody asked for it with 'shmetactl log-level', or the time for which it was asked is over."},
 	{"log_lost", "e86772f56dca41ec15042ab6878eb03a", "Lines of the log were lost",
          "Nobody read the daemon's standard error for so long that more waited than is kept: 256 KiB, and 4 MiB of "
-         "the audit. Everything else went on. The line says how many were lost. See what stopped reading: "
-         "systemd-journald, or the other end of the pipe."},
+         "the audit; or it is a file that could not be written, for the reason in the line. Everything else went "
+         "on. The line says how many were lost. See what stopped reading (systemd-journald, or the other end of "
+         "the pipe), or make room on the file system of the file."},
 	{"memory", "5c6825958a6c8d2922b0eff8a61e8585", "There is no memory for a connection or an answer",
          "The connection was closed; the client tries again. Look at the memory limit of the unit and of "
          "the host."},

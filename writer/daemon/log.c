@@ -68,6 +68,8 @@ static struct {
 	size_t waiting[2]; /* bytes, of ordinary lines and of the audit */
 	uint64_t lost[2];  /* lines, that were not told of yet */
 	uint64_t lost_ever;
+	int write_error; /* why the newest of these could not be written; 0: nobody read */
+	bool is_torn;    /* a line was written in part: of who writes alone */
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER,
          .level = LOG_INFO,
          .more = PTHREAD_COND_INITIALIZER,
@@ -140,7 +142,8 @@ void log_listen(void (*line)(void *arg, int priority, const char *event, const c
 	pthread_mutex_unlock(&out.lock);
 }
 
-/* To the stream; by the thread without stdio, whose locks a stuck write would hold when the process ends. false: it could not be written. */
+/* To the stream; by the thread without stdio, whose locks a stuck write would hold when the process ends. false: it could not be written,
+ * errno. */
 static bool emit(const char *bytes, size_t count)
 {
 	FILE *stream = out.stream != NULL ? out.stream : stderr;
@@ -154,6 +157,7 @@ static bool emit(const char *bytes, size_t count)
 		if (wrote > 0) {
 			bytes += wrote;
 			count -= (size_t)wrote;
+			out.is_torn = count > 0;
 		} else if (wrote < 0 && errno == EAGAIN) {
 			(void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
 		} else if (wrote == 0 || errno != EINTR) {
@@ -169,6 +173,9 @@ static bool write_out(const struct out_line *line)
 	char text[LINE_MAX_BYTES + 64];
 	int length = 0;
 
+	/* What a full file system took of the line before is no part of this one. */
+	if (out.is_torn && !emit("\n", 1))
+		return false;
 	if (line->kind == DRAWING)
 		return emit(line->text, strlen(line->text));
 	switch (out.sink) {
@@ -215,7 +222,21 @@ static void append(struct out_line *line)
 	(void)pthread_cond_signal(&out.more);
 }
 
-static const char IS_LOST[] = "lines of the log are being lost: nobody reads them";
+/* Under the lock. Told to the listener, which is another place than the log. error 0: nobody reads. */
+static void lose(enum line_kind kind, int error)
+{
+	char text[200];
+
+	if (out.lost[0] + out.lost[1] == 0 && out.listener != NULL) {
+		snprintf(text, sizeof(text), "lines of the log are being lost: %s%s",
+		         error == 0 ? "nobody reads them" : "standard error cannot be written: ",
+		         error == 0 ? "" : strerror(error));
+		out.listener(out.listener_arg, LOG_ERR, "log_lost", text);
+	}
+	out.write_error = error;
+	out.lost[kind == AUDIT]++;
+	out.lost_ever++;
+}
 
 static void put(enum line_kind kind, int priority, const char *event, const char *text)
 {
@@ -229,12 +250,8 @@ static void put(enum line_kind kind, int priority, const char *event, const char
 		append(line);
 	} else {
 		free(line);
-		if (kind == DRAWING)
-			return;
-		if (out.lost[0] + out.lost[1] == 0 && out.listener != NULL)
-			out.listener(out.listener_arg, LOG_ERR, "log_lost", IS_LOST);
-		out.lost[kind == AUDIT]++;
-		out.lost_ever++;
+		if (kind != DRAWING)
+			lose(kind, 0);
 	}
 }
 
@@ -251,16 +268,16 @@ static void write_line(int priority, const char *event, const char *line)
 	write_line_of(ORDINARY, priority, event, line);
 }
 
-/* Somebody reads again. */
+/* It can be written again. */
 static void tell_lost(void)
 {
 	struct out_line *line;
 	char text[200];
 
-	snprintf(text, sizeof(text),
-	         "%" PRIu64 " lines of the log were lost, %" PRIu64
-	         " of them of the audit: nobody had read what waited",
-	         out.lost[0] + out.lost[1], out.lost[1]);
+	snprintf(text, sizeof(text), "%" PRIu64 " lines of the log were lost, %" PRIu64 " of them of the audit: %s%s",
+	         out.lost[0] + out.lost[1], out.lost[1],
+	         out.write_error == 0 ? "nobody had read what waited" : "standard error could not be written: ",
+	         out.write_error == 0 ? "" : strerror(out.write_error));
 	line = line_new(ORDINARY, LOG_ERR, "log_lost", text);
 	if (line == NULL)
 		return;
@@ -274,6 +291,7 @@ static void *write_waiting(void *arg)
 {
 	struct out_line *line;
 	bool written;
+	int error;
 
 	pthread_mutex_lock(&out.lock);
 	for (;;) {
@@ -287,12 +305,11 @@ static void *write_waiting(void *arg)
 			out.end = &out.first;
 		pthread_mutex_unlock(&out.lock);
 		written = write_out(line);
+		error = errno;
 		pthread_mutex_lock(&out.lock);
 		out.waiting[line->kind == AUDIT] -= line->bytes;
-		if (!written && line->kind != DRAWING) {
-			out.lost[line->kind == AUDIT]++;
-			out.lost_ever++;
-		}
+		if (!written && line->kind != DRAWING)
+			lose(line->kind, error);
 		free(line);
 		if (written && out.lost[0] + out.lost[1] > 0 && out.waiting[0] < WAITING_BYTES / 2)
 			tell_lost();
