@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Where keys are from (ddb_credentials.h). */
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "backends/dynamodb/ddb_credentials.h"
 
@@ -37,15 +40,19 @@ static bool put(char *to, size_t room, const char *from)
 	return n >= 0 && (size_t)n < room;
 }
 
-/* The whole of a small file, terminated, to be cleared and freed. NULL: it cannot be read. */
+/* The whole of a small file, terminated, to be cleared and freed. NULL: it cannot be read, or is a FIFO, for which one would wait. */
 static char *read_file(const char *path)
 {
-	FILE *f = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	FILE *f = fd >= 0 && fstat(fd, &st) == 0 && !S_ISFIFO(st.st_mode) ? fdopen(fd, "r") : NULL;
 	char *text = f != NULL ? calloc(1, FILE_MAX + 1) : NULL;
 	size_t bytes = text != NULL ? fread(text, 1, FILE_MAX, f) : 0;
 
 	if (f != NULL)
 		(void)fclose(f);
+	else if (fd >= 0)
+		(void)close(fd);
 	if (text != NULL)
 		text[bytes] = '\0';
 	return text;

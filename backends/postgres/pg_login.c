@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backends/postgres/pg_login.h"
@@ -81,13 +82,20 @@ static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn
 static enum shmeta_status read_secret(struct pg_state *state, char out[SECRET_MAX], struct backend_error *err)
 {
 	const char *path = state->options.password_file;
+	struct stat st;
 	ssize_t n = -1;
 	int fd;
 
 	out[0] = '\0';
 	if (path == NULL || path[0] == '\0')
 		return SHMETA_OK;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path,
+	          O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* whoever opens a FIFO would wait for a writer */
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) {
+		close(fd);
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s is a FIFO, not a file",
+		                    state->dialect->engine, path);
+	}
 	if (fd >= 0) {
 		n = read(fd, out, SECRET_MAX);
 		close(fd);

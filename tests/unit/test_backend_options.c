@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backends/backend.h"
+#include "tests/support/scratch.h"
 
 Test(backend_options, a_copy_owns_every_string)
 {
@@ -37,4 +42,27 @@ Test(backend_options, what_is_not_given_stays_so)
 	cr_expect_null(copy.read_uri);
 	cr_expect_null(copy.password_file);
 	backend_options_free(&copy);
+}
+
+/* Opening one waits for somebody who writes it. */
+Test(backend_options, a_password_file_that_is_a_fifo_is_refused_at_once, .timeout = 30)
+{
+	char path[SCRATCH_PATH_MAX], said[200];
+	const struct backend_options options = {
+		.uri = "postgresql://127.0.0.1:1/x", .password_file = path, .timeout_ms = 1000};
+	const struct backend_engine *engine;
+	struct backend_error err = {.code = SHMETA_OK};
+	void *state;
+
+	scratch_file("password", path);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	engine = backend_find(options.uri, &err);
+	cr_assert_not_null(engine);
+	state = calloc(1, engine->state_bytes);
+	cr_expect_eq(engine->source->open(state, &options, &err), SHMETA_ERR_SOURCE);
+	(void)snprintf(said, sizeof(said), "the password file %s is a FIFO, not a file", path);
+	cr_expect_not_null(strstr(err.text, said), "%s", err.text);
+	engine->source->close(state);
+	free(state);
+	(void)unlink(path);
 }

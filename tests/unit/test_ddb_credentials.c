@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -159,6 +160,19 @@ Test(ddb_credentials, a_web_identity_is_exchanged_for_keys_and_its_token_is_code
 	setenv("AWS_ENDPOINT_URL_STS", stub.url, 1);
 	expect("AK", "SK", "ST");
 	cr_expect_eq(credentials.keys.expires_s, 4070908800);
+}
+
+/* Nobody writes it. */
+Test(ddb_credentials, a_fifo_is_not_waited_for)
+{
+	char path[100];
+
+	(void)snprintf(path, sizeof path, "%s/token", dir);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
+	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/r", 1);
+	cr_expect_eq(get(false), SHMETA_ERR_SOURCE);
+	cr_expect_not_null(strstr(err.text, "AWS_WEB_IDENTITY_TOKEN_FILE cannot be read"), "%s", err.text);
 }
 
 Test(ddb_credentials, a_container_is_asked_with_its_token_read_from_the_file)
