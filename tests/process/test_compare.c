@@ -335,3 +335,26 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 	cr_assert(t.code == 0 && strstr(t.out, "Read it before you send it") != NULL, "%d %s%s", t.code, t.out, t.err);
 	run_tool_done(&t);
 }
+
+/* A limit on the length of files does what a full file system does. */
+Test(compare, a_bundle_that_cannot_be_written_leaves_nothing_and_replaces_nothing, .init = begin, .fini = end)
+{
+	char file[160], part[170];
+	struct run_tool t;
+	struct stat st;
+
+	(void)snprintf(file, sizeof(file), "%s/bundle.tar", d.dir);
+	(void)snprintf(part, sizeof(part), "%s.part", file);
+	run_tool(&t, "/bin/sh -c \"ulimit -f 8; '%s' --dir %s support-bundle %s\"", places_shmetactl, d.instance, file);
+	cr_expect(t.code == 1 && strstr(t.err, "it could not be written: File too large") != NULL, "%d %s", t.code,
+	          t.err);
+	run_tool_done(&t);
+	cr_expect(access(file, F_OK) != 0 && access(part, F_OK) != 0, "a part of a bundle is left");
+	put(file, "the former one");
+	run_tool(&t, "/bin/sh -c \"ulimit -f 8; '%s' --dir %s support-bundle %s --yes\"", places_shmetactl, d.instance,
+	         file);
+	cr_expect_eq(t.code, 1, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	cr_expect(stat(file, &st) == 0 && st.st_size == 14 && access(part, F_OK) != 0, "the former one is gone");
+	(void)unlink(file);
+}

@@ -179,6 +179,21 @@ Test(move_tool, an_export_takes_the_place_of_no_device_and_no_pipe, .init = begi
 	expect(2, "regular file only", "shmetactl export %s --source memory: --yes", d.dir);
 }
 
+/* A limit on the length of files does what a full file system does. */
+Test(move_tool, an_export_that_cannot_be_written_says_why_and_leaves_nothing, .init = begin, .fini = end)
+{
+	char part[200];
+
+	(void)snprintf(part, sizeof part, "%s.part", file);
+	expect(1, "writing the export: File too large",
+	       "/bin/sh -c \"ulimit -f 8; '%s' export %s --source 'memory:?topics=400&partitions=4&segments=20'\"",
+	       places_shmetactl, file);
+	cr_expect(access(file, F_OK) != 0 && access(part, F_OK) != 0, "a part of an export is left");
+	expect(1, "standard output: writing the export: No space left on device",
+	       "/bin/sh -c \"'%s' export - --source 'memory:?topics=400&partitions=4&segments=20' >/dev/full\"",
+	       places_shmetactl);
+}
+
 /* What is written meanwhile is nobody else's, and nothing of it stays. */
 Test(move_tool, an_export_writes_no_file_of_another_and_leaves_none_when_it_is_ended, .init = begin, .fini = end)
 {

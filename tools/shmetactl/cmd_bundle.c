@@ -15,6 +15,7 @@
 
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/learn_secrets.h"
+#include "tools/shmetactl/whole_file.h"
 
 enum { TAR_BLOCK = 512, FILE_MOST = 64 << 20 };
 
@@ -23,6 +24,7 @@ struct bundle {
 	FILE *file;
 	struct redact_known known;
 	json_t *names; /* of the files in it */
+	int error;     /* errno of the first write that failed */
 };
 
 /* ---- tar ---- */
@@ -31,6 +33,12 @@ struct tar_header {
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[8], rest[247];
 };
 _Static_assert(sizeof(struct tar_header) == TAR_BLOCK, "a header of tar is a block");
+
+static void put(struct bundle *b, const void *bytes, size_t count)
+{
+	if (fwrite(bytes, 1, count, b->file) != count && b->error == 0)
+		b->error = errno;
+}
 
 /* Everything is redacted here, so that nothing gets past it. */
 static void add(struct bundle *b, const char *name, const char *text, size_t bytes)
@@ -54,9 +62,9 @@ static void add(struct bundle *b, const char *name, const char *text, size_t byt
 	for (size_t i = 0; i < sizeof(h); i++)
 		sum += ((const unsigned char *)&h)[i];
 	(void)snprintf(h.checksum, sizeof(h.checksum), "%06o", sum & 0777777u);
-	(void)fwrite(&h, 1, sizeof(h), b->file);
-	(void)fwrite(clean, 1, n, b->file);
-	(void)fwrite(zeros, 1, (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK, b->file);
+	put(b, &h, sizeof(h));
+	put(b, clean, n);
+	put(b, zeros, (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK);
 	(void)json_array_append_new(b->names, json_string(name));
 	free(clean);
 }
@@ -65,8 +73,10 @@ static bool finish(struct bundle *b)
 {
 	static const char zeros[2 * TAR_BLOCK];
 
-	(void)fwrite(zeros, 1, sizeof(zeros), b->file);
-	return fflush(b->file) == 0 && ferror(b->file) == 0;
+	put(b, zeros, sizeof(zeros));
+	if (fflush(b->file) != 0 && b->error == 0)
+		b->error = errno;
+	return b->error == 0;
 }
 
 /* ---- what goes into it ---- */
@@ -294,36 +304,23 @@ int verb_support_bundle(struct tool *tool)
 {
 	const char *path = tool->argv[0];
 	struct bundle b = {.tool = tool};
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (tool->yes ? 0 : O_EXCL), 0600);
+	struct whole_file file;
 	struct stat st = {.st_size = 0};
-	bool good;
+	int code = whole_file_begin(tool, path, "a bundle", "", &file);
 
-	if (fd < 0 && errno == EEXIST)
-		return tool_error(tool, TOOL_USAGE, "%s is there already; say --yes to replace it", path);
-	/* Root may have named a device or a pipe, whose rights are nobody's to change. */
-	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
-		(void)close(fd);
-		return tool_error(tool, TOOL_USAGE, "%s: a bundle is written to a regular file only", path);
-	}
-	if (fd >= 0 && (fchmod(fd, 0600) != 0 || ftruncate(fd, 0) != 0)) {
-		int why = errno;
-
-		(void)close(fd);
-		return tool_error(tool, why == EPERM ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path, strerror(why));
-	}
-	b.file = fd >= 0 ? fdopen(fd, "w") : NULL;
-	if (b.file == NULL)
-		return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path,
-		                  strerror(errno));
+	if (code != 0)
+		return code;
+	b.file = file.out;
 	b.names = json_array();
 	fill(&b);
-	good = finish(&b);
-	(void)fstat(fd, &st);
-	good = fclose(b.file) == 0 && good;
+	if (!finish(&b))
+		code = tool_error(tool, TOOL_UNHEALTHY, "%s: it could not be written: %s", path, strerror(b.error));
+	(void)fstat(fileno(b.file), &st);
+	code = whole_file_end(&file, code);
 	redact_forget(&b.known);
-	if (!good) {
+	if (code != 0) {
 		json_decref(b.names);
-		return tool_error(tool, TOOL_UNHEALTHY, "%s: it could not be written: %s", path, strerror(errno));
+		return code;
 	}
 	if (tool->json) {
 		json_t *doc = out_document("support_bundle");

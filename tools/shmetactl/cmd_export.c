@@ -7,18 +7,15 @@
  *
  * Opens the source as verify does (docs/decisions/0011-verify-reads-the-source.md, 0019-moving-between-engines.md). */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/hash.h"
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/move_rows.h"
+#include "tools/shmetactl/whole_file.h"
 
 enum { LEFT_OUT_SHOWN = 20 };
 
@@ -30,12 +27,21 @@ struct export
 	char *tenant, *topic; /* of the rows that come */
 	uint64_t rows[BACKEND_ROW_KINDS], left_out;
 	uint64_t objects_hash, shown_ns, done;
+	int write_error; /* errno */
 	bool only_hash;
 };
 
+static bool written(struct export *e, bool ok)
+{
+	if (!ok && e->write_error == 0)
+		e->write_error = errno;
+	return ok;
+}
+
 static bool put_line(struct export *e, json_t *line)
 {
-	bool ok = json_dumpf(line, e->out, JSON_COMPACT | JSON_ENSURE_ASCII) == 0 && fputc('\n', e->out) != EOF;
+	bool ok = written(e, json_dumpf(line, e->out, JSON_COMPACT | JSON_ENSURE_ASCII) == 0 &&
+	                             fputc('\n', e->out) != EOF);
 
 	json_decref(line);
 	return ok;
@@ -225,90 +231,23 @@ static int write_all(struct export *e)
 	if (status == SHMETA_OK && e->objects_hash != before)
 		return tool_error(e->tool, TOOL_UNHEALTHY,
 		                  "objects were written while they were exported: stop the writers and export again");
-	if (status == SHMETA_OK && (!put_end(e) || fflush(e->out) != 0))
+	if (status == SHMETA_OK && (!put_end(e) || !written(e, fflush(e->out) == 0)))
 		status = SHMETA_ERR_SYSTEM;
-	if (status == SHMETA_ERR_SYSTEM && err.text[0] == '\0')
-		return tool_error(e->tool, TOOL_UNHEALTHY, "writing the export: %s", strerror(errno));
+	if (e->write_error != 0)
+		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: writing the export: %s",
+		                  e->out == stdout ? "standard output" : e->tool->argv[0], strerror(e->write_error));
 	return status == SHMETA_OK ? 0 : move_failed(e->tool, "reading the source", status, &err);
 }
 
-/* The file that is written until it is whole; one export has it at a time. -1, errno: EWOULDBLOCK, another one has it. */
-static int open_part(const char *part)
-{
-	struct stat mine, there;
-	int fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600), error;
-
-	if (fd < 0)
-		return -1;
-	/* Who waited for nothing may have opened what was renamed since. */
-	error = flock(fd, LOCK_EX | LOCK_NB) != 0                                                        ? errno
-	        : fstat(fd, &mine) != 0 || !S_ISREG(mine.st_mode)                                        ? EINVAL
-	        : lstat(part, &there) != 0 || there.st_ino != mine.st_ino || there.st_dev != mine.st_dev ? EWOULDBLOCK
-	        : fchmod(fd, 0600) != 0 || ftruncate(fd, 0) != 0                                         ? errno
-	                                                                                                 : 0;
-	if (error == 0)
-		return fd;
-	(void)close(fd);
-	errno = error;
-	return -1;
-}
-
-static char unfinished[PATH_MAX]; /* is removed by a signal that ends the program; "": nothing is */
-
-static void on_end(int signal)
-{
-	(void)unlink(unfinished);
-	(void)kill(getpid(), signal); /* as it would have ended without this */
-}
-
-static void remove_when_ended(const char *part)
-{
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction action = {.sa_handler = part[0] != '\0' ? on_end : SIG_DFL, .sa_flags = (int)SA_RESETHAND},
-			 old;
-
-	(void)snprintf(unfinished, sizeof(unfinished), "%s", part);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		/* nohup stays in force. */
-		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-			(void)sigaction(signals[i], &action, NULL);
-	}
-}
-
-/* Beside the file, so that what bears its name is always whole. */
 static int to_file(struct export *e, const char *name)
 {
-	char part[PATH_MAX];
-	struct stat st;
-	int fd, code;
+	struct whole_file file;
+	int code = whole_file_begin(e->tool, name, "an export", ", or to standard output: '-'", &file);
 
-	if (snprintf(part, sizeof(part), "%s.part", name) >= (int)sizeof(part))
-		return tool_error(e->tool, TOOL_USAGE, "the name of the file is too long");
-	/* The new file would take the place of a device or a pipe, which others need: /dev/null is not there to be replaced. */
-	if (stat(name, &st) == 0 && !S_ISREG(st.st_mode))
-		return tool_error(e->tool, TOOL_USAGE,
-		                  "%s: an export is written to a regular file only, or to standard output: '-'", name);
-	if (access(name, F_OK) == 0 && !e->tool->yes)
-		return tool_error(e->tool, TOOL_USAGE, "%s is there already; say --yes to replace it", name);
-	fd = open_part(part);
-	if (fd < 0 && errno == EWOULDBLOCK)
-		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: another export is writing it", name);
-	e->out = fd >= 0 ? fdopen(fd, "w") : NULL;
-	if (e->out == NULL)
-		return tool_error(e->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "cannot create %s: %s", name,
-		                  strerror(errno));
-	remove_when_ended(part);
-	code = write_all(e);
-	if (code == 0 && fsync(fd) != 0)
-		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));
-	if (fclose(e->out) != 0 && code == 0)
-		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));
-	if (code == 0 && rename(part, name) != 0)
-		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", name, strerror(errno));
-	remove_when_ended("");
 	if (code != 0)
-		(void)unlink(part);
-	return code;
+		return code;
+	e->out = file.out;
+	return whole_file_end(&file, write_all(e));
 }
 
 static void report(const struct export *e, const char *name)

@@ -4,6 +4,7 @@
 #include "tools/shmetactl/learn_secrets.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@ enum { FILE_MOST = 64 << 20 };
 
 char *learn_read(const char *path, size_t *ret_bytes)
 {
-	FILE *f = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO is not waited for */
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
 	char *text = NULL;
 	size_t bytes = 0, capacity = 0, n;
 

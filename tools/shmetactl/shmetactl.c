@@ -378,6 +378,7 @@ int main(int argc, char **argv)
 		tool.json |= strcmp(argv[i], "--json") == 0;
 
 	(void)signal(SIGBUS, on_sigbus);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes fails with EFBIG */
 	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
 	code = run(&tool, argc, argv);
 	/* A full disk behind stdout is a failure of ours. */
