@@ -156,6 +156,19 @@ static bool is_saved_within(uint64_t ms)
 	return fixture_logged(&f, "warm_saved");
 }
 
+/* The same where a file is expected: one that was begun in time is waited for, however slow the disk is. */
+static bool is_begun_within(uint64_t ms)
+{
+	bool saved = is_saved_within(ms);
+
+	for (int i = 0; !saved && i < 20000; i++) {
+		fixture_run(&f);
+		usleep(1000);
+		saved = fixture_logged(&f, "warm_saved");
+	}
+	return saved;
+}
+
 Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 {
 	first_life();
@@ -163,14 +176,14 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 	cr_assert_eq(unlink(path), 0);
 	fixture_open(&f);
 	fixture_run(&f);
-	cr_expect(is_saved_within(70000), "%s", f.log);
+	cr_expect(is_begun_within(70000), "%s", f.log);
 	forget_log();
 	cr_expect(!is_saved_within(200000), "nothing changed: %s", f.log);
 	cr_expect_eq(fixture_counters(&f).snapshot_file_lag, 0u);
 	cr_assert(memory_fill(f.db, 6, 3, 20, 3));
 	fixture_pass(&f, 3000);
 	cr_expect_geq(fixture_counters(&f).snapshot_file_lag, 5u);
-	cr_expect(is_saved_within(70000), "%s", f.log);
+	cr_expect(is_begun_within(70000), "%s", f.log);
 	fixture_pass(&f, 3000);
 	cr_expect_eq(fixture_counters(&f).snapshot_file_lag, 0u);
 	/* The age of the file counts from when it was written. */
@@ -179,7 +192,7 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 	cr_expect(fixture_counters(&f).snapshot_file_lag > 0 && fixture_counters(&f).snapshot_file_lag < 50, "%llu",
 	          (unsigned long long)fixture_counters(&f).snapshot_file_lag);
 	forget_log();
-	cr_expect(is_saved_within(70000), "%s", f.log);
+	cr_expect(is_begun_within(70000), "%s", f.log);
 	fixture_pass(&f, 3000);
 	/* A crash: the file of the interval is what is left. */
 	free(before);
@@ -191,6 +204,37 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 
 	cr_assert_str_eq(after, before);
 	free(after);
+	end();
+}
+
+Test(warm, an_interval_that_a_reload_changes_holds_at_once)
+{
+	first_life();
+	f.options.warm_interval_s = 86400;
+	cr_assert_eq(unlink(path), 0);
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_expect(!is_saved_within(100000), "%s", f.log);
+	f.options.warm_interval_s = 60;
+	sync_reconfigure(f.sync, &f.options);
+	cr_expect(is_begun_within(70000), "%s", f.log);
+	/* One that changes nothing postpones nothing. */
+	forget_log();
+	cr_assert(memory_fill(f.db, 6, 3, 20, 3));
+	for (int i = 0; i < 10; i++) {
+		fixture_pass(&f, 8000);
+		sync_reconfigure(f.sync, &f.options);
+	}
+	cr_expect(is_begun_within(2000), "%s", f.log);
+	/* None: only at a stop. */
+	f.options.warm_interval_s = 0;
+	sync_reconfigure(f.sync, &f.options);
+	forget_log();
+	cr_assert(memory_fill(f.db, 7, 3, 20, 3));
+	cr_expect(!is_saved_within(200000), "%s", f.log);
+	f.options.warm_interval_s = 60;
+	sync_reconfigure(f.sync, &f.options);
+	cr_expect(is_begun_within(70000), "%s", f.log);
 	end();
 }
 

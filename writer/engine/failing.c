@@ -300,6 +300,15 @@ void failing_retry(struct sync *s)
 	}
 }
 
+void failing_retry_anew(struct sync *s)
+{
+	uint64_t most = s->failing.count > 0 ? sync_now(s) + s->options.retry_max_ms * SYNC_MS : 0;
+
+	for (struct failing_key *key = first(s); key != NULL; key = next(s, key))
+		if (key->next_ns > most)
+			key->next_ns = most;
+}
+
 void failing_try_now(struct sync *s)
 {
 	for (struct failing_key *key = first(s); key != NULL; key = next(s, key)) {

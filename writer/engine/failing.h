@@ -45,6 +45,8 @@ void failing_works(struct sync *s, const struct identity *id);
 void failing_forget_all(struct sync *s);
 /* Put those whose time has come into the queue. */
 void failing_retry(struct sync *s);
+/* The waits between retries were configured anew: none that is under way is longer. */
+void failing_retry_anew(struct sync *s);
 /* Everything could be read, so these may be good, too: a pass waits for them. */
 void failing_try_now(struct sync *s);
 /* How many failed since then, and one of them; NULL: none. */

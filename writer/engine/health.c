@@ -68,6 +68,22 @@ static void back_off(struct sync *s, struct sync_trouble *t)
 	sync_wake_at(s, t->next_ns);
 }
 
+static void retry_within(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
+
+	/* A pause ends when it is told to. */
+	if (t->on && t->next_ns != SYNC_NEVER && t->next_ns > sync_now(s) + most)
+		t->next_ns = sync_now(s) + least + sync_jitter(s, most - least, 0, 1000);
+}
+
+void health_retry_anew(struct sync *s)
+{
+	retry_within(s, &s->health.gate);
+	for (int job = 0; job < SYNC_JOBS; job++)
+		retry_within(s, &s->health.job[job]);
+}
+
 static void is_on(struct sync *s, struct sync_trouble *t)
 {
 	t->on = true;

@@ -126,6 +126,8 @@ bool sync_job_due(struct sync *s, enum sync_job job);
 /* The source is not asked, for the reason given, until health_unpaused(), which leaves it to the caller to open it, and to say so. */
 void health_paused(struct sync *s, const char *why);
 void health_unpaused(struct sync *s);
+/* The waits between retries were configured anew: none that is under way is longer. */
+void health_retry_anew(struct sync *s);
 /* Nobody will ask for it any more. */
 void sync_job_forget(struct sync *s, enum sync_job job);
 /* Troubles that have been away for long enough end. */

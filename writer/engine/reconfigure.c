@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "writer/engine/engine.h"
+#include "writer/engine/failing.h"
 #include "writer/keys/bounded.h"
 #include "writer/keys/refresh.h"
+#include "writer/load/warm.h"
 
 static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
 {
@@ -48,6 +50,28 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	sync_wake(s);
 }
 
+/* What was planned by the former options is planned anew; nothing else is, or reloads that change nothing would postpone it again and
+ * again. */
+static void plan_anew(struct sync *s, const struct sync_options *former, bool ttl_changed)
+{
+	const struct sync_options *o = &s->options;
+
+	if (ttl_changed)
+		retime_begin(s);
+	ttl_changed |= memcmp(o->ttl_ms, former->ttl_ms, sizeof o->ttl_ms) != 0;
+	if (ttl_changed)
+		schedule_advisory(s);
+	if (ttl_changed || o->reconcile_s != former->reconcile_s)
+		schedule_reconcile(s);
+	if (o->warm_interval_s != former->warm_interval_s)
+		warm_interval_anew(s);
+	if (o->retry_max_ms != former->retry_max_ms) {
+		health_retry_anew(s);
+		failing_retry_anew(s);
+	}
+	schedule_poll_anew(s);
+}
+
 void options_take(struct sync *s)
 {
 	struct sync_options next;
@@ -64,6 +88,7 @@ void options_take(struct sync *s)
 		return;
 
 	struct sync_options *o = &s->options;
+	const struct sync_options former = *o; /* its strings are not looked at */
 	bool ttl_changed =
 		!same_overrides(o, &next) || memcmp(&o->freshness, &next.freshness, sizeof o->freshness) != 0;
 
@@ -89,6 +114,7 @@ void options_take(struct sync *s)
 	o->audit = next.audit;
 	o->accept = next.accept;
 	o->object_grace_ms = next.object_grace_ms;
+	o->warm_interval_s = next.warm_interval_s;
 	o->max_topics = next.max_topics;
 	o->max_partitions = next.max_partitions;
 	o->max_segment_bytes = next.max_segment_bytes;
@@ -110,8 +136,5 @@ void options_take(struct sync *s)
 	options_free(&next);
 
 	stamps_show_ttl(s);
-	if (ttl_changed)
-		retime_begin(s);
-	schedule_poll_anew(s);
-	schedule_reconcile(s);
+	plan_anew(s, &former, ttl_changed);
 }

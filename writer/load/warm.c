@@ -99,6 +99,12 @@ static bool write_rows(struct sync *s, bool (*meanwhile)(struct sync *s))
 	return false;
 }
 
+void warm_interval_anew(struct sync *s)
+{
+	if (s->warm != NULL)
+		s->warm->due_ns = sync_now(s) + sync_jitter(s, s->options.warm_interval_s * SYNC_S, 500, 1000);
+}
+
 static struct warm *have(struct sync *s)
 {
 	if (s->warm == NULL && configured(s) && (s->warm = calloc(1, sizeof *s->warm)) != NULL) {
@@ -107,7 +113,7 @@ static struct warm *have(struct sync *s)
 		if (s->options.bounded)
 			sync_log(s, LOG_WARNING, "warm_not_saved",
 			         "the snapshot file is not written: a store with budgets has none");
-		s->warm->due_ns = sync_now(s) + sync_jitter(s, s->options.warm_interval_s * SYNC_S, 500, 1000);
+		warm_interval_anew(s);
 	}
 	return s->warm;
 }

@@ -39,6 +39,8 @@ struct warm_begin {
 
 /* Have a store from the file where there is none. What fails is logged, and there is none. */
 void warm_load(struct sync *s);
+/* warm.interval was configured anew: it counts from now on. */
+void warm_interval_anew(struct sync *s);
 /* When it is to be written next; SYNC_NEVER. */
 uint64_t warm_when(struct sync *s);
 /* Write it if it is time and the store was changed since; meanwhile as for warm_save_rows(). The file is synced by a thread of its
