@@ -106,3 +106,65 @@ Test(sync_reload, a_shorter_pause_between_retries_ends_a_longer_one)
 	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING);
 	cr_expect_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), 2000u);
 }
+
+/* ---- rates ------------------------------------------------------------------------------------------------------------------------ */
+
+static enum shmeta_status ask_number(int number, uint64_t timeout_ms)
+{
+	char name[32];
+	const struct backend_key key = {.cls = SHMETA_CLASS_TOPIC,
+	                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
+	                                .topic = {name, (size_t)snprintf(name, sizeof name, "unknown-%d", number)},
+	                                .to = UINT64_MAX};
+
+	return sync_refresh(f.sync, &key, false, 4001, f.now_ns + timeout_ms * 1000000, (uint64_t)number);
+}
+
+/* A user has used up 500 keys at one a second. */
+static void in_debt(void)
+{
+	f.options.refresh_user_rate = 1;
+	f.options.refresh_user_burst = 500;
+	open_engine();
+	for (int i = 0; i < 500; i++)
+		cr_assert_eq(ask_number(i, 0), SHMETA_OK);
+	cr_assert_eq(ask_number(500, 0), SHMETA_ERR_BUSY);
+	fixture_pass(&f, 100);
+}
+
+Test(sync_reload, a_user_who_used_up_a_low_rate_is_not_held_to_it_by_a_higher_one)
+{
+	in_debt();
+	f.options.refresh_user_rate = 1000;
+	f.options.refresh_user_burst = 100;
+	reload();
+	cr_expect_eq(ask_number(600, 0), SHMETA_ERR_BUSY, "the bucket is as empty as before");
+	fixture_pass(&f, 150);
+	for (int i = 700; i < 800; i++)
+		cr_assert_eq(ask_number(i, 0), SHMETA_OK, "%d", i);
+}
+
+Test(sync_reload, without_a_rate_nobody_is_bound_by_the_former_one)
+{
+	in_debt();
+	f.options.refresh_user_rate = 0;
+	reload();
+	for (int i = 700; i < 2000; i++)
+		cr_assert_eq(ask_number(i, 0), SHMETA_OK, "%d", i);
+	fixture_pass(&f, 100);
+	cr_expect_not_null(fixture_answer(&f, 1999));
+}
+
+Test(sync_reload, keys_that_wait_for_a_token_are_read_at_the_new_rate)
+{
+	in_debt();
+	for (int i = 700; i < 800; i++)
+		cr_assert_eq(ask_number(i, 600000), SHMETA_OK);
+	fixture_pass(&f, 1);
+	f.options.refresh_user_rate = 1000;
+	f.options.refresh_user_burst = 100;
+	reload();
+	fixture_pass(&f, 200);
+	for (uint64_t i = 700; i < 800; i++)
+		cr_expect_not_null(fixture_answer(&f, i), "%u", (unsigned)i);
+}

@@ -10,6 +10,21 @@ static uint64_t interval_ns(const struct askers *askers)
 	return askers->rate > 0 ? 1000000000 / askers->rate : 0;
 }
 
+void askers_configure(struct askers *askers, uint32_t rate, uint32_t burst, uint64_t now_ns)
+{
+	uint64_t before = interval_ns(askers);
+
+	if (rate == askers->rate && burst == askers->burst)
+		return;
+	askers->rate = rate;
+	askers->burst = burst;
+	for (struct asker *a = askers->first; a != NULL; a = a->next) {
+		uint64_t used = before > 0 && a->full_ns > now_ns ? (a->full_ns - now_ns + before - 1) / before : 0;
+
+		a->full_ns = now_ns + (used < burst ? used : burst) * interval_ns(askers);
+	}
+}
+
 bool asker_is_privileged(const struct asker *asker)
 {
 	return asker->uid == 0 || asker->uid == geteuid();

@@ -28,6 +28,8 @@ struct askers {
 	uint32_t rate, burst; /* tokens a second, and at once; rate 0: no limit */
 };
 
+/* Another rate and burst from now on. What a user has used up is counted in tokens: a higher rate gives them back sooner. */
+void askers_configure(struct askers *askers, uint32_t rate, uint32_t burst, uint64_t now_ns);
 /* Root and the daemon's user are bound by the whole only. */
 bool asker_is_privileged(const struct asker *asker);
 /* Made when there is none; NULL: no memory. */

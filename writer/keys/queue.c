@@ -320,8 +320,7 @@ void refresh_set_limits(struct sync *s, const struct sync_options *options)
 	q->keys_max = options->refresh_queue_max;
 	q->bytes_max = options->refresh_queue_bytes;
 	q->user_share = options->user_share;
-	q->askers.rate = options->refresh_user_rate;
-	q->askers.burst = options->refresh_user_burst;
+	askers_configure(&q->askers, options->refresh_user_rate, options->refresh_user_burst, sync_now(s));
 	absent_set_limits(&q->absent, options->absent_max, options->absent_ttl_ms * SYNC_MS);
 	pthread_mutex_unlock(&q->lock);
 }
