@@ -374,6 +374,40 @@ Test(sync_bounded, absences_are_bounded_also_where_commits_failed, .fini = done)
 	is_right();
 }
 
+static void ask_absent(int from, int to)
+{
+	char name[32];
+
+	for (int i = from; i < to; i++) {
+		(void)snprintf(name, sizeof name, "none-%d", i);
+		(void)ask(SHMETA_CLASS_TOPIC, name, 0);
+	}
+}
+
+Test(sync_bounded, a_reload_changes_how_many_absences_the_store_has, .fini = done)
+{
+	enum { LEAST = 1024 };
+
+	prepare(5, 8);
+	ask_absent(0, LEAST + 100);
+	cr_expect_eq(absences(), LEAST);
+	f.options.absent_max = 2 * LEAST;
+	sync_reconfigure(f.sync, &f.options);
+	ask_absent(LEAST + 100, 4 * LEAST);
+	cr_expect_eq(absences(), 2 * LEAST);
+	cr_expect_eq(says("none-4095", -1), SHMETA_ABSENT);
+	cr_expect_eq(says("none-2048", -1), SHMETA_ABSENT, "the newest are those that stay");
+	cr_expect_eq(says("none-2047", -1), SHMETA_UNKNOWN);
+	f.options.absent_max = 0;
+	sync_reconfigure(f.sync, &f.options);
+	ask_absent(4 * LEAST, 4 * LEAST + 50);
+	cr_expect_eq(absences(), LEAST);
+	cr_expect_eq(says("none-4145", -1), SHMETA_ABSENT);
+	cr_expect_eq(says("none-3122", -1), SHMETA_ABSENT);
+	cr_expect_eq(says("none-3121", -1), SHMETA_UNKNOWN);
+	is_right();
+}
+
 Test(sync_bounded, a_partition_that_comes_is_not_absent_any_more, .fini = done)
 {
 	prepare(5, 8);

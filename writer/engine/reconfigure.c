@@ -114,6 +114,8 @@ void options_take(struct sync *s)
 	o->audit = next.audit;
 	o->accept = next.accept;
 	o->object_grace_ms = next.object_grace_ms;
+	o->absent_ttl_ms = next.absent_ttl_ms;
+	o->absent_max = next.absent_max;
 	o->warm_interval_s = next.warm_interval_s;
 	o->max_topics = next.max_topics;
 	o->max_partitions = next.max_partitions;

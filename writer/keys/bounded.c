@@ -15,6 +15,7 @@
 enum {
 	VICTIMS_AT_ONCE = 256,
 	ABSENCES_MIN = 1024, /* also where the writer remembers fewer: the reader that asked finds its answer in them */
+	DROPS_AT_ONCE = 64,  /* for each one noted, where a reload has lowered how many there may be */
 	TOPIC_BYTES = 300,   /* of a topic whose record was not looked at */
 	BATCH_PART = 32      /* a batch loads no more than this part of the partitions */
 };
@@ -55,7 +56,7 @@ struct bounded {
 	size_t missed_count, missed_room;
 	/* A ring: what was noted first goes first. Some of them may be gone from the store already. */
 	struct absence **absence;
-	size_t absence_at, absence_count, absence_room;
+	size_t absence_at, absence_count, absence_room, absence_most;
 	bool absences_counted;
 	bool absences_moved; /* in the open transaction */
 };
@@ -70,25 +71,42 @@ static void free_absences(struct bounded *b)
 	}
 }
 
+/* Room for as many absences as the options say. What the store has beyond them leaves as others are noted. false: no memory, and they stay
+ * as many as they were. */
+static bool configure_absences(struct bounded *b, const struct sync_options *o)
+{
+	size_t most = o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN;
+
+	if (most > b->absence_room) {
+		struct absence **ring = calloc(most, sizeof(struct absence *));
+
+		if (ring == NULL)
+			return false;
+		for (size_t i = 0; i < b->absence_count; i++)
+			ring[i] = b->absence[(b->absence_at + i) % b->absence_room];
+		free(b->absence);
+		b->absence = ring;
+		b->absence_at = 0;
+		b->absence_room = most;
+	}
+	b->absence_most = most;
+	return true;
+}
+
 bool bounded_configure(struct sync *s)
 {
 	const struct sync_options *o = &s->options;
+	struct bounded *b = s->bounded;
 
 	if (!o->bounded)
 		return true;
-	if (s->bounded == NULL) {
-		struct bounded *b = calloc(1, sizeof *b);
-		size_t room = o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN;
-
-		if (b != NULL)
-			b->absence = calloc(room, sizeof(struct absence *));
-		if (b == NULL || b->absence == NULL) {
-			free(b);
-			return false;
-		}
-		b->absence_room = room;
-		s->bounded = b;
+	if (b == NULL && (b = calloc(1, sizeof *b)) == NULL)
+		return false;
+	if (!configure_absences(b, o) && s->bounded == NULL) {
+		free(b);
+		return false;
 	}
+	s->bounded = b;
 	const struct resident_budget budget = {.max_topics = o->max_topics,
 	                                       .max_partitions = o->max_partitions,
 	                                       .max_segment_bytes = o->max_segment_bytes,
@@ -484,7 +502,7 @@ static enum shmeta_status note(struct sync *s, const struct sync_entry *e, uint6
 	if (status != SHMETA_OK || bytes == 0)
 		return status;
 	b->absences_moved = true;
-	if (b->absence_count == b->absence_room) {
+	for (int i = 0; i < DROPS_AT_ONCE && b->absence_count >= b->absence_most && status == SHMETA_OK; i++) {
 		struct absence *oldest = b->absence[b->absence_at];
 
 		b->absence_at = (b->absence_at + 1) % b->absence_room;
