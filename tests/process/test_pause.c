@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,56 @@ Test(pause, writes_that_came_before_it_are_done_and_those_behind_it_refused, .in
 		done--;
 	cr_assert_eq(done, 0, "what was answered as done is there, and nothing else: %s", t.out);
 	run_tool_done(&t);
+}
+
+/* The engine waits for somebody else's lock, for as long as the file's time limit allows. */
+static sqlite3 *hang(void)
+{
+	FILE *config = fopen(d.config, "w");
+	json_int_t polls;
+	sqlite3 *db;
+
+	cr_assert(config != NULL);
+	(void)fputs("source { timeout_ms = 60s }\n", config);
+	(void)fclose(config);
+	(void)run_daemon_end(&d, SIGTERM);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode = delete"), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
+	(void)sqlite3_busy_timeout(db, 10000);
+	cr_assert_eq(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+	do
+		polls = counter("polls");
+	while (counter("polls") != polls);
+	return db;
+}
+
+Test(pause, one_that_is_refused_leaves_nothing_for_the_next_start, .init = begin, .fini = end)
+{
+	double until = run_now_s() + 30;
+	struct run_tool t, first;
+	sqlite3 *db = hang();
+
+	run_tool(&first, "sh -c '$0 --dir %s --timeout 50s pause first >%s/first 2>&1 &' %s/bin/shmetactl", d.instance,
+	         d.dir, places_build);
+	run_tool_done(&first);
+	for (;;) {
+		CTL(&t, "resume");
+		if (strstr(t.err, "a pause or its end is being done") != NULL)
+			break;
+		cr_assert_lt(run_now_s(), until, "%s%s", t.out, t.err);
+		run_tool_done(&t);
+		(void)usleep(50000);
+	}
+	run_tool_done(&t);
+	expect("pause second", 1, "a pause or its end is being done; try again in a moment");
+	(void)sqlite3_close(db);
+	await("status", ": first; 'shmetactl resume' ends it");
+	(void)run_daemon_end(&d, SIGTERM);
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	await("status", "writer     alive");
+	await("status", ": first; 'shmetactl resume' ends it");
+	expect("resume", 0, "resumed");
 }
 
 Test(pause, the_level_of_the_log_changes_and_comes_back, .init = begin, .fini = end)

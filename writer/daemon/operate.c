@@ -36,6 +36,9 @@ static enum shmeta_status pause_source(struct daemon *d, const char *who, const 
 	time_t now = time(NULL);
 	struct tm tm;
 
+	/* Who is refused leaves nothing for the next start. */
+	if (sync_pause_is_due(d->sync))
+		return SHMETA_ERR_BUSY;
 	if (gmtime_r(&now, &tm) != NULL)
 		(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	shmeta__say(sentence, sizeof(sentence), "paused since %s by %s: %s; 'shmetactl resume' ends it", when, who,

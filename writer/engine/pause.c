@@ -49,6 +49,11 @@ bool pause_asked(struct sync *s)
 	return asked;
 }
 
+bool sync_pause_is_due(struct sync *s)
+{
+	return pause_asked(s);
+}
+
 void pause_begin(struct sync *s)
 {
 	s->pause.on = s->pause.seen = true;

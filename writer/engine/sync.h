@@ -228,6 +228,8 @@ void sync_read_held(struct sync *sync, struct sync_held *ret); /* a copy; any th
  * connection is closed, and host->answer tells the ticket. Until then, and after a restart with options.paused, the source counts as away
  * for that reason. Any thread. ERR_NOT_FOUND: it is not paused; ERR_BUSY: the one before has not been done; ERR_NO_MEMORY. */
 enum shmeta_status sync_pause(struct sync *sync, const char *why, uint64_t ticket);
+/* Would it answer ERR_BUSY? */
+bool sync_pause_is_due(struct sync *sync);
 
 void sync_read_counters(struct sync *sync, struct sync_counters *ret); /* a copy; any thread */
 /* How long things took, since the start. Any thread. */
