@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmetad: the command line. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,16 @@ static int usage(const struct config_flags *flags, const char *argument, const c
 	return refuse_command_line(flags, sentence);
 }
 
+/* A reload that is asked for while the daemon starts is done as soon as it runs. */
+static void hold_reloads(void)
+{
+	sigset_t reload;
+
+	sigemptyset(&reload);
+	sigaddset(&reload, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &reload, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct config_flags flags = {0};
@@ -287,6 +298,7 @@ int main(int argc, char **argv)
 			fprintf(stderr, "shmetad: --json goes with --check-config, --dump-config or --version\n");
 			return DAEMON_REFUSED;
 		}
+		hold_reloads();
 		break;
 	case CHECK:
 	case DUMP:

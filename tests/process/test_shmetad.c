@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -561,6 +562,50 @@ Test(shmetad, sighup_with_a_bad_file_changes_nothing_and_says_so, .init = begin,
 	free(before);
 	free(after);
 	close(fd);
+}
+
+/* The daemon with its words in a pipe that holds no more than a page of them. Returns the end to read from. */
+static int spawn_into_pipe(void)
+{
+	char uri[160], *arguments[] = {"shmetad",  "--config", d.config,   "--dir", d.instance,
+	                               "--source", uri,        "--create", NULL};
+	int out[2];
+
+	snprintf(uri, sizeof(uri), "sqlite:%s", d.db);
+	cr_assert_eq(pipe2(out, O_CLOEXEC), 0);
+	cr_assert_gt(fcntl(out[1], F_SETPIPE_SZ, 4096), 0);
+	d.pid = run_fork();
+	if (d.pid == 0) {
+		dup2(out[1], 1);
+		dup2(out[1], 2);
+		execv(places_shmetad, arguments);
+		_exit(127);
+	}
+	close(out[1]);
+	return out[0];
+}
+
+Test(shmetad, sighup_during_the_start_is_a_reload_as_soon_as_it_runs, .init = begin, .fini = end)
+{
+	char text[4096] = "control { write_users = \"";
+	int out, fd, said = 0;
+
+	/* A warning for each, so that the start goes on only when they are read. */
+	for (int i = 0; i < 160; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s_n%d", i > 0 ? "," : "", i);
+	strcat(text, "\" }\n");
+	write_config(text);
+	out = spawn_into_pipe();
+	cr_assert(until(ioctl(out, FIONREAD, &said) == 0 && said > 0));
+	write_config("ttl { topic_ms = 8s }\n");
+	kill(d.pid, SIGHUP);
+	cr_assert_gt(fcntl(out, F_SETPIPE_SZ, 1 << 20), 0);
+	cr_assert_gt(read(out, text, sizeof(text)), 0);
+	cr_assert_eq(run_daemon_wait(&d, 0), 0);
+	fd = dial();
+	cr_expect(until(last_reload(fd, true, "is in use")));
+	close(fd);
+	close(out);
 }
 
 Test(shmetad, a_good_reload_takes_over_what_it_may_and_names_what_needs_a_restart, .init = begin, .fini = end)
