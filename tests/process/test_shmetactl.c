@@ -579,6 +579,20 @@ Test(shmetactl_process, verify_counts_what_there_is_and_finds_no_difference, .in
 	json_decref(doc);
 }
 
+/* As it stays where a group's row was deleted without the foreign keys of its offsets. */
+Test(shmetactl_process, verify_takes_an_offset_of_a_group_without_a_row_for_no_difference, .init = start, .fini = stop)
+{
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA foreign_keys = off; DELETE FROM consumer_groups"), 0);
+	expect_verify(0, ": 0 differences");
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			"PRAGMA foreign_keys = off; INSERT INTO consumer_groups VALUES('readers', 2, 2);"
+			"INSERT INTO consumer_offsets SELECT 'alone', topic, partition_id, 1, NULL, 1 FROM partitions"),
+		0);
+	expect_verify(0, ": 0 differences");
+}
+
 Test(shmetactl_process, verify_waits_for_a_daemon_that_is_about_to_follow, .init = start, .fini = stop)
 {
 	for (int i = 0; i < 3; i++) {

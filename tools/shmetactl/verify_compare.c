@@ -517,6 +517,7 @@ static enum shmeta_status sink_group(void *arg, struct shmeta_str tenant, const 
 		v->group = tool_grow(v->group, v->group_capacity * sizeof(*v->group));
 	}
 	row = &v->group[v->groups++];
+	v->groups_sorted = false;
 	row->tenant = v->tenant;
 	row->id = text_of(want->group_id);
 	row->created_at_ms = want->created_at_ms;
@@ -531,7 +532,7 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 	struct verify *v = arg;
 	struct shmeta_committed_offset have;
 	struct look look;
-	enum shmeta_status status;
+	enum shmeta_status status = SHMETA_ERR_SYSTEM;
 	char *group, *name, where[SHMETA_STRING_MAX + SHMETA_NAME_MAX + 64];
 
 	verify_end_topic(v);
@@ -562,6 +563,7 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 			not_found(v, SHMETA_CLASS_OFFSET, where, &v->offsets, status);
 		}
 	} while (!verify_look_end(&look) && v->code == 0);
+	v->groupless += status == SHMETA_OK && !verify_has_group(v, group);
 	free(group);
 	free(name);
 	return verify_stop(v);

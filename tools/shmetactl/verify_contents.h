@@ -52,6 +52,8 @@ struct verify {
 	uint64_t incomplete;     /* 1 << class: what the store does not know of it is not missing */
 	struct group_row *group; /* as the source gave them; v->groups of them */
 	size_t group_capacity;
+	bool groups_sorted;
+	uint64_t groupless; /* of the offsets: those that the store has, too, of a group that has no row */
 	char sentences[4][256];
 	uint64_t progress_shown_ns;
 };
@@ -109,6 +111,8 @@ bool verify_pairs_differ(struct verify *v, enum shmeta_class cls, const char *wh
 void verify_extra_topics(struct verify *v);
 /* Agents, groups, offsets and leases that the source did not give, of all tenants. */
 void verify_extra_advisory(struct verify *v);
+/* Did the source give the group's row, for this tenant? */
+bool verify_has_group(struct verify *v, char *group);
 
 /* ---- verify_passes.c ---- */
 

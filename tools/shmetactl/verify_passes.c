@@ -79,7 +79,7 @@ static int first_pass(struct verify *v, struct engine *e)
 	enum shmeta_status status;
 
 	v->groups = 0; /* what the structure check counted */
-	v->topics = v->partitions = v->segments = v->agents = v->offsets = v->leases = 0;
+	v->topics = v->partitions = v->segments = v->agents = v->offsets = v->groupless = v->leases = 0;
 	status = e->engine->source->load(e->state, &e->sink, &err);
 	if (v->code == 0 && status == SHMETA_OK)
 		verify_end_topic(v);
@@ -161,7 +161,7 @@ static int look_again(struct verify *v, struct engine *e, const struct todo *tod
 	free(keys);
 	if (status == SHMETA_OK && v->code == 0 && todo->advisory) {
 		verify_forget_groups(v);
-		v->agents = v->offsets = v->leases = 0;
+		v->agents = v->offsets = v->groupless = v->leases = 0;
 		status = e->engine->source->fetch(e->state, advisory, sizeof(advisory) / sizeof(advisory[0]), &e->sink,
 		                                  &err);
 		if (status == SHMETA_OK && v->code == 0)
