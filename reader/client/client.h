@@ -130,19 +130,20 @@ struct shmeta_client {
 	int fd;
 	uint64_t fd_dev, fd_ino;
 	uint64_t hello_id;
-	uint64_t epoch;       /* of the writer that was last connected; 0: none */
-	uint32_t frame_max;   /* of the connection */
-	uint32_t frames_max;  /* unanswered at a time */
-	uint32_t frames;      /* unanswered, those of forgotten calls too */
-	uint32_t wait_frames; /* of these of waits, which may last */
-	bool waits_held;      /* waits were passed over, so that others have a place, and are before `sending` */
-	size_t answer_bytes;  /* that their answers may have */
-	struct call *sending; /* no call before it has operations that wait to be sent */
-	uint64_t stalled_ns;  /* the kernel had no memory: try again then; 0: it has */
-	bool blocked;         /* the kernel took no more: wait for POLLOUT */
-	bool takes_traces;    /* the writer knows trace ids */
-	bool takes_waits;     /* and waits */
-	bool leaving;         /* the writer takes no more writes: reconnect when the rest is answered */
+	uint64_t epoch;          /* of the writer that was last connected; 0: none */
+	uint32_t frame_max;      /* of the connection */
+	uint32_t frames_max;     /* unanswered at a time */
+	uint32_t frames;         /* unanswered, those of forgotten calls too */
+	uint32_t wait_frames;    /* of these of waits, which may last */
+	bool waits_held;         /* waits were passed over, and are before `sending` */
+	uint64_t waits_after_ns; /* no wait is sent before; 0: at once */
+	size_t answer_bytes;     /* that their answers may have */
+	struct call *sending;    /* no call before it has operations that wait to be sent */
+	uint64_t stalled_ns;     /* the kernel had no memory: try again then; 0: it has */
+	bool blocked;            /* the kernel took no more: wait for POLLOUT */
+	bool takes_traces;       /* the writer knows trace ids */
+	bool takes_waits;        /* and waits */
+	bool leaving;            /* the writer takes no more writes: reconnect when the rest is answered */
 	uint64_t greeted_by_ns;
 	uint64_t backoff_ns, retry_ns;
 	uint64_t random;
@@ -163,6 +164,8 @@ static inline bool token_is_later(const struct shmeta_token *a, const struct shm
 enum shmeta_status shmeta__waiting_look(struct shmeta_client *client, struct call *call);
 /* The touched words, each once, on which the last look depended, into call->waiting->words; 0: on every commit. */
 size_t shmeta__waiting_words(struct call *call);
+/* What the writer tells cannot be seen here: waits are asked again after a pause, and the reader looks for another directory. */
+void shmeta__waiting_pause(struct shmeta_client *client);
 /* It holds nothing of the client's reader any more. Accepts calls of any kind. */
 void shmeta__waiting_end(struct call *call);
 

@@ -320,10 +320,14 @@ void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const
 
 void shmeta__call_take_wait(struct shmeta_client *c, struct call *call)
 {
+	struct shmeta_token before = call->waiting->looked, *now = &call->waiting->looked;
 	enum shmeta_status status = shmeta__waiting_look(c, call);
 
 	/* Where the store was too busy to be looked at, the writer's next answer has it looked at again. */
 	if (status == SHMETA_ERR_TIMEOUT || status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_EXPIRED) {
+		/* As where the store is another one, whose files cannot be opened: the writer would answer at once for ever. */
+		if (now->generation == before.generation && now->txn == before.txn)
+			shmeta__waiting_pause(c);
 		ask_again(c, call);
 		return;
 	}

@@ -675,7 +675,7 @@ static bool has_place_to_wait(const struct shmeta_client *c)
 {
 	uint32_t others = c->frames_max < 2 * NOT_FOR_WAITS ? c->frames_max / 2 : NOT_FOR_WAITS;
 
-	return c->wait_frames < c->frames_max - others;
+	return c->waits_after_ns == 0 && c->wait_frames < c->frames_max - others;
 }
 
 static void pass_over(struct shmeta_client *c, const struct call *call)
@@ -684,9 +684,20 @@ static void pass_over(struct shmeta_client *c, const struct call *call)
 	c->sending = call->next;
 }
 
+static void end_pause(struct shmeta_client *c, uint64_t now_ns)
+{
+	if (c->waits_after_ns == 0 || now_ns < c->waits_after_ns)
+		return;
+	c->waits_after_ns = 0;
+	if (c->waits_held)
+		c->sending = c->calls.first;
+	c->waits_held = false;
+}
+
 void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 {
 	c->blocked = false;
+	end_pause(c, now_ns);
 	if (now_ns < c->stalled_ns)
 		return;
 	c->stalled_ns = 0;
@@ -743,6 +754,8 @@ uint64_t shmeta__link_due_ns(const struct shmeta_client *c)
 		due = c->greeted_by_ns;
 	else if (c->stalled_ns != 0)
 		due = c->stalled_ns;
+	if (c->waits_after_ns != 0 && c->waits_after_ns < due)
+		due = c->waits_after_ns;
 	if (c->submit_timeout_ms == 0)
 		return due;
 	for (const struct call *call = c->calls.first; call != NULL; call = call->next) {

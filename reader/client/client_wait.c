@@ -6,6 +6,7 @@
 #include "reader/lookup/lookup.h"
 #include "reader/reader.h"
 
+static const uint64_t PAUSE_NS = 20 * MILLION;
 enum { LOOKS_MAX = 8 }; /* at a store whose snapshots are taken back */
 
 static enum shmeta_status judge(struct shmeta_reader *r, const struct shmeta_watch *watch,
@@ -80,6 +81,12 @@ enum shmeta_status shmeta__waiting_look(struct shmeta_client *c, struct call *ca
 	for (int i = 0; i < LOOKS_MAX && (status == SHMETA_ERR_EXPIRED || status == SHMETA_ERR_CONTENDED); i++)
 		status = look(c->reader, call->waiting);
 	return status;
+}
+
+void shmeta__waiting_pause(struct shmeta_client *c)
+{
+	c->waits_after_ns = shmeta__monotonic_ns() + PAUSE_NS;
+	shmeta_poke(&c->reader->attached.attention, 1);
 }
 
 static int by_word(const void *a, const void *b)
