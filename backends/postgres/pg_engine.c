@@ -49,18 +49,38 @@ static bool may_hold_secret(const char *conninfo)
 	return strcasestr(conninfo, "pass") != NULL || strpbrk(conninfo, "@%") != NULL;
 }
 
+/* libpq tells it only when it connects, as it tells that a server is away. */
+static bool has_sslmode(const PQconninfoOption *options, const char **ret_mode)
+{
+	static const char *const modes[] = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"};
+
+	while (options->keyword != NULL && strcmp(options->keyword, "sslmode") != 0)
+		options++;
+	*ret_mode = options->keyword != NULL && options->val != NULL ? options->val : modes[0];
+	for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+		if (strcmp(*ret_mode, modes[i]) == 0)
+			return true;
+	return false;
+}
+
 static enum shmeta_status judge_conninfo(const struct pg_state *state, const char *what, const char *conninfo,
                                          struct backend_error *err)
 {
 	char *said = NULL;
 	PQconninfoOption *options = PQconninfoParse(conninfo, &said);
 	enum shmeta_status status = SHMETA_OK;
+	const char *mode;
 
 	if (options == NULL)
 		status = backend_fail(
 			err, SHMETA_ERR_CONFIG, "%s: %s is not a connection string: %.*s", state->dialect->engine, what,
 			said != NULL && !may_hold_secret(conninfo) ? (int)strcspn(said, "\n") : 36,
 			said != NULL && !may_hold_secret(conninfo) ? said : "it does not parse (it is not shown)");
+	else if (!has_sslmode(options, &mode))
+		status = backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"%s: sslmode=%.40s of %s is none of disable, allow, prefer, require, verify-ca and verify-full",
+			state->dialect->engine, mode, what);
 	PQconninfoFree(options);
 	PQfreemem(said);
 	return status;

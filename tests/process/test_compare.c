@@ -166,6 +166,21 @@ Test(compare, bad_options_and_sources_are_told, .init = begin, .fini = end)
 }
 
 /* What status shows of a source is no address with which one can log in. */
+Test(compare, a_way_to_connect_that_there_is_not_exits_2_before_anything_is_asked, .init = begin, .fini = end)
+{
+	static const char *const verbs[] = {"export -", "schema status", "schema apply --dry-run", "compare", "verify"};
+	struct run_tool t;
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		CTL(&t, "%s --source 'postgresql://u@127.0.0.1:1/x?sslmode=nonsense'", verbs[i]);
+		cr_expect(t.code == 2 &&
+		                  strstr(t.err, "sslmode=nonsense of the source's uri is none of disable, allow") !=
+		                          NULL,
+		          "%s: %d %s", verbs[i], t.code, t.err);
+		run_tool_done(&t);
+	}
+}
+
 Test(compare, a_verb_that_lacks_the_password_of_a_source_says_so, .init = begin, .fini = end)
 {
 	static const char *const verbs[] = {"compare",       "verify",       "export -",
