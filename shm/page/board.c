@@ -83,7 +83,8 @@ enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes
 	int created = 0;
 	struct stat st;
 	void *map;
-	int fd = openat(dir_fd, name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+	/* A FIFO in its place is not waited for. */
+	int fd = openat(dir_fd, name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	if (fd < 0 && errno == ENOENT && write) {
 		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
@@ -100,7 +101,9 @@ enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes
 		status = allocate(dir_fd, name, fd, bytes, err);
 	if (status == SHMETA_OK && fstat(fd, &st) < 0)
 		status = shmeta_fail_errno(err, errno, "%s: fstat", name);
-	if (status == SHMETA_OK && (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < bytes))
+	if (status == SHMETA_OK && !S_ISREG(st.st_mode))
+		status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: is not a regular file", name);
+	if (status == SHMETA_OK && (st.st_size < 0 || (uint64_t)st.st_size < bytes))
 		status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: has %lld bytes where %llu belong", name,
 		                     (long long)st.st_size, (unsigned long long)bytes);
 	if (status != SHMETA_OK) {

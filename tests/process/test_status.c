@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -150,6 +151,43 @@ Test(status, where_no_writer_ever_started_the_reason_is_told, .init = begin, .fi
 	cr_expect_eq(t.code, 3);
 	cr_expect_not_null(strstr(t.err, "the last start of shmetad failed at 20"), "%s", t.err);
 	cr_expect_not_null(strstr(t.err, "ttl.topic_ms: 'never'"), "%s", t.err);
+	run_tool_done(&t);
+}
+
+/* As on a full file system: the board was made, and then there was no room for what comes behind it. */
+Test(status, a_start_that_failed_behind_the_making_of_the_board_is_told, .init = begin, .fini = end)
+{
+	char path[160], said[300];
+	struct run_tool t;
+
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	run_daemon_forget(&d);
+	(void)snprintf(path, sizeof(path), "%s/stats", d.instance);
+	(void)mkdir(d.instance, 0750);
+	cr_assert_eq(mkdir(path, 0750), 0);
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	cr_expect_eq(run_reap(d.pid), 1);
+	d.pid = 0;
+	run_tool(&t, "shmetactl --dir %s status", d.instance);
+	cr_expect_eq(t.code, 3, "%d", t.code);
+	cr_expect_not_null(strstr(t.err, "the last start of shmetad failed at 20"), "%s", t.err);
+	(void)snprintf(said, sizeof(said), "%s: stats: opening: Is a directory", d.instance);
+	cr_expect_not_null(strstr(t.err, said), "%s", t.err);
+	run_tool_done(&t);
+}
+
+/* Opening one waits for somebody who writes it. */
+Test(status, a_fifo_in_the_place_of_the_board_is_not_waited_for, .init = begin, .fini = end)
+{
+	char path[160];
+	struct run_tool t;
+
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	(void)snprintf(path, sizeof(path), "%s/board", d.instance);
+	cr_assert(unlink(path) == 0 && mkfifo(path, 0640) == 0);
+	run_tool(&t, "timeout 20 %s --dir %s status", places_shmetactl, d.instance);
+	cr_expect_eq(t.code, 6, "%d", t.code);
+	cr_expect_not_null(strstr(t.err, "board: is not a regular file"), "%s", t.err);
 	run_tool_done(&t);
 }
 

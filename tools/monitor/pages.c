@@ -173,6 +173,14 @@ const char *pages_writer(const struct pages *pages)
 	                                                    : "dead";
 }
 
+/* As a start that failed behind the making of it leaves it: no writer has announced itself. */
+static bool is_blank(const struct shmeta_board *board)
+{
+	static const struct shmeta_board blank;
+
+	return memcmp(board, &blank, sizeof(blank)) == 0;
+}
+
 enum shmeta_status pages_read(const char *dir, struct pages *ret, char ret_name[PAGES_NAME_BYTES],
                               struct shmeta_err *err)
 {
@@ -196,6 +204,8 @@ enum shmeta_status pages_read(const char *dir, struct pages *ret, char ret_name[
 	for (int i = 0; i < 3; i++) {
 		(void)snprintf(ret_name, PAGES_NAME_BYTES, "board");
 		copy_words(&ret->board, map, sizeof(ret->board));
+		if (is_blank(&ret->board))
+			return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "no writer has run here");
 		if (shmeta__board_check(&ret->board, file_bytes(ret->dir_fd, "board"), err) != SHMETA_OK)
 			return err->code;
 		ret->published = ret->board.generation != 0;

@@ -150,12 +150,14 @@ static enum shmeta_status map_page(const struct instance *instance, const char *
 	struct stat st;
 	int fd, error;
 
-	if (status != SHMETA_ERR_CORRUPT)
+	if (status == SHMETA_OK)
 		return status;
-	fd = openat(instance->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = status == SHMETA_ERR_CORRUPT ? openat(instance->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+	                                  : -1;
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		if (fd >= 0)
 			close(fd);
+		(void)shmeta_fail_prefix(err, "%s", instance->path);
 		return status;
 	}
 	log_event(LOG_WARNING, "damaged", "%s/%s: made whole again", instance->path, err->text);
