@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -256,4 +257,41 @@ Test(limits_of_daemon, a_limit_on_memory_ends_the_daemon_alone_and_with_more_the
 			cr_expect_eq(look(name, SHMETA_FRESH), SHMETA_OK, "%s was acknowledged", name);
 	}
 	cr_expect_eq(look("first", SHMETA_FRESH), SHMETA_OK);
+}
+
+/* Is it in the log, by and by? */
+static bool is_logged(const char *sentence)
+{
+	static char text[1 << 16];
+
+	for (double end_s = run_now_s() + 20; run_now_s() < end_s; (void)usleep(10000)) {
+		FILE *log = fopen(d.log, "re");
+		size_t bytes = log != NULL ? fread(text, 1, sizeof text - 1, log) : 0;
+
+		text[bytes] = '\0';
+		if (log != NULL)
+			(void)fclose(log);
+		if (strstr(text, sentence) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Nobody finds the daemon any more, so nobody but its log can say so. */
+Test(limits_of_daemon, a_directory_that_goes_under_the_daemon_is_told_and_so_is_its_return, .init = begin, .fini = end)
+{
+	char away[128], said[300], back[300];
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	connect_to_it();
+	(void)snprintf(away, sizeof away, "%s.away", d.instance);
+	(void)snprintf(said, sizeof said, "<3>directory: the instance directory %s was removed, renamed or replaced",
+	               d.instance);
+	(void)snprintf(back, sizeof back, "<5>directory: the instance directory %s is there again", d.instance);
+	cr_assert_eq(rename(d.instance, away), 0);
+	cr_expect(is_logged(said));
+	cr_expect_eq(look("none", SHMETA_CACHED), SHMETA_ABSENT);
+	cr_assert_eq(rename(away, d.instance), 0);
+	cr_expect(is_logged(back));
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
 }

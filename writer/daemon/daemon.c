@@ -144,6 +144,21 @@ static void watch_age(struct daemon *d)
 	d->late_told = late >= 0;
 }
 
+/* Programs that have the instance open go on; no other one finds it, and nothing else would say so. */
+static void watch_directory(struct daemon *d)
+{
+	bool lost = !instance_is_there(&d->instance);
+
+	if (lost && !d->is_lost)
+		log_event(LOG_ERR, "directory",
+		          "the instance directory %s was removed, renamed or replaced: no program can open it any "
+		          "more; restart shmetad",
+		          d->instance.path);
+	else if (!lost && d->is_lost)
+		log_event(LOG_NOTICE, "directory", "the instance directory %s is there again", d->instance.path);
+	d->is_lost = lost;
+}
+
 static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 {
 	struct daemon *d = arg;
@@ -159,6 +174,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 		pins_warn(d->registry, &d->pin_warned);
 		watch_age(d);
 		watch_mail(d);
+		watch_directory(d);
 		daemon_end_level(d);
 		daemon_say_status(d);
 		log_flush_held(shmeta__boottime_ns());

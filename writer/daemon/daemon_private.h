@@ -43,6 +43,7 @@ struct daemon {
 	uint64_t ticks;
 	uint64_t rows_done, rows_total;
 	bool pin_warned, late_told;
+	bool is_lost; /* the instance directory was removed under us, and that was told */
 
 	char reload_sentence[1024];
 	enum shmeta_status reload_status;

@@ -42,7 +42,8 @@ static const struct event table[] = {
          "find out who opens so many: 'shmetactl readers'."},
 	{"directory", "f1f53ef5b6a389989c232eab3e1eeaf6", "The instance directory is not as it should be",
          "The line says what is unusual about it, for example that it had to be made or that its group "
-         "is missing. Compare it with the section THE INSTANCE DIRECTORY of shmetad(8)."},
+         "is missing. Compare it with the section THE INSTANCE DIRECTORY of shmetad(8). One that was removed, "
+         "renamed or replaced under the daemon is made anew by a restart; programs that run follow to it."},
 	{"failed", "bebc52ff1ca0adc33f51a55ea418993f", "The daemon cannot run",
          "The line says why. With status 2 it is not tried again: mend the configuration or the source "
          "and start it. Otherwise the service manager tries again by itself. Agents go on reading the "

@@ -31,6 +31,9 @@ void daemon_say_status(struct daemon *d)
 	if (d->reload_status != SHMETA_OK)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; the last reload was refused: %s",
 		         d->reload_sentence);
+	if (d->is_lost)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text),
+		         "; the instance directory was removed or replaced: restart");
 	shmeta__escape_line(line, sizeof(line), text);
 	if (strcmp(line, d->status) == 0)
 		return;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -195,6 +196,29 @@ static enum shmeta_status check_board(const struct instance *instance, struct sh
 	return SHMETA_OK;
 }
 
+static void note_board(struct instance *instance)
+{
+	struct stat st;
+
+	if (fstatat(instance->dir_fd, "board", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	instance->board_dev = st.st_dev;
+	instance->board_ino = st.st_ino;
+}
+
+bool instance_is_there(const struct instance *instance)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (instance->board_ino == 0 || snprintf(path, sizeof(path), "%s/board", instance->path) >= (int)sizeof(path))
+		return true;
+	/* What cannot be told is no reason to complain. */
+	if (stat(path, &st) < 0)
+		return errno != ENOENT && errno != ENOTDIR;
+	return st.st_dev == instance->board_dev && st.st_ino == instance->board_ino;
+}
+
 enum shmeta_status instance_open(const char *path, struct instance *ret, struct shmeta_err *err)
 {
 	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
@@ -208,6 +232,7 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 		status = map_page(&instance, "board", SHMETA_PAGE, &map, err);
 	if (status == SHMETA_OK) {
 		instance.board = map;
+		note_board(&instance);
 		status = check_board(&instance, err);
 	}
 	if (status == SHMETA_OK)

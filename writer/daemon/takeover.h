@@ -4,6 +4,7 @@
 #ifndef SHMETA_WRITER_DAEMON_TAKEOVER_H
 #define SHMETA_WRITER_DAEMON_TAKEOVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -15,6 +16,7 @@ struct instance {
 	const char *path; /* borrowed */
 	int dir_fd, lock_fd;
 	struct shmeta_board *board;
+	uint64_t board_dev, board_ino;
 	struct shmeta_stats *stats;
 	struct shmeta_activity *activity;
 	uint64_t epoch;                             /* this writer's; on the board after instance_announce() */
@@ -35,6 +37,8 @@ void instance_start_over(const struct instance *instance);
 /* Write who the writer is, and last its epoch: from then on readers see this writer, in phase STARTING. */
 void instance_announce(struct instance *instance);
 void instance_heartbeat(struct instance *instance);
+/* Do programs that open the path still find this instance? false: the directory or the board was removed, renamed or replaced. */
+bool instance_is_there(const struct instance *instance);
 /* The current generation's page, mapped for reading; NULL when there is none. */
 const struct shmeta_generation *instance_look(struct instance *instance);
 void instance_close(struct instance *instance); /* the lock goes last */
