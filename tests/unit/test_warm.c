@@ -305,3 +305,34 @@ Test(warm, a_file_that_somebody_else_may_write_is_refused)
 	fixture_open(&f);
 	end();
 }
+
+/* What lies in its place is no file: it cannot be read, nor replaced. */
+Test(warm, a_directory_in_its_place_is_told_as_that_and_once_however_often_it_is_tried)
+{
+	char said[300];
+	const char *first;
+
+	first_life();
+	f.options.warm_interval_s = 60;
+	cr_assert(unlink(path) == 0 && mkdir(path, 0700) == 0);
+	no_store();
+	fixture_open(&f);
+	(void)snprintf(said, sizeof said, "%s: is not a regular file", path);
+	cr_expect_not_null(strstr(f.log, said), "%s", f.log);
+	fixture_run(&f);
+	forget_log();
+	cr_expect(!is_saved_within(200000), "%s", f.log);
+	cr_assert(memory_fill(f.db, 6, 3, 20, 3));
+	fixture_pass(&f, 3000);
+	cr_expect(!is_saved_within(200000), "%s", f.log);
+	(void)snprintf(said, sizeof said, "the snapshot file %s was not written: replacing warm: Is a directory", path);
+	first = strstr(f.log, said);
+	cr_expect_not_null(first, "%s", f.log);
+	cr_expect(first == NULL || strstr(first + strlen(said), "was not written") == NULL, "told again: %s", f.log);
+	/* And when it works, that is told. */
+	cr_assert_eq(rmdir(path), 0);
+	cr_assert(memory_fill(f.db, 7, 3, 20, 3));
+	fixture_pass(&f, 3000);
+	cr_expect(is_saved_within(70000), "%s", f.log);
+	end();
+}

@@ -3,7 +3,9 @@
 #include "writer/load/warm.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <syslog.h>
 
 #include "writer/engine/engine.h"
@@ -24,6 +26,7 @@ struct warm {
 	uint64_t began_ns, took_ns, rows;
 	enum shmeta_status status;
 	struct shmeta_err err;
+	char told[sizeof((struct shmeta_err *)0)->text]; /* why it was not written; "": it was */
 };
 
 static bool configured(const struct sync *s)
@@ -46,9 +49,14 @@ static bool store_is_whole(struct sync *s)
 static void tell(struct warm *w, const char *why)
 {
 	if (w->status != SHMETA_OK) {
-		sync_log(w->s, LOG_WARNING, "warm_not_saved", "the snapshot file was not written: %s", why);
+		/* Once, however many intervals pass: the check snapshot_file goes on saying it. */
+		if (strcmp(why, w->told) != 0)
+			sync_log(w->s, LOG_WARNING, "warm_not_saved", "the snapshot file %s was not written: %s",
+			         w->s->options.warm_file, why);
+		snprintf(w->told, sizeof w->told, "%s", why);
 		return;
 	}
+	w->told[0] = '\0';
 	w->saved_number = w->number;
 	w->saved_txn = w->txn;
 	w->saved_ns = w->began_ns;

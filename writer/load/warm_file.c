@@ -174,8 +174,11 @@ enum shmeta_status warm_in_begin(struct warm_in *in, const char *path, struct sh
 	close(dir_fd);
 	if (in->fd < 0)
 		return error == ENOENT ? SHMETA_ABSENT : shmeta_fail_errno(err, error, "%s", path);
-	if (fstat(in->fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+	if (fstat(in->fd, &st) < 0)
+		status = shmeta_fail_errno(err, errno, "%s", path);
+	else if (!S_ISREG(st.st_mode))
+		status = shmeta_fail(err, SHMETA_ERR_PERMISSION, "%s: is not a regular file", path);
+	else if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		status = shmeta_fail(err, SHMETA_ERR_PERMISSION,
 		                     "%s: somebody else than the daemon's user may have written it", path);
 	else if ((in->chunk = malloc(WARM_CHUNK)) == NULL)
