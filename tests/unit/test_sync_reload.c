@@ -107,6 +107,42 @@ Test(sync_reload, a_shorter_pause_between_retries_ends_a_longer_one)
 	cr_expect_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), 2000u);
 }
 
+/* ---- in a pass -------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t ttl_in_the_pass;
+
+static void time_passes(struct fixture *fixture)
+{
+	fixture->now_ns += 1000000;
+}
+
+static void on_load(void *arg, enum memory_call call, int end)
+{
+	(void)arg;
+	if (call != MEMORY_LOAD)
+		return;
+	if (end == 0) {
+		f.options.ttl_ms[SHMETA_CLASS_TOPIC] = 77000;
+		reload();
+	} else {
+		ttl_in_the_pass = shmeta__store_generation(sync_store(f.sync))->stamp[SHMETA_CLASS_TOPIC].ttl_ns;
+	}
+}
+
+Test(sync_reload, a_full_comparison_that_is_under_way_holds_up_no_reload)
+{
+	cr_assert(memory_fill(f.db, 1000, 2, 3, 7));
+	open_engine();
+	memory_set_hook(f.db, on_load, NULL);
+	f.on_clock = time_passes;
+	cr_assert_eq(fixture_compare_all(&f, 1), SHMETA_OK);
+	for (int i = 0; i < 10 && ttl_in_the_pass == 0; i++)
+		fixture_run(&f);
+	f.on_clock = NULL;
+	memory_set_hook(f.db, NULL, NULL);
+	cr_expect_eq(ttl_in_the_pass, UINT64_C(77000000000));
+}
+
 /* ---- rates ------------------------------------------------------------------------------------------------------------------------ */
 
 static enum shmeta_status ask_number(int number, uint64_t timeout_ms)

@@ -137,6 +137,7 @@ static bool turn(struct sync *s, bool at_once)
 		return true;
 	if (pause_asked(s))
 		return false;
+	options_take(s);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	look_for_sign(s, now);
 	store_health_watch(s);
