@@ -6,6 +6,8 @@
 
 #include "tests/support/memory_faults.h"
 #include "tests/support/sync_fixture.h"
+#include "writer/config/config.h"
+#include "writer/engine/engine.h"
 
 static struct fixture f;
 
@@ -105,6 +107,47 @@ Test(sync_reload, a_shorter_pause_between_retries_ends_a_longer_one)
 	fixture_pass(&f, 3000);
 	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING);
 	cr_expect_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), 2000u);
+}
+
+/* ---- every option ----------------------------------------------------------------------------------------------------------------- */
+
+/* Every option of the engine that is said to change at reload does: what of the engine's options depends on it is what the new
+ * configuration says. */
+Test(sync_reload, every_option_that_changes_at_reload_is_in_force)
+{
+	const struct config_flags flags = {.source = "memory:"};
+	struct sync_options before, after;
+	struct config *config;
+	struct shmeta_err err;
+	size_t seen = 0;
+
+	open_engine();
+	cr_assert_eq(config_load(&flags, NULL, &config, &err), SHMETA_OK, "%s", err.text);
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
+		const struct config_option *o = &config_options[i];
+		uint64_t *value = (uint64_t *)(void *)((char *)config + o->at), was = *value;
+		const uint8_t *had = (const uint8_t *)&before, *wanted = (const uint8_t *)&after;
+		bool depends = false;
+
+		if (o->kind == CONFIG_TEXT || o->when != CONFIG_AT_RELOAD)
+			continue;
+		config_sync_options(config, NULL, &before);
+		*value = was == o->max ? o->min : o->max;
+		config_sync_options(config, NULL, &after);
+		*value = was;
+		sync_reconfigure(f.sync, &before);
+		fixture_run(&f);
+		sync_reconfigure(f.sync, &after);
+		fixture_run(&f);
+		for (size_t at = 0; at < sizeof after; at++)
+			if (had[at] != wanted[at]) {
+				depends = true;
+				cr_expect_eq(((const uint8_t *)&f.sync->options)[at], wanted[at], "%s", o->key);
+			}
+		seen += depends;
+	}
+	cr_expect_geq(seen, 35u);
+	config_free(config);
 }
 
 /* ---- in a pass -------------------------------------------------------------------------------------------------------------------- */
