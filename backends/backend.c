@@ -23,7 +23,7 @@ enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status co
 	if (err == NULL)
 		return code;
 	err->code = code;
-	err->denied = 0;
+	err->denied = err->alone = 0;
 	va_start(args, fmt);
 	wanted = vsnprintf(err->text, sizeof err->text, fmt, args);
 	va_end(args);

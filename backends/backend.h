@@ -31,6 +31,7 @@ struct backend_error {
 	enum shmeta_status code;
 	char text[480];
 	int denied; /* the rights of whoever asks do not suffice for it; code says what follows from that */
+	int alone;  /* ERR_SOURCE of objects() or epoch_end(): of what was asked alone; the source answers */
 };
 
 /* What may be asked for, what has changed, what is refreshed: one key. Strings are borrowed by the call they are passed to. A class
@@ -435,6 +436,13 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 
 __attribute__((format(printf, 3, 4))) enum shmeta_status backend_fail(struct backend_error *err,
                                                                       enum shmeta_status code, const char *fmt, ...);
+/* Behind it: it is about what was asked alone. err may be NULL. */
+static inline enum shmeta_status backend_alone(struct backend_error *err, enum shmeta_status status)
+{
+	if (err != NULL)
+		err->alone = 1;
+	return status;
+}
 /* Behind it: rights are missing. err may be NULL. */
 static inline enum shmeta_status backend_denied(struct backend_error *err, enum shmeta_status status)
 {

@@ -25,10 +25,12 @@ enum shmeta_status leader_epoch_judge(const struct backend_epoch *ask, const str
 		                    (unsigned long long)ask->epoch, ask->partition_id);
 	/* Whoever took 0 for it would drop all that it has. */
 	if ((facts->followed ? facts->next_start : facts->high_watermark) > INT64_MAX)
-		return backend_fail(
-			err, SHMETA_ERR_SOURCE,
-			"where epoch %llu of partition %u ends cannot be read: the source has no such offset",
-			(unsigned long long)ask->epoch, ask->partition_id);
+		return backend_alone(
+			err,
+			backend_fail(
+				err, SHMETA_ERR_SOURCE,
+				"where epoch %llu of partition %u ends cannot be read: the source has no such offset",
+				(unsigned long long)ask->epoch, ask->partition_id));
 	*ret = (struct backend_epoch_end){.epoch = facts->recorded ? facts->epoch : 0,
 	                                  .end_offset = facts->followed ? facts->next_start : facts->high_watermark};
 	return SHMETA_OK;

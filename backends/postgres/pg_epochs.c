@@ -2,6 +2,7 @@
  * The libpq engine: where an epoch ends. */
 #include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_reading.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_transaction.h"
 
@@ -43,6 +44,12 @@ enum shmeta_status pg_epoch_end(void *data, const struct backend_epoch *ask, str
 		                                    .next_start = (uint64_t)pg_int(result, 0, 4)};
 		state->counters.rows++;
 		status = leader_epoch_judge(ask, &facts, ret, err);
+	} else if (pg_failed_with(&state->primary, "22P05")) {
+		/* The database's encoding has no such name, so it has no such topic: nothing but numbers comes back. */
+		facts = (struct leader_epoch_facts){.topic = false};
+		status = leader_epoch_judge(ask, &facts, ret, err);
+	} else {
+		status = pg_question_failed(&state->primary, status, err);
 	}
 	PQclear(result);
 	return status;

@@ -3,6 +3,7 @@
 #include "backends/postgres/pg_objects.h"
 #include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_reading.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_transaction.h"
 
@@ -48,6 +49,7 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 		pg_param_int(&params, list->most < INT32_MAX ? (int64_t)list->most : INT32_MAX);
 		status = pg_query(state, &state->primary, PG_OBJECTS, &params, &result, err);
 	}
+	status = pg_question_failed(&state->primary, status, err);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
 		struct shmeta_object_info info = {.object = {.s3_bucket = pg_text(result, row, 0),
 		                                             .s3_key = pg_text(result, row, 1),

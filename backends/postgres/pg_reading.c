@@ -393,3 +393,16 @@ enum shmeta_status pg_reading_failed(const struct pg_conn *conn, enum shmeta_sta
 		err->code = SHMETA_ERR_INVALID_ARGUMENT;
 	return SHMETA_ERR_INVALID_ARGUMENT;
 }
+
+enum shmeta_status pg_question_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err)
+{
+	if (status != SHMETA_ERR_SOURCE)
+		return status;
+	if (pg_reading_failed(conn, status, NULL) != status)
+		return backend_alone(err, status);
+	if (!pg_failed_with(conn, "55P03") || !pg_connected(conn))
+		return status;
+	if (err != NULL)
+		err->code = SHMETA_ERR_BUSY;
+	return SHMETA_ERR_BUSY;
+}

@@ -50,6 +50,8 @@ struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, co
 void pg_reading_begin(struct pg_reading *reading, struct backend_error *err);
 /* The status of a read that has failed: INVALID_ARGUMENT where the server answers, but not for some row. */
 enum shmeta_status pg_reading_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err);
+/* The same of objects() and epoch_end(), which read one thing: what cannot be read is told of it alone, and a lock is ERR_BUSY. */
+enum shmeta_status pg_question_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err);
 
 struct pg_cursor pg_cursor_of(enum shmeta_class cls, int index_column);
 void pg_cursor_end(struct pg_cursor *cursor);

@@ -647,6 +647,26 @@ static void *list_objects(void *arg)
 	return NULL;
 }
 
+/* One question that cannot be answered is not the source's being away. */
+Test(hostile_postgres, a_lock_on_what_is_asked_for_is_told_of_it_alone, .init = begin_usual, .fini = end)
+{
+	const struct backend_epoch ask = {
+		.tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t"), .epoch = 1};
+	struct listing l = {.status = SHMETA_OK};
+	struct backend_epoch_end found;
+
+	hostile_rows(&world);
+	world_begin(&world);
+	world_sql(&world, "LOCK TABLE shmeta_leader_epochs, shmeta_objects IN ACCESS EXCLUSIVE MODE");
+	cr_expect_eq(world.ops->admin->epoch_end(world.state, &ask, &found, &world.err), SHMETA_ERR_BUSY, "%s",
+	             world.err.text);
+	(void)list_objects(&l);
+	cr_expect_eq(l.status, SHMETA_ERR_BUSY, "%s", world.err.text);
+	world_commit(&world);
+	cr_expect_eq(world.ops->admin->epoch_end(world.state, &ask, &found, &world.err), SHMETA_OK, "%s",
+	             world.err.text);
+}
+
 /* The list waits for whoever adds the slice, and then knows of it. */
 Test(hostile_postgres, the_grace_of_an_object_does_not_begin_while_a_slice_is_being_added, .init = begin_usual,
      .fini = end)

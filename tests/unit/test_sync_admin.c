@@ -318,6 +318,17 @@ Test(sync_admin, the_end_of_an_epoch_is_told_while_an_invalidation_is_under_way,
 	cr_expect_eq(answered(1)->status, SHMETA_OK);
 }
 
+/* A follower may ask for it for ever. */
+Test(sync_admin, an_end_of_an_epoch_that_cannot_be_read_is_no_source_that_is_away, .init = open_silent, .fini = done)
+{
+	const struct backend_epoch ask = {.tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("orders.007")};
+
+	cr_assert(memory_set_watermark(f.db, NULL, "orders.007", 0, UINT64_MAX));
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, 0, UINT64_MAX, 1), SHMETA_OK);
+	cr_expect_eq(answered(1)->status, SHMETA_ERR_SOURCE);
+	cr_expect_null(strstr(f.log, "source_away"), "%s", f.log);
+}
+
 Test(sync_admin, a_class_of_hints_is_read_as_a_whole, .init = open_silent, .fini = done)
 {
 	const struct shmeta_agent agent = {

@@ -240,6 +240,16 @@ static void answer_failed(struct sync *s, const struct admin_job *job, enum shme
 		sync_source_failed(s, SYNC_JOB_OPEN, status, sentence);
 }
 
+/* What the engine said of it. */
+static void answer_error(struct sync *s, const struct admin_job *job, enum shmeta_status status,
+                         const struct backend_error *err)
+{
+	if (status == SHMETA_ERR_SOURCE && err->alone)
+		s->host.answer(s->host.arg, job->ticket, status, err->text, 0, 0, 0);
+	else
+		answer_failed(s, job, status, err->text);
+}
+
 /* A call that met another source than was last spoken of is not answered before that one was read aside. */
 static bool must_wait(struct sync *s, enum shmeta_status status)
 {
@@ -274,7 +284,7 @@ static bool tell_epoch_end(struct sync *s, const struct admin_job *job)
 	if (status == SHMETA_OK)
 		s->host.answer(s->host.arg, job->ticket, status, "", end.end_offset, end.epoch, 0);
 	else
-		answer_failed(s, job, status, err.text);
+		answer_error(s, job, status, &err);
 	return true;
 }
 
@@ -351,7 +361,7 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 	if (status == SHMETA_OK || status == SHMETA_END)
 		s->host.objects(s->host.arg, job->ticket, page->rows, page->bytes, page->count, page->more);
 	else
-		answer_failed(s, job, status, err.text);
+		answer_error(s, job, status, &err);
 	free(page);
 	return true;
 }
