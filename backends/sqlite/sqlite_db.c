@@ -89,6 +89,19 @@ enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const c
 	return SHMETA_ERR_FULL;
 }
 
+enum shmeta_status sqlite_fail_question(struct sqlite_state *state, int rc, const char *doing,
+                                        struct backend_error *err)
+{
+	bool known = sqlite_is_damage_known(state);
+	enum shmeta_status status = sqlite_fail_write(state, rc, doing, err);
+
+	if (!sqlite_is_damage(rc))
+		return status;
+	state->damaged_in = state->counters.reconnects + (known ? 1 : 2);
+	state->renew = !known;
+	return backend_alone(err, status);
+}
+
 sqlite3_stmt *sqlite_prepare(struct sqlite_state *state, enum sqlite_statement which, struct backend_error *err,
                              enum shmeta_status *ret_status)
 {

@@ -11,6 +11,10 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 bool sqlite_unwritten(int rc);
 /* The same of a call that writes: ERR_FULL where they could not. */
 enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
+/* The same of objects() and epoch_end(), which read one thing: what is damaged is told of it alone, and looked at by a connection made anew
+ * when it is asked for again. */
+enum shmeta_status sqlite_fail_question(struct sqlite_state *state, int rc, const char *doing,
+                                        struct backend_error *err);
 const char *sqlite_code_name(int extended);
 /* The statement, prepared. NULL: err is filled. */
 sqlite3_stmt *sqlite_prepare(struct sqlite_state *state, enum sqlite_statement which, struct backend_error *err,

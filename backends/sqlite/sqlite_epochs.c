@@ -47,7 +47,7 @@ enum shmeta_status sqlite_epoch_end(void *data, const struct backend_epoch *ask,
 		state->counters.rows++;
 		status = leader_epoch_judge(ask, &facts, ret, err);
 	} else {
-		status = sqlite_fail(state, rc, "reading the epochs of", err);
+		status = sqlite_fail_question(state, rc, "reading the epochs of", err);
 	}
 	(void)sqlite3_reset(q);
 	return status;

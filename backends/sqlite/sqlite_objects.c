@@ -30,7 +30,7 @@ enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_l
 		rc = sqlite3_step(q);
 		(void)sqlite3_reset(q);
 		if (rc != SQLITE_DONE)
-			return sqlite_fail_write(state, rc, "marking the objects of", err);
+			return sqlite_fail_question(state, rc, "marking the objects of", err);
 	}
 	q = sqlite_prepare(state, ST_W_OBJECTS, err, &status);
 	if (q == NULL)
@@ -54,7 +54,7 @@ enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_l
 		status = emit(arg, &info);
 	}
 	if (status == SHMETA_OK && rc != SQLITE_DONE)
-		status = sqlite_fail(state, rc, "listing the objects of", err);
+		status = sqlite_fail_question(state, rc, "listing the objects of", err);
 	(void)sqlite3_reset(q);
 	return status;
 }

@@ -552,6 +552,38 @@ Test(sqlite_source, what_needs_a_page_that_cannot_be_read_is_refused_alone_and_t
 	needs_a_bad_page(true, "disk I/O error");
 }
 
+/* A question for what lies there is answered alone, too, however often it comes. */
+Test(sqlite_source, a_question_that_needs_a_damaged_page_fails_alone)
+{
+	struct backend_epoch ask = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .epoch = 1};
+	struct backend_epoch_end found;
+	struct world w;
+	int pages;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "whole-topic", 1, -1, NULL);
+	world_topic(&w, NULL, "damaged-topic", 1, -1, NULL);
+	world_sql(&w, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) INSERT INTO "
+	              "shmeta_leader_epochs SELECT '" SHMETA_DEFAULT_TENANT
+	              "', 'damaged-topic', 0, i, i, 1 FROM n UNION ALL SELECT '" SHMETA_DEFAULT_TENANT
+	              "', 'whole-topic', 0, i, i, 1 FROM n");
+	world_close(&w);
+	sqlite3_close(w.app);
+	w.app = NULL;
+	damage_topic(&w, "damaged-topic", "whole-topic", false, &pages);
+	cr_assert_gt(pages, 20);
+	world_open(&w);
+	for (int round = 0; round < 3; round++) {
+		ask.topic = str("damaged-topic");
+		cr_expect_eq(w.ops->admin->epoch_end(w.state, &ask, &found, &w.err), SHMETA_ERR_SOURCE);
+		cr_expect(w.err.alone && strstr(w.err.text, "malformed") != NULL, "%s", w.err.text);
+		ask.topic = str("whole-topic");
+		cr_expect_eq(w.ops->admin->epoch_end(w.state, &ask, &found, &w.err), SHMETA_ABSENT, "%s", w.err.text);
+	}
+	world_free(&w);
+}
+
 /* What alters a table drops all triggers and makes them again in their order: then they also stand where they stood. */
 Test(sqlite_source, triggers_that_were_all_missing_for_a_while_are_noticed_although_nothing_shows_it)
 {
