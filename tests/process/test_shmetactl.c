@@ -1418,6 +1418,8 @@ Test(shmetactl_process, the_biggest_topics_come_first)
 	cr_assert_eq(number(doc, "count"), 12);
 	row = json_array_get(json_object_get(doc, "items"), 0);
 	cr_assert_str_eq(text(row, "topic"), "topic-01");
+	cr_expect(json_is_number(json_object_get(row, "share_percent")));
+	cr_expect_float_eq(json_number_value(json_object_get(row, "share_percent")), atof(text(row, "share")), 0.001);
 	row = json_array_get(json_object_get(doc, "items"), 11);
 	cr_assert_str_eq(text(row, "topic"), "topic-00");
 	json_decref(doc);

@@ -106,16 +106,17 @@ static void print(struct tool *tool, const struct ranking *r)
 	for (size_t i = 0; i < r->best_count; i++) {
 		const struct topic_size *t = &r->best[i];
 		uint64_t all = r->by_segments ? r->segments : r->bytes;
+		double percent = all > 0 ? 100.0 * (double)weight(r, t) / (double)all : 0.0;
 		char share[16];
-		struct field f[5] = {f_text("topic", (struct shmeta_str){t->name, t->name_bytes}),
+		struct field f[6] = {f_text("topic", (struct shmeta_str){t->name, t->name_bytes}),
 		                     f_count("partitions", t->partitions), f_count("segments", t->segments),
 		                     f_bytes("size_bytes", t->bytes)};
 
-		(void)snprintf(share, sizeof(share), "%.1f %%",
-		               all > 0 ? 100.0 * (double)weight(r, t) / (double)all : 0.0);
+		(void)snprintf(share, sizeof(share), "%.1f %%", percent);
 		f[4] = f_text("share", (struct shmeta_str){share, strlen(share)});
 		f[4].flags |= FIELD_RIGHT;
-		list_row(&list, f, 5);
+		f[5] = f_hidden(f_percent("share_percent", percent));
+		list_row(&list, f, 6);
 	}
 	list.incomplete = r->best_count < r->topics || r->session->lacks;
 	list_end(&list, NULL, 0);

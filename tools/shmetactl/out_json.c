@@ -101,6 +101,9 @@ json_t *out_field_json(const struct field *field)
 	case FIELD_AGE:
 		value = out_json_age(field->u);
 		break;
+	case FIELD_PERCENT:
+		value = json_real((double)field->u / 10);
+		break;
 	case FIELD_BOOL:
 		value = json_boolean(field->u != 0);
 		break;

@@ -112,6 +112,7 @@ static bool put_plain(struct list *list, const struct field *field)
 		n = snprintf(number, sizeof(number), "null");
 		break;
 	case FIELD_AGE:
+	case FIELD_PERCENT:
 	case FIELD_MAP:
 		break;
 	}

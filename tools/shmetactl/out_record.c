@@ -2,6 +2,7 @@
  * Fields, and records of them. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "tools/shmetactl/out.h"
@@ -38,6 +39,10 @@ struct field f_time_known(const char *name, int64_t ms)
 struct field f_age(const char *name, uint64_t ns)
 {
 	return (struct field){.name = name, .kind = FIELD_AGE, .u = ns};
+}
+struct field f_percent(const char *name, double percent)
+{
+	return (struct field){.name = name, .kind = FIELD_PERCENT, .u = (uint64_t)lrint(percent * 10)};
 }
 struct field f_bool(const char *name, bool value)
 {
@@ -89,6 +94,10 @@ char *out_field_text(const struct field *field, bool record)
 		break;
 	case FIELD_AGE:
 		text = out_ns(field->u);
+		break;
+	case FIELD_PERCENT:
+		(void)snprintf(digits, sizeof(digits), "%.1f %%", (double)field->u / 10);
+		text = digits;
 		break;
 	case FIELD_BOOL:
 		text = field->u != 0 ? "yes" : "no";

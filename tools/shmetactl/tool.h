@@ -184,13 +184,14 @@ const char *tool_outcome(enum shmeta_status status);
 /* ---- output: fields, once for text and JSON ---- */
 
 enum field_kind {
-	FIELD_TEXT,   /* untrusted bytes                                              */
-	FIELD_WORD,   /* our own constant text                                        */
-	FIELD_COUNT,  /* unsigned number                                              */
-	FIELD_BYTES,  /* unsigned number of bytes; text of a record: 61.2 MiB         */
-	FIELD_NUMBER, /* signed number                                                */
-	FIELD_TIME,   /* ms since the epoch; text: RFC 3339                           */
-	FIELD_AGE,    /* ns; JSON: milliseconds with a fraction; UINT64_MAX: null     */
+	FIELD_TEXT,    /* untrusted bytes                                              */
+	FIELD_WORD,    /* our own constant text                                        */
+	FIELD_COUNT,   /* unsigned number                                              */
+	FIELD_BYTES,   /* unsigned number of bytes; text of a record: 61.2 MiB         */
+	FIELD_NUMBER,  /* signed number                                                */
+	FIELD_TIME,    /* ms since the epoch; text: RFC 3339                           */
+	FIELD_AGE,     /* ns; JSON: milliseconds with a fraction; UINT64_MAX: null     */
+	FIELD_PERCENT, /* tenths of one; JSON: percent with a fraction                 */
 	FIELD_BOOL,
 	FIELD_MAP, /* packed map: JSON object of strings                           */
 	FIELD_NULL
@@ -213,6 +214,7 @@ struct field f_bytes(const char *name, uint64_t value);
 struct field f_time(const char *name, int64_t ms);
 struct field f_time_known(const char *name, int64_t ms); /* 0: null */
 struct field f_age(const char *name, uint64_t ns);
+struct field f_percent(const char *name, double percent);
 struct field f_bool(const char *name, bool value);
 struct field f_map(const char *name, struct shmeta_map map);
 struct field f_null(const char *name);
