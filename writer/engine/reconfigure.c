@@ -56,6 +56,7 @@ static void plan_anew(struct sync *s, const struct sync_options *former, bool tt
 {
 	const struct sync_options *o = &s->options;
 
+	stamps_show_ttl(s);
 	if (ttl_changed)
 		retime_begin(s);
 	ttl_changed |= memcmp(o->ttl_ms, former->ttl_ms, sizeof o->ttl_ms) != 0;
@@ -137,6 +138,5 @@ void options_take(struct sync *s)
 	next.override_count = count;
 	options_free(&next);
 
-	stamps_show_ttl(s);
 	plan_anew(s, &former, ttl_changed);
 }
