@@ -526,6 +526,34 @@ static enum shmeta_status sink_group(void *arg, struct shmeta_str tenant, const 
 	return SHMETA_OK;
 }
 
+static int by_group(const void *a, const void *b)
+{
+	const struct group_row *x = a, *y = b;
+	int order = strcmp(x->tenant, y->tenant);
+
+	return order != 0 ? order : strcmp(x->id, y->id);
+}
+
+struct group_row *verify_find_group(struct verify *v, char *group)
+{
+	const struct group_row key = {.tenant = v->tenant, .id = group};
+
+	if (v->groups > 0 && !v->groups_sorted)
+		qsort(v->group, v->groups, sizeof(*v->group), by_group);
+	v->groups_sorted = true;
+	return v->groups > 0 ? bsearch(&key, v->group, v->groups, sizeof(key), by_group) : NULL;
+}
+
+static bool has_group(struct verify *v, char *group)
+{
+	const struct group_row *last = v->groups > 0 ? &v->group[v->groups - 1] : NULL;
+
+	/* Where each group is followed by its offsets, nothing is sorted anew for each. */
+	if (last != NULL && strcmp(last->tenant, v->tenant) == 0 && strcmp(last->id, group) == 0)
+		return true;
+	return verify_find_group(v, group) != NULL;
+}
+
 static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
                                       const struct shmeta_committed_offset *want)
 {
@@ -563,7 +591,7 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 			not_found(v, SHMETA_CLASS_OFFSET, where, &v->offsets, status);
 		}
 	} while (!verify_look_end(&look) && v->code == 0);
-	v->groupless += status == SHMETA_OK && !verify_has_group(v, group);
+	v->groupless += status == SHMETA_OK && !has_group(v, group);
 	free(group);
 	free(name);
 	return verify_stop(v);

@@ -86,6 +86,8 @@ void verify_end_rows(struct verify *v);
 /* Forgets rows and groups that the source gave. */
 void verify_drop_rows(struct verify *v);
 void verify_forget_groups(struct verify *v);
+/* The row that the source gave of a group of this tenant; NULL: none. */
+struct group_row *verify_find_group(struct verify *v, char *group);
 
 /* A snapshot in which something is looked up and compared. Findings of one that took too long are taken back, and the caller
  * looks again. */
@@ -111,8 +113,6 @@ bool verify_pairs_differ(struct verify *v, enum shmeta_class cls, const char *wh
 void verify_extra_topics(struct verify *v);
 /* Agents, groups, offsets and leases that the source did not give, of all tenants. */
 void verify_extra_advisory(struct verify *v);
-/* Did the source give the group's row, for this tenant? */
-bool verify_has_group(struct verify *v, char *group);
 
 /* ---- verify_passes.c ---- */
 

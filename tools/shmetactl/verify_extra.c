@@ -14,38 +14,10 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int by_group(const void *a, const void *b)
-{
-	const struct group_row *x = a, *y = b;
-	int order = strcmp(x->tenant, y->tenant);
-
-	return order != 0 ? order : strcmp(x->id, y->id);
-}
-
-static struct group_row *find_group(struct verify *v, char *group)
-{
-	const struct group_row key = {.tenant = v->tenant, .id = group};
-
-	if (v->groups > 0 && !v->groups_sorted)
-		qsort(v->group, v->groups, sizeof(*v->group), by_group);
-	v->groups_sorted = true;
-	return v->groups > 0 ? bsearch(&key, v->group, v->groups, sizeof(key), by_group) : NULL;
-}
-
-bool verify_has_group(struct verify *v, char *group)
-{
-	const struct group_row *last = v->groups > 0 ? &v->group[v->groups - 1] : NULL;
-
-	/* Where each group is followed by its offsets, nothing is sorted anew for each. */
-	if (last != NULL && strcmp(last->tenant, v->tenant) == 0 && strcmp(last->id, group) == 0)
-		return true;
-	return find_group(v, group) != NULL;
-}
-
 static void compare_group(struct verify *v, const struct shmeta_group *have)
 {
 	char where[SHMETA_STRING_MAX + 16], *id = text_of(have->group_id);
-	struct group_row *row = find_group(v, id);
+	struct group_row *row = verify_find_group(v, id);
 
 	(void)snprintf(where, sizeof(where), "group %s", out_safe(have->group_id.data, have->group_id.bytes));
 	if (row != NULL) {
