@@ -20,6 +20,7 @@
 #include "writer/daemon/limits.h"
 #include "writer/daemon/stats_writer.h"
 #include "writer/engine/phase.h"
+#include "writer/engine/wake.h"
 #include "writer/serve/listen.h"
 #include "writer/serve/pins.h"
 
@@ -164,7 +165,8 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 	struct daemon *d = arg;
 
 	(void)due_us;
-	instance_heartbeat(&d->instance);
+	if (instance_heartbeat(&d->instance) && d->sync != NULL)
+		sync_wake(d->sync);
 	registry_look(d->registry, d->instance.generation_number, daemon_committed(d), shmeta__boottime_ns());
 	d->counters.snapshots_revoked += pins_tell_revoked(d->registry, d->config->snapshot_max_age);
 	control_sweep(d->control, shmeta__boottime_ns());

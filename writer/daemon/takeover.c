@@ -27,6 +27,8 @@
 
 #define READ_GROUP "shmeta-read"
 
+static const int64_t SLEPT_NS = 1000000000;
+
 enum { VERSION = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH };
 
 static enum shmeta_status make_parents(const char *path, struct shmeta_err *err)
@@ -336,7 +338,7 @@ void instance_announce(struct instance *instance)
 	struct shmeta_board *board = instance->board;
 
 	phase_begin(board, shmeta__boottime_ns());
-	instance_heartbeat(instance);
+	(void)instance_heartbeat(instance);
 	board->incompat = SHMETA_BOARD_INCOMPAT_V1;
 	board->compat = 0;
 	board->board_bytes = sizeof(*board);
@@ -349,10 +351,13 @@ void instance_announce(struct instance *instance)
 	shmeta_publish(&board->epoch, instance->epoch);
 }
 
-void instance_heartbeat(struct instance *instance)
+bool instance_heartbeat(struct instance *instance)
 {
-	shmeta_poke(&instance->board->boot_offset_ns, shmeta__boot_offset_ns());
+	int64_t former = shmeta_peek(&instance->board->boot_offset_ns), offset = shmeta__boot_offset_ns();
+
+	shmeta_poke(&instance->board->boot_offset_ns, offset);
 	shmeta_publish(&instance->board->heartbeat_ns, shmeta__boottime_ns());
+	return offset - former > SLEPT_NS;
 }
 
 const struct shmeta_generation *instance_look(struct instance *instance)

@@ -36,7 +36,8 @@ void instance_start_failed(const char *path, const char *sentence);
 void instance_start_over(const struct instance *instance);
 /* Write who the writer is, and last its epoch: from then on readers see this writer, in phase STARTING. */
 void instance_announce(struct instance *instance);
-void instance_heartbeat(struct instance *instance);
+/* Has the machine slept since the last one? Whoever waits by a clock that stands still meanwhile is late then. */
+bool instance_heartbeat(struct instance *instance);
 /* Do programs that open the path still find this instance? false: the directory or the board was removed, renamed or replaced. */
 bool instance_is_there(const struct instance *instance);
 /* The current generation's page, mapped for reading; NULL when there is none. */
