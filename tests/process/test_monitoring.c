@@ -196,6 +196,30 @@ Test(monitoring, each_check_has_an_alert_that_names_it)
 	free(alerts);
 }
 
+Test(monitoring, each_check_is_in_the_manual)
+{
+	static const char *const checks[] = {
+#define X(name, what, thresholds) #name,
+		HEALTH_CHECK_LIST(X)
+#undef X
+	};
+	char *manual = file("docs/man/shmetactl.1.scd");
+
+	for (size_t i = 0; i < HEALTH_CHECK_COUNT; i++) {
+		char word[80] = "_";
+		size_t n = 1;
+
+		for (const char *at = checks[i]; *at != '\0'; at++) {
+			if (*at == '_')
+				word[n++] = '\\';
+			word[n++] = *at;
+		}
+		word[n] = '_';
+		cr_expect_not_null(strstr(manual, word), "shmetactl(1) lacks the check %s", word);
+	}
+	free(manual);
+}
+
 Test(monitoring, promtool_accepts_the_rules_and_its_cases_hold)
 {
 	struct run_tool t;

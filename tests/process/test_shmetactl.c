@@ -486,7 +486,12 @@ static void expect_all_look(int status_code)
 			json_decref(ask(looking[i], 0));
 	}
 	json_decref(dumped(""));
-	json_decref(ask("status", status_code));
+	for (int i = 0; i < 2; i++) {
+		json_t *doc = ask(i == 0 ? "status" : "health", i == 0 || status_code == 0 ? status_code : 2);
+
+		cr_expect_str_eq(text(doc, "writer_state"), status_code == 0 ? "alive" : "dead");
+		json_decref(doc);
+	}
 	expect_code("status", status_code);
 }
 

@@ -86,6 +86,7 @@ int verb_health(struct tool *tool)
 	if (pages_open(tool, &p) != 0)
 		return health_exit(HEALTH_UNKNOWN);
 	tool_health(tool, &p, &health);
+	out_writer(pages_writer(&p));
 	pages_close(&p);
 	if (tool->json)
 		health_json(tool, &health);

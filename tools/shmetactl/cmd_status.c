@@ -311,6 +311,7 @@ int verb_status(struct tool *tool)
 	well = health.worst != HEALTH_CRITICAL;
 	content = content_of(tool, &p);
 	if (tool->json) {
+		out_writer(pages_writer(&p));
 		status_json(tool, &p, &content, &health);
 		pages_close(&p);
 		return well ? TOOL_OK : TOOL_UNHEALTHY;
