@@ -373,3 +373,31 @@ Test(compare, a_bundle_that_cannot_be_written_leaves_nothing_and_replaces_nothin
 	cr_expect(stat(file, &st) == 0 && st.st_size == 14 && access(part, F_OK) != 0, "the former one is gone");
 	(void)unlink(file);
 }
+
+Test(compare, what_bears_the_name_of_a_bundle_is_whole, .init = begin, .fini = end)
+{
+	char file[128], script[128], path[4096];
+	struct stat st;
+	struct run_tool t;
+
+	(void)snprintf(file, sizeof(file), "%s/bundle.tar", d.dir);
+	(void)snprintf(script, sizeof(script), "%s/journalctl", d.dir);
+	(void)snprintf(path, sizeof(path), "%s:%s", d.dir, getenv("PATH"));
+	put(file, "of before");
+	/* It ends who asks it: in the middle of the bundle. */
+	put(script, "#!/bin/sh\nkill -TERM $PPID\n");
+	cr_assert_eq(chmod(script, 0700), 0);
+	(void)setenv("PATH", path, 1);
+	CTL(&t, "support-bundle %s --yes", file);
+	cr_assert_eq(t.code, 128 + SIGTERM, "%d %s%s", t.code, t.out, t.err);
+	run_tool_done(&t);
+	run_tool(&t, "cat %s", file);
+	cr_expect_str_eq(t.out, "of before");
+	run_tool_done(&t);
+	cr_assert_eq(unlink(file), 0);
+	CTL(&t, "support-bundle %s", file);
+	run_tool_done(&t);
+	cr_expect(stat(file, &st) != 0, "a part of a bundle bears its name");
+	(void)strncat(file, ".part", sizeof(file) - strlen(file) - 1);
+	cr_expect(stat(file, &st) != 0, "what is unfinished is left");
+}
