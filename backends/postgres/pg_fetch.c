@@ -363,6 +363,34 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 	return status;
 }
 
+/* Has the database's encoding no such name? Then it has no such row, and nobody can ask for it: not even the names alone arrive. */
+static bool is_unspeakable(struct pg_state *state, struct pg_conn *conn, const struct backend_key *key)
+{
+	struct pg_params params;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+
+	if (!pg_failed_with(conn, "22P05") || !pg_connected(conn))
+		return false;
+	pg_params_clear(&params);
+	pg_param_text(&params, key->tenant);
+	pg_param_text(&params, key->topic);
+	pg_param_text(&params, key->name);
+	status = pg_query(state, conn, PG_KEY_NAMES, &params, &result, NULL);
+	PQclear(result);
+	return status == SHMETA_ERR_SOURCE && pg_failed_with(conn, "22P05");
+}
+
+/* A key whose failure is its own. */
+static enum shmeta_status end_unspeakable(const struct backend_key *key, const struct backend_sink *sink)
+{
+	enum shmeta_status status = sink->key_begin(sink->arg, key);
+
+	return status != SHMETA_OK
+	               ? status
+	               : sink->key_end(sink->arg, key, kind_of(key) >= KIND_AGENT ? SHMETA_OK : SHMETA_ABSENT, "");
+}
+
 enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
                             struct backend_error *err)
 {
@@ -418,7 +446,9 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	}
 	status = pg_reading_failed(f.reading.conn, status, &mine);
 	of_keys &= status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY;
-	if (of_keys)
+	if (of_keys && count == 1 && !f.begun && is_unspeakable(state, f.reading.conn, keys))
+		status = end_unspeakable(keys, sink);
+	else if (of_keys)
 		status = backend_fail_keys(keys + f.ended, count - f.ended, f.begun, sink, status, mine.text);
 	else if (status != SHMETA_OK && err != NULL)
 		*err = mine;

@@ -63,6 +63,7 @@ static const struct pg_text texts[] = {
 	{PG_LEASES, "SELECT @partition_leases FROM partition_leases r"},
 	/* Without an index, each key would read the table by itself. */
 	{PG_KEY_BEGIN, "SELECT {x:" PG_PLAN_ONCE "}{!x:set_config('jit', 'off', true)}"},
+	{PG_KEY_NAMES, "SELECT octet_length($1::text), octet_length($2::text), octet_length($3::text)"},
 	{PG_KEY_TOPICS, "SELECT @topics, k.i" TOPICS_OF TOPIC_ROWS " ORDER BY k.i"},
 	{PG_KEY_PARTITIONS, "SELECT @partitions, k.i" PLACES ONE_PARTITION " ORDER BY k.i"},
 	{PG_KEY_ALL_PARTITIONS, "SELECT @partitions, k.i" TOPICS_OF ALL_PARTITIONS

@@ -27,6 +27,7 @@ struct pg_state;
 	X(OFFSETS)            \
 	X(LEASES)             \
 	X(KEY_BEGIN)          \
+	X(KEY_NAMES)          \
 	X(KEY_TOPICS)         \
 	X(KEY_PARTITIONS)     \
 	X(KEY_SEGMENTS)       \

@@ -226,6 +226,47 @@ Test(postgres_shape, a_text_that_is_no_utf8_costs_its_row_where_the_server_knows
 	world_free(w);
 }
 
+/* Else any reader could fill the list of keys that fail. */
+Test(postgres_shape, a_name_that_the_databases_encoding_lacks_is_absent)
+{
+	struct backend_key keys[] = {{.cls = SHMETA_CLASS_TOPIC,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .topic = rows_str("k\xc3\xa4se")},
+	                             {.cls = SHMETA_CLASS_TOPIC,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .topic = rows_str("\xe4\xb8\xad")},
+	                             {.cls = SHMETA_CLASS_PARTITION,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .topic = rows_str("\xe4\xb8\xad")},
+	                             {.cls = SHMETA_CLASS_AGENT,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .name = rows_str("\xe4\xb8\xad")},
+	                             {.cls = SHMETA_CLASS_LEASE,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .topic = rows_str("\xe4\xb8\xad")}};
+	struct world world, *w = &world;
+	char uri[200];
+
+	pg_world_make(w);
+	snprintf(uri, sizeof uri, "postgresql:///%s_latin?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
+	world_sql(w, "CREATE DATABASE %s_latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+	          PQdb(w->pg));
+	PQfinish(w->pg);
+	w->pg = PQconnectdb(uri);
+	cr_assert_eq(PQsetClientEncoding(w->pg, "UTF8"), 0);
+	w->options.uri = uri;
+	world_open(w);
+	world_topic(w, NULL, "k\xc3\xa4se", 1, -1, NULL);
+	ok(world_load(w));
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		ok(world_fetch(w, &keys[i], 1));
+		cr_expect_eq(w->recorder.topics, i == 0 ? 1 : 0, "%zu: %s", i, recorder_text(&w->recorder));
+		cr_expect_eq(w->recorder.quarantined, 0, "%s", recorder_text(&w->recorder));
+	}
+	cr_expect_eq(world_fetch(w, keys, 2), SHMETA_ERR_INVALID_ARGUMENT, "to be asked for one by one");
+	world_free(w);
+}
+
 Test(postgres_shape, a_row_that_cannot_be_read_is_not_a_source_that_is_away)
 {
 	struct backend_key keys[] = {
