@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Fields, and records of them. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/shmetactl/out.h"
