@@ -165,6 +165,38 @@ Test(postgres_feed, a_row_whose_place_cannot_be_read_is_read_with_its_topic_and_
 	world_free(w);
 }
 
+Test(postgres_feed, rows_deleted_by_who_does_not_see_their_parents_are_told)
+{
+	struct world world, *w = &world;
+	PGconn *other;
+
+	begin(w);
+	world_sql(w, "ALTER TABLE segments DROP CONSTRAINT segments_topic_partition_id_fkey; "
+	             "ALTER TABLE partitions DROP CONSTRAINT partitions_topic_fkey");
+	world_sql(
+		w,
+		"INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) VALUES ('late', 5, 0, 1, 1)");
+	world_sql(
+		w,
+		"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, "
+		"s3_key, created_at) VALUES ('early', 'late', 0, 0, 9, 10, 1, 'b', 'k', 0)");
+	other = PQconnectdb(w->options.uri);
+	PQclear(PQexec(other, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM topics"));
+	world_topic(w, NULL, "late", 1, -1, NULL);
+	for (int i = 0; i < 2; i++)
+		ok(world_changes(w));
+	PQclear(PQexec(
+		other,
+		"DELETE FROM segments WHERE topic = 'late'; DELETE FROM partitions WHERE partition_id = 5; COMMIT"));
+	cr_expect_eq(PQtransactionStatus(other), PQTRANS_IDLE, "%s", PQerrorMessage(other));
+	PQfinish(other);
+	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM segments WHERE topic = 'late'"), 0);
+	ok(world_changes(w));
+	has("changed segment 00000000-0000-0000-0000-000000000000 late/0");
+	has("changed segment 00000000-0000-0000-0000-000000000000 late/5");
+	world_free(w);
+}
+
 Test(postgres_feed, vacuum_analyze_and_an_index_are_no_reason_to_compare)
 {
 	struct world world, *w = &world;
@@ -652,7 +684,7 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	ok(world_load(w));
 	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	cr_expect_eq(
-		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v2 %'"), 1);
+		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v3 %'"), 1);
 	world_free(w);
 }
 
@@ -671,7 +703,7 @@ Test(postgres_feed, tables_of_the_first_version_get_what_they_lack_and_keep_thei
 	world_open(w);
 	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	cr_expect_eq(
-		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v2 %'"), 1);
+		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v3 %'"), 1);
 	cr_expect_eq(world_sql_number(
 			     w, "SELECT epoch FROM shmeta_lease_epochs WHERE topic = 'gone' AND compaction IS NULL"),
 	             42);
