@@ -223,11 +223,12 @@ bool instance_is_there(const struct instance *instance)
 
 enum shmeta_status instance_open(const char *path, struct instance *ret, struct shmeta_err *err)
 {
-	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
+	struct instance instance = {.dir_fd = -1, .lock_fd = -1};
 	enum shmeta_status status = open_directory(path, &instance.dir_fd, err);
 	char limit[400];
 	void *map;
 
+	snprintf(instance.path, sizeof(instance.path), "%s", path);
 	if (status == SHMETA_OK)
 		status = lock_take(instance.dir_fd, path, &instance.lock_fd, err);
 	if (status == SHMETA_OK)
@@ -261,7 +262,7 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 
 void instance_start_failed(const char *path, const char *sentence)
 {
-	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
+	struct instance instance = {.dir_fd = -1, .lock_fd = -1};
 	struct shmeta_err err = {0};
 	struct timespec now;
 	struct stat st;

@@ -4,6 +4,7 @@
 #ifndef SHMETA_WRITER_DAEMON_TAKEOVER_H
 #define SHMETA_WRITER_DAEMON_TAKEOVER_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,7 +14,7 @@
 #include "shm/page/stats_page.h"
 
 struct instance {
-	const char *path; /* borrowed */
+	char path[PATH_MAX];
 	int dir_fd, lock_fd;
 	struct shmeta_board *board;
 	uint64_t board_dev, board_ino;
