@@ -134,6 +134,22 @@ Test(shown_activity, a_stream_goes_on_over_a_restart, .init = begin, .fini = end
 	run_tool_done(&t);
 }
 
+/* No write follows that could end it. */
+Test(shown_activity, a_stream_ends_when_nobody_reads_it_any_more, .init = begin, .fini = end)
+{
+	static const char *const streams[] = {"events --by write --no-header -f | head -n 1",
+	                                      "--json stat --every 1h | head -n 1"};
+	struct run_tool t;
+
+	create("one");
+	for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
+		run_tool(&t, "sh -c '%s --dir %s %s'", places_shmetactl, d.instance, streams[i]);
+		cr_assert_eq(t.code, 0, "%s: %d %s", streams[i], t.code, t.err);
+		cr_expect_neq(t.out[0], '\0', "%s: %s", streams[i], t.err);
+		run_tool_done(&t);
+	}
+}
+
 Test(shown_activity, slow_lists_the_slowest_first, .init = begin, .fini = end)
 {
 	json_t *doc;

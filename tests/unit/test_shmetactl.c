@@ -281,6 +281,13 @@ Test(shmetactl, a_full_device_behind_the_output_is_an_error)
 
 	run_tool(&t, "sh -c '%s/bin/shmetactl help > /dev/full'", places_build);
 	cr_assert_eq(t.code, 1, "%d %s", t.code, t.err);
+	cr_expect_str_eq(t.err, "shmetactl: cannot write the output: No space left on device\n");
+	run_tool_done(&t);
+	/* Also where the exit status says something else, which it goes on saying. */
+	run_tool(&t, "sh -c '%s/bin/shmetactl --json no-such-verb > /dev/full'", places_build);
+	cr_assert_eq(t.code, 2, "%d %s", t.code, t.err);
+	cr_expect_not_null(strstr(t.err, "\nshmetactl: cannot write the output: No space left on device\n"), "%s",
+	                   t.err);
 	run_tool_done(&t);
 }
 

@@ -215,6 +215,6 @@ int main(int argc, char **argv)
 	}
 	instances_free(&p.instances);
 	if (fflush(stdout) != 0)
-		return complain("cannot write the output");
+		return complain("cannot write the output: %s", strerror(errno));
 	return code;
 }

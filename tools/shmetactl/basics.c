@@ -46,12 +46,9 @@ uint64_t tool_monotonic_ns(void)
 
 bool tool_next_round(const struct tool *tool, uint64_t round)
 {
-	const struct timespec pause = {tool->every_ms / 1000, (long)(tool->every_ms % 1000) * 1000000};
-
 	if (tool->every_ms == 0 || (tool->count > 0 && round >= tool->count))
 		return false;
-	/* Nobody reads on: a pipe that was closed, a terminal that is gone. */
-	return fflush(stdout) == 0 && nanosleep(&pause, NULL) == 0;
+	return out_pause(tool->every_ms);
 }
 
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)

@@ -106,7 +106,6 @@ static void tell_lost(uint64_t lost)
 
 int verb_events(struct tool *tool)
 {
-	const struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000};
 	const struct shmeta_activity *page;
 	struct pages pages;
 	struct list list;
@@ -126,7 +125,7 @@ int verb_events(struct tool *tool)
 	/* The page outlives its writer, and the next one goes on in it. */
 	while (tool->follow && (tool->count == 0 || shown + list.printed + list.waiting < tool->count)) {
 		list_flush(&list);
-		if (fflush(stdout) != 0 || nanosleep(&pause, NULL) != 0)
+		if (!out_pause(FOLLOW_MS))
 			break;
 		tell_lost(show_new(&list, page, kinds, &next));
 	}

@@ -233,9 +233,11 @@ static int write_all(struct export *e)
 		                  "objects were written while they were exported: stop the writers and export again");
 	if (status == SHMETA_OK && (!put_end(e) || !written(e, fflush(e->out) == 0)))
 		status = SHMETA_ERR_SYSTEM;
-	if (e->write_error != 0)
+	if (e->write_error != 0) {
+		clearerr(e->out); /* this is told here, and once */
 		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: writing the export: %s",
 		                  e->out == stdout ? "standard output" : e->tool->argv[0], strerror(e->write_error));
+	}
 	return status == SHMETA_OK ? 0 : move_failed(e->tool, "reading the source", status, &err);
 }
 

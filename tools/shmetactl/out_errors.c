@@ -1,11 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Errors: sentences and exit codes. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/escape.h"
 #include "tools/shmetactl/out.h"
+
+static int output_error; /* errno of the first flush that failed */
+
+bool out_flush(void)
+{
+	if (fflush(stdout) != 0 && output_error == 0)
+		output_error = errno;
+	return ferror(stdout) == 0;
+}
+
+bool out_pause(uint64_t ms)
+{
+	/* No event is asked for: only that nobody reads any more ends the wait. */
+	struct pollfd out = {.fd = STDOUT_FILENO};
+	int ready;
+
+	if (!out_flush())
+		return false;
+	ready = poll(&out, 1, ms < INT_MAX ? (int)ms : INT_MAX);
+	if (ready > 0)
+		(void)raise(SIGPIPE); /* as the next write would */
+	return ready == 0;
+}
+
+int out_end(int code)
+{
+	if (out_flush())
+		return code;
+	(void)tool_error(NULL, TOOL_UNHEALTHY, "cannot write the output%s%s", output_error != 0 ? ": " : "",
+	                 output_error != 0 ? strerror(output_error) : "");
+	return code == TOOL_OK ? TOOL_UNHEALTHY : code;
+}
 
 void out_note(const char *fmt, ...)
 {
@@ -16,7 +52,7 @@ void out_note(const char *fmt, ...)
 	shmeta__vsay(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	out_progress_end();
-	(void)fflush(stdout);
+	(void)out_flush();
 	(void)fprintf(stderr, "shmetactl: %s\n", out_safe(text, strlen(text)));
 }
 
@@ -29,7 +65,7 @@ int tool_error(const struct tool *tool, int code, const char *fmt, ...)
 	shmeta__vsay(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	out_progress_end();
-	(void)fflush(stdout);
+	(void)out_flush();
 	(void)fprintf(stderr, "shmetactl: %s\n", out_safe(text, strlen(text)));
 	if (tool != NULL && tool->json && !list_end_by_error(code, text)) {
 		json_t *object = out_document("error");

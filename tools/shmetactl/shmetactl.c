@@ -381,8 +381,5 @@ int main(int argc, char **argv)
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes fails with EFBIG */
 	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
 	code = run(&tool, argc, argv);
-	/* A full disk behind stdout is a failure of ours. */
-	if ((fflush(stdout) != 0 || ferror(stdout)) && code == TOOL_OK)
-		code = tool_error(NULL, TOOL_UNHEALTHY, "cannot write the output");
-	return code;
+	return out_end(code); /* a full disk behind stdout is a failure of ours */
 }

@@ -232,6 +232,12 @@ json_t *out_document(const char *name);
 /* From now on each document has this as "writer_state". */
 void out_writer(const char *state);
 /* "shmetactl: sentence" at stderr: what should be known of the output. */
+/* False: the output cannot be written. */
+bool out_flush(void);
+/* What was put goes out, and then a pause. False: nobody reads on (a pipe that was closed, a terminal that is gone), or a signal came. */
+bool out_pause(uint64_t ms);
+/* The end of the output: the exit status, and a sentence where not all of the output could be written. */
+int out_end(int code);
 __attribute__((format(printf, 1, 2))) void out_note(const char *fmt, ...);
 /* Print it and free it: indent 0: one line. ASCII only, no raw control byte. */
 void out_json(json_t *value, int indent);
