@@ -169,7 +169,7 @@ struct core {
 	uint32_t refs;     /* falls to 0 under cores_lock only */
 	uint64_t dev, ino; /* of the board */
 	uid_t owner;
-	char *directory; /* absolute */
+	char *directory, *board_path; /* absolute */
 	const struct shmeta_board *board;
 	char agent[64];
 

@@ -158,6 +158,7 @@ static void core_free(struct core *core)
 		(void)munmap((void *)(uintptr_t)core->board, SHMETA_PAGE);
 	(void)pthread_mutex_destroy(&core->idle_lock);
 	(void)pthread_mutex_destroy(&core->lock);
+	free(core->board_path);
 	free(core->directory);
 	free(core);
 }
@@ -196,6 +197,10 @@ static enum shmeta_status core_new(int dir, const char *directory, const struct 
 	core->directory = realpath(directory, NULL);
 	status = core->directory != NULL ? same_directory(dir, core->directory, err)
 	                                 : shmeta_fail_errno(err, errno, "%s", directory);
+	if (status == SHMETA_OK && asprintf(&core->board_path, "%s/board", core->directory) < 0) {
+		core->board_path = NULL;
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
+	}
 	if (status == SHMETA_OK)
 		status = map_board(dir, directory, (uint64_t)st->st_size, &core->board, err);
 	if (status != SHMETA_OK) {
@@ -360,15 +365,11 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 
 int shmeta__core_was_replaced(const struct core *core)
 {
-	int dir = open(core->directory, O_PATH | O_DIRECTORY | O_CLOEXEC), replaced;
 	struct stat st;
 
-	/* A directory that was removed was not replaced: readers keep what they have mapped. */
-	if (dir < 0)
-		return 0;
-	replaced = fstatat(dir, "board", &st, 0) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
-	(void)close(dir);
-	return replaced;
+	/* A directory that was removed was not replaced: readers keep what they have mapped. By path: a process that has no descriptor left
+	 * must not take the former store for the one that an answer speaks of. */
+	return stat(core->board_path, &st) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
 }
 
 int shmeta__core_is_abandoned(struct core *core)

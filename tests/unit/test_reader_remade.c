@@ -4,7 +4,9 @@
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "shm/tree/tree.h"
 
@@ -252,4 +254,42 @@ Test(reader_remade, what_cannot_be_followed_is_no_answer)
 	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 5000, NULL), SHMETA_ERR_WRITER_AWAY);
 	cr_assert_eq(get("gone", NULL), SHMETA_OK, "the snapshot is still open");
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+static void leave_no_descriptor(struct rlimit *ret_former)
+{
+	struct rlimit none;
+	int next = dup(0);
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, ret_former), 0);
+	none = *ret_former;
+	none.rlim_cur = (rlim_t)next;
+	(void)close(next);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+static void expect_descriptors_are_told(void)
+{
+	char text[300];
+
+	(void)shmeta_last_error(instance, text, sizeof text);
+	cr_expect_not_null(strstr(text, "Too many open files"), "%s", text);
+}
+
+/* The old store shows such a commit, too: it is not the one that the writer spoke of. */
+Test(reader_remade, what_cannot_be_opened_for_want_of_descriptors_is_not_taken_from_the_old_store)
+{
+	const struct shmeta_token token = {1, w->gen->committed};
+	struct rlimit former;
+
+	leave_no_descriptor(&former);
+	cr_expect_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_ERR_WRITER_AWAY);
+	expect_descriptors_are_told();
+	cr_expect_eq(shmeta__snapshot_advance(reader, token.generation, token.txn, 0), SHMETA_ERR_WRITER_AWAY,
+	             "as a lookup does that was answered on its connection of before");
+	expect_descriptors_are_told();
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &former), 0);
+	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	the_next_snapshot_is_of_the_new_store();
 }
