@@ -29,6 +29,7 @@ static int open_unix(const char *where, struct listener *ret, char *why, size_t 
 {
 	const char *path = where + strlen("unix:");
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat there;
 	mode_t mask;
 	int probe, bound;
 
@@ -38,9 +39,10 @@ static int open_unix(const char *where, struct listener *ret, char *why, size_t 
 		return -1;
 	}
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	/* What a killed exporter left behind answers nobody. */
+	/* What a killed exporter left behind answers nobody. A file that is no socket answers the same and is not ours. */
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (probe >= 0 && connect(probe, (struct sockaddr *)&address, sizeof(address)) != 0 && errno == ECONNREFUSED)
+	if (probe >= 0 && connect(probe, (struct sockaddr *)&address, sizeof(address)) != 0 && errno == ECONNREFUSED &&
+	    lstat(path, &there) == 0 && S_ISSOCK(there.st_mode))
 		(void)unlink(path);
 	if (probe >= 0)
 		(void)close(probe);
