@@ -282,6 +282,54 @@ Test(exporter, several_instances_are_one_exporter_and_new_ones_are_found)
 	run_daemon_done(&d);
 }
 
+Test(exporter, of_two_instances_of_one_name_the_later_one_is_called_by_its_path)
+{
+	char a[64], b[64], link[2][80], row[200], *body, *first;
+
+	forge(&f);
+	cr_assert(scratch_dir("a", a) && scratch_dir("b", b));
+	snprintf(link[0], sizeof(link[0]), "%s/same", a);
+	snprintf(link[1], sizeof(link[1]), "%s/same", b);
+	cr_assert(symlink(f.dir, link[0]) == 0 && symlink(f.dir, link[1]) == 0);
+	cr_assert_eq(run_exporter_start(&e, "--dir %s --dir %s --dir %s", link[0], link[1], link[1]), 0);
+	body = get("/metrics", "", 200);
+	snprintf(row, sizeof(row), "shmeta_readable{shmeta_instance=\"%s\"} 1\n", link[1]);
+	cr_expect_not_null(strstr(body, row), "no %s", row);
+	first = strstr(body, "shmeta_readable{shmeta_instance=\"same\"} 1\n");
+	cr_assert_not_null(first);
+	cr_expect_null(strstr(first + 1, "shmeta_readable{shmeta_instance=\"same\"}"), "two rows of one name");
+	free(body);
+	run_exporter_done(&e);
+	for (int i = 0; i < 2; i++)
+		unlink(link[i]);
+	rmdir(a);
+	rmdir(b);
+	forged_done(&f);
+}
+
+Test(exporter, an_instance_that_was_removed_makes_room_for_a_new_one)
+{
+	enum { MOST = 16 };
+	char root[64], link[MOST + 1][100];
+
+	forge(&f);
+	cr_assert(scratch_dir("root", root));
+	for (int i = 0; i <= MOST; i++)
+		snprintf(link[i], sizeof(link[i]), "%s/i%d", root, i);
+	for (int i = 0; i < MOST; i++)
+		cr_assert_eq(symlink(f.dir, link[i]), 0);
+	cr_assert_eq(run_exporter_start(&e, "--root %s", root), 0);
+	await_metric("shmeta_readable{shmeta_instance=\"i0\"} 1\n");
+	unlink(link[0]);
+	cr_assert_eq(symlink(f.dir, link[MOST]), 0);
+	await_metric("shmeta_readable{shmeta_instance=\"i16\"} 1\n");
+	run_exporter_done(&e);
+	for (int i = 0; i <= MOST; i++)
+		(void)unlink(link[i]);
+	rmdir(root);
+	forged_done(&f);
+}
+
 Test(exporter, the_page_escapes_what_others_named, .init = begin_forged, .fini = end_forged)
 {
 	char *body;
@@ -517,4 +565,24 @@ Test(exporter, a_wrong_command_line_exits_2_and_names_the_mistake)
 		cr_expect_not_null(strstr(t.err, cases[i].says), "%s: %s", cases[i].options, t.err);
 		run_tool_done(&t);
 	}
+}
+
+Test(exporter, a_file_in_the_place_of_its_socket_stays)
+{
+	struct run_tool t;
+	struct stat st;
+	char root[64], path[100];
+	int fd;
+
+	cr_assert(scratch_dir("root", root));
+	snprintf(path, sizeof(path), "%s/file", root);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	cr_assert(fd >= 0 && close(fd) == 0);
+	run_tool(&t, "timeout 10 %s/bin/shmeta-exporter --listen unix:%s", places_build, path);
+	cr_expect_eq(t.code, 2, "exit %d %s", t.code, t.err);
+	cr_expect_not_null(strstr(t.err, "Address already in use"), "%s", t.err);
+	run_tool_done(&t);
+	cr_expect(lstat(path, &st) == 0 && S_ISREG(st.st_mode), "the file is gone");
+	unlink(path);
+	rmdir(root);
 }

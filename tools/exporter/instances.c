@@ -3,38 +3,90 @@
 #include "tools/exporter/instances.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/escape.h"
 
+/* A name is a label, and two of one name would be one to whoever reads it: the later one is called by its path, and where what can be shown
+ * of that is taken as well, by a number. */
+static void name_it(struct instances *all, struct instance *one)
+{
+	enum { NUMBER_BYTES = 5 };
+	char plain[PATH_MAX];
+	const char *slash;
+	size_t n;
+
+	(void)snprintf(plain, sizeof(plain), "%s", one->dir);
+	n = strlen(plain);
+	while (n > 1 && plain[n - 1] == '/')
+		plain[--n] = '\0';
+	slash = strrchr(plain, '/');
+	(void)shmeta__escape_line(one->name, sizeof(one->name), slash != NULL && slash[1] != '\0' ? slash + 1 : plain);
+	if (instances_find(all, one->name) != NULL)
+		(void)shmeta__escape_line(one->name, sizeof(one->name), plain);
+	n = strlen(one->name) < sizeof(one->name) - NUMBER_BYTES ? strlen(one->name) : sizeof(one->name) - NUMBER_BYTES;
+	for (unsigned i = 2; instances_find(all, one->name) != NULL; i++)
+		(void)snprintf(one->name + n, NUMBER_BYTES, "#%u", i);
+}
+
 bool instances_add(struct instances *all, const char *dir)
 {
 	struct instance *one;
-	const char *slash;
-	char plain[PATH_MAX];
-	size_t n;
 
+	for (uint32_t i = 0; i < all->count; i++)
+		if (strcmp(all->list[i]->dir, dir) == 0)
+			return true;
 	if (all->count == INSTANCES || strlen(dir) >= sizeof(one->dir))
 		return false;
 	one = calloc(1, sizeof(*one));
 	if (one == NULL)
 		return false;
 	(void)snprintf(one->dir, sizeof(one->dir), "%s", dir);
-	(void)snprintf(plain, sizeof(plain), "%s", dir);
-	n = strlen(plain);
-	while (n > 1 && plain[n - 1] == '/')
-		plain[--n] = '\0';
-	slash = strrchr(plain, '/');
-	(void)shmeta__escape_line(one->name, sizeof(one->name), slash != NULL && slash[1] != '\0' ? slash + 1 : plain);
+	name_it(all, one);
 	one->pages.dir_fd = -1;
 	all->list[all->count++] = one;
 	return true;
 }
 
-/* New directories of the root in which a writer has run. One that is removed stays until the exporter ends: that it is gone is worth
- * being told. */
+static void drop(struct instance *one)
+{
+	if (one->pages.dir_fd >= 0)
+		pages_close(&one->pages);
+	free(one);
+}
+
+/* The list is full: one that was removed makes room. */
+static void make_room(struct instances *all)
+{
+	for (uint32_t i = 0; i < all->count; i++) {
+		struct instance *one = all->list[i];
+
+		if (access(one->dir, F_OK) == 0 || errno != ENOENT)
+			continue;
+		all->count--;
+		memmove(&all->list[i], &all->list[i + 1], (all->count - i) * sizeof(one));
+		drop(one);
+		return;
+	}
+}
+
+static void add_found(struct instances *all, const char *dir)
+{
+	if (all->count == INSTANCES)
+		make_room(all);
+	if (instances_add(all, dir) || all->told_full)
+		return;
+	all->told_full = true;
+	(void)fprintf(stderr, "shmeta-exporter: %s: at most %d instances are looked at; some are left out\n", all->root,
+	              INSTANCES);
+}
+
+/* New directories of the root in which a writer has run. One that is removed stays until another one needs its place: that it is gone is
+ * worth being told. */
 static void search(struct instances *all)
 {
 	DIR *root = all->root != NULL ? opendir(all->root) : NULL;
@@ -50,7 +102,7 @@ static void search(struct instances *all)
 			known |= strcmp(all->list[i]->dir, dir) == 0;
 		(void)snprintf(board, sizeof(board), "%s/board", dir);
 		if (!known && access(board, F_OK) == 0)
-			(void)instances_add(all, dir);
+			add_found(all, dir);
 	}
 	if (root != NULL)
 		(void)closedir(root);
@@ -154,11 +206,8 @@ struct instance *instances_find(struct instances *all, const char *name)
 
 void instances_free(struct instances *all)
 {
-	for (uint32_t i = 0; i < all->count; i++) {
-		if (all->list[i]->pages.dir_fd >= 0)
-			pages_close(&all->list[i]->pages);
-		free(all->list[i]);
-	}
+	for (uint32_t i = 0; i < all->count; i++)
+		drop(all->list[i]);
 	all->count = 0;
 }
 

@@ -66,6 +66,7 @@ struct instances {
 	const char *root; /* looked through for instances; NULL: only those given */
 	uint32_t count;
 	struct instance *list[INSTANCES];
+	bool told_full; /* that there are more */
 	uint64_t looked_ns, sampled_ns;
 };
 
