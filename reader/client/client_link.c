@@ -417,7 +417,8 @@ static void receive(struct shmeta_client *c, uint64_t now_ns)
 		/* recv, not recvmsg: descriptors that come along are closed by the kernel. */
 		ssize_t n = recv(c->fd, c->packet, sizeof c->packet, MSG_DONTWAIT);
 
-		if (n < 0 && errno == EINTR)
+		/* ECONNRESET, told once: the writer closed with frames unread. What it had sent comes next. */
+		if (n < 0 && (errno == EINTR || errno == ECONNRESET))
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;

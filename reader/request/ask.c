@@ -97,7 +97,8 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
 	size_t bytes;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	/* ECONNRESET, told once: the writer closed with requests unread. What it had sent comes next. */
+	if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET))
 		return 0;
 	if (n <= 0)
 		return -1;

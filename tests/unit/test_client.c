@@ -994,6 +994,22 @@ Test(client, parts_of_a_call_have_fates_of_their_own)
 		             "operation %zu of %zu and %zu: %d", i, first, second, o.results[i].status);
 }
 
+/* A socket that is closed with something unread says so (ECONNRESET) before it gives what came. */
+Test(client, the_last_answer_of_a_writer_that_left_a_call_unread_counts)
+{
+	struct outcome a, b;
+
+	submit_one(simple("a"), &a);
+	submit_one(simple("b"), &b);
+	until_greeted();
+	take("a");
+	scripted_done(&writer, &got);
+	scripted_close(&writer);
+	process();
+	was(&a, SHMETA_OK, NULL);
+	was(&b, SHMETA_ERR_OUTCOME_UNKNOWN, NULL);
+}
+
 Test(client, a_writer_that_is_leaving_hands_its_calls_to_its_successor)
 {
 	struct outcome a, b;
