@@ -647,6 +647,10 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 			break;
 		c->frame_max /= 2;
 		return true;
+	case EPIPE:
+	case ECONNRESET:
+		/* The writer is gone. Its last answers may wait to be taken in; behind them comes the end, which the descriptor announces. */
+		return false;
 	default:
 		break;
 	}

@@ -1010,6 +1010,22 @@ Test(client, the_last_answer_of_a_writer_that_left_a_call_unread_counts)
 	was(&b, SHMETA_ERR_OUTCOME_UNKNOWN, NULL);
 }
 
+Test(client, the_last_answer_of_a_writer_that_is_gone_counts_where_the_next_call_finds_it_gone)
+{
+	struct outcome a, b;
+
+	submit_one(simple("a"), &a);
+	until_greeted();
+	take("a");
+	scripted_done(&writer, &got);
+	scripted_close(&writer);
+	submit_one(simple("b"), &b);
+	process();
+	was(&a, SHMETA_OK, NULL);
+	until_greeted();
+	take("b");
+}
+
 Test(client, a_writer_that_is_leaving_hands_its_calls_to_its_successor)
 {
 	struct outcome a, b;
