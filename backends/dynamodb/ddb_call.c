@@ -175,7 +175,8 @@ static enum verdict judge_error(struct ddb_link *link, struct ddb_call *call, co
 		return SETTLED;
 	}
 	if (names(type, throttled) || names(type, passing)) {
-		link->throttled += names(type, throttled);
+		call->throttled = names(type, throttled);
+		link->throttled += call->throttled;
 		call->outcome = DDB_AWAY;
 		return AGAIN;
 	}
@@ -203,6 +204,7 @@ static enum verdict judge_error(struct ddb_link *link, struct ddb_call *call, co
 
 static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const struct ddb_exchange *x)
 {
+	call->throttled = false;
 	if (x->status == 0) {
 		/* What an earlier attempt was told says more than that time is up. */
 		if (x->sent || call->error[0] == '\0')
@@ -270,6 +272,11 @@ static uint64_t attempt_end(uint64_t deadline_ns)
 	return end_ns < deadline_ns ? end_ns : deadline_ns;
 }
 
+bool ddb_link_gives_up(const struct ddb_link *link)
+{
+	return link->patience_ns != 0 && ddb_now_ns() >= link->patience_ns;
+}
+
 /* One round: each call that is not settled is sent once, unless it has to wait for its units. Returns how many are to be sent again;
  * *ret_tries: after how long a pause; *ret_when: where nothing was sent, when the first of them has its units. */
 static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t count, struct attempt *attempts,
@@ -331,7 +338,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 
 		ddb_budget_settle(&link->budget, call->target, call->estimate, call->answer, call->outcome == DDB_DONE);
 		call->tries++;
-		call->settled = verdict == SETTLED;
+		call->settled = verdict == SETTLED || (call->throttled && ddb_link_gives_up(link));
 		*renew |= verdict == AGAIN_AT_ONCE;
 		again += !call->settled;
 		if (verdict == AGAIN && call->tries > *ret_tries)
@@ -352,7 +359,7 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 	deadline_ns += link->budget.excused_ns;
 	for (size_t i = 0; i < count; i++) {
 		calls[i].outcome = DDB_AWAY;
-		calls[i].doubted = calls[i].settled = false;
+		calls[i].doubted = calls[i].throttled = calls[i].settled = false;
 		calls[i].tries = calls[i].renewed = 0;
 		calls[i].error[0] = '\0';
 		calls[i].text = json_dumps(calls[i].body, JSON_COMPACT);
@@ -396,7 +403,9 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err)
 {
-	enum shmeta_status status = call->outcome == DDB_REFUSED ? SHMETA_ERR_CONFIG : SHMETA_ERR_SOURCE;
+	enum shmeta_status status = call->outcome == DDB_REFUSED                ? SHMETA_ERR_CONFIG
+	                            : call->throttled && link->patience_ns != 0 ? SHMETA_ERR_BUSY
+	                                                                        : SHMETA_ERR_SOURCE;
 
 	return backend_fail(err, status, "dynamodb: %s (%s at %s): %s", doing, call->target, link->uri.host,
 	                    call->error);

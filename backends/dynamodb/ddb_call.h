@@ -25,6 +25,7 @@ struct ddb_call {
 	json_t *body;
 	enum ddb_outcome outcome;
 	bool doubted;   /* one of its attempts had no answer */
+	bool throttled; /* the last of them was */
 	json_t *answer; /* ddb_call_free() */
 	char error[300];
 	/* Of ddb_call.c alone. */
@@ -41,6 +42,7 @@ struct ddb_link {
 	int64_t skew_s; /* to be added to this host's clock */
 	struct ddb_budget budget;
 	uint64_t calls, retries, throttled;
+	uint64_t patience_ns; /* of a fetch: what is throttled then (CLOCK_MONOTONIC) is given up; 0: at the deadline */
 };
 
 /* OK, ERR_CONFIG, ERR_NO_MEMORY. Nothing is sent. */
@@ -51,11 +53,14 @@ void ddb_link_close(struct ddb_link *link);
 /* Make the calls, in any order, up to 16 at a time. Blocks: until each has its outcome, at most until the deadline (CLOCK_MONOTONIC); of a
  * load the time in which calls are postponed for their units does not count. */
 void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, uint64_t deadline_ns);
-/* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. */
+/* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. ERR_BUSY: throttled, and given up
+ * for that by link->patience_ns; the source is there. */
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err);
 /* Before the next of several tries: full jitter, anywhere up to a bound that doubles from 25 ms to 1 s; never beyond the deadline. */
 void ddb_pause(unsigned int tries, uint64_t deadline_ns);
+/* Is what is throttled now given up? */
+bool ddb_link_gives_up(const struct ddb_link *link);
 void ddb_call_free(struct ddb_call *call);
 
 #endif

@@ -14,6 +14,7 @@ struct wanted {
 	json_t *header; /* SEGMENT: as it was before its segments were read */
 	json_t *segments;
 	bool good;
+	bool busy; /* something of it is throttled, and was given up */
 };
 
 static bool needs_topic(const struct backend_key *key)
@@ -33,6 +34,7 @@ static const json_t *find(struct ddb_ledger *l, const struct ddb_key *key)
 {
 	const struct ddb_entry *e = ddb_ledger_get(l, key);
 
+	l->met_throttled |= e != NULL && e->throttled;
 	return e != NULL ? e->base : NULL;
 }
 
@@ -77,6 +79,18 @@ static void look_at(struct ddb_ledger *l, const struct backend_key *key)
 	}
 }
 
+/* Of those whose items were read. */
+static void set_busy(struct wanted *wanted, size_t count, struct ddb_ledger *l)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!wanted[i].busy) {
+			l->met_throttled = false;
+			look_at(l, wanted[i].key);
+			wanted[i].busy = l->met_throttled;
+			wanted[i].good |= wanted[i].busy;
+		}
+}
+
 /* The segments of those keys that have none of one moment yet. */
 static enum shmeta_status read_segments(struct ddb_reading *r, struct wanted *wanted, size_t count,
                                         struct ddb_ledger *l)
@@ -104,13 +118,17 @@ static enum shmeta_status read_segments(struct ddb_reading *r, struct wanted *wa
 		}
 		ddb_key_segment(&k[n][0], key->tenant, ddb_text(header, "inc"), key->partition_id, key->from);
 		ddb_key_segment(&k[n][1], key->tenant, ddb_text(header, "inc"), key->partition_id, key->to);
-		q[n] = (struct ddb_query){.table = DDB_SEG, .pk = k[n][0].pk, .from = k[n][0].sk, .to = k[n][1].sk};
+		q[n] = (struct ddb_query){
+			.table = DDB_SEG, .pk = k[n][0].pk, .from = k[n][0].sk, .to = k[n][1].sk, .tolerant = true};
 		of[n++] = i;
 	}
 	if (status == SHMETA_OK)
 		status = ddb_queries(r->s, q, n, "reading segments", r->err);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		wanted[of[i]].segments = q[i].items;
+		wanted[of[i]].busy = q[i].throttled;
+		wanted[of[i]].good |= q[i].throttled;
+	}
 	free(q);
 	free(k);
 	free(of);
@@ -125,8 +143,10 @@ static enum shmeta_status read_all(struct ddb_reading *r, struct wanted *wanted,
 	for (size_t i = 0; i < count; i++)
 		look_at(l, wanted[i].key);
 	status = ddb_ledger_read(r->s, l, r->err);
+	if (status == SHMETA_OK)
+		set_busy(wanted, count, l);
 	for (unsigned int tries = 1; status == SHMETA_OK && tries <= TRIES; tries++) {
-		struct ddb_ledger after = {.count = 0};
+		struct ddb_ledger after = {.tolerant = true};
 		size_t left = 0;
 
 		status = read_segments(r, wanted, count, l);
@@ -137,9 +157,13 @@ static enum shmeta_status read_all(struct ddb_reading *r, struct wanted *wanted,
 			status = ddb_ledger_read(r->s, &after, r->err);
 		for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 			if (!wanted[i].good) {
-				const json_t *now = header_of(&after, wanted[i].key);
+				const json_t *now;
 
-				wanted[i].good = strcmp(ddb_text(now, "v"), ddb_text(wanted[i].header, "v")) == 0;
+				after.met_throttled = false;
+				now = header_of(&after, wanted[i].key);
+				wanted[i].busy = after.met_throttled;
+				wanted[i].good = wanted[i].busy ||
+				                 strcmp(ddb_text(now, "v"), ddb_text(wanted[i].header, "v")) == 0;
 				left += !wanted[i].good;
 			}
 		if (status != SHMETA_OK || left == 0) {
@@ -148,9 +172,11 @@ static enum shmeta_status read_all(struct ddb_reading *r, struct wanted *wanted,
 		}
 		/* The others go on with what is true now. */
 		for (size_t i = 0; i < count; i++)
-			if (wanted[i].good)
+			if (wanted[i].good && !wanted[i].busy)
 				look_at(&after, wanted[i].key);
 		status = ddb_ledger_read(r->s, &after, r->err);
+		if (status == SHMETA_OK)
+			set_busy(wanted, count, &after);
 		ddb_ledger_free(l);
 		*l = after;
 		if (tries > 2)
@@ -235,11 +261,29 @@ static enum shmeta_status emit_key(struct ddb_reading *r, struct wanted *w, stru
 	}
 }
 
+/* Half of its time goes to keys that are throttled, and none where that was in vain a moment ago: the core asks for them one by one. */
+static void begin(struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	ddb_begin(s, DDB_FOR_FETCH);
+	s->link.patience_ns = now_ns < s->hot_ns ? now_ns : now_ns + (s->deadline_ns - now_ns) / 2;
+}
+
+static enum shmeta_status end_busy(struct ddb_reading *r, const struct backend_key *key)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	if (now_ns >= r->s->hot_ns)
+		r->s->hot_ns = now_ns + r->s->options.timeout_ms * UINT64_C(1000000);
+	return r->sink->key_end(r->sink->arg, key, SHMETA_ERR_SOURCE, r->err->text);
+}
+
 enum shmeta_status ddb_fetch(void *state, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
                              struct backend_error *err)
 {
 	struct ddb_reading r = {.s = state, .sink = sink, .err = err};
-	struct ddb_ledger ledger = {.count = 0};
+	struct ddb_ledger ledger = {.tolerant = true};
 	struct wanted *wanted = calloc(count + 1, sizeof *wanted);
 	enum shmeta_status status = SHMETA_OK;
 
@@ -252,17 +296,26 @@ enum shmeta_status ddb_fetch(void *state, const struct backend_key *keys, size_t
 			status = backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
 			                      "dynamodb: a key of class %d cannot be fetched", (int)keys[i].cls);
 	}
-	ddb_begin(r.s, DDB_FOR_FETCH);
+	begin(r.s);
 	if (status == SHMETA_OK)
 		status = read_all(&r, wanted, count, &ledger);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		bool there = true;
 
 		status = sink->key_begin(sink->arg, &keys[i]);
-		if (status == SHMETA_OK && !wanted[i].good)
+		if (status != SHMETA_OK)
+			break;
+		if (!wanted[i].busy && wanted[i].good) {
+			err->code = SHMETA_OK;
+			status = emit_key(&r, &wanted[i], &ledger, &there);
+			wanted[i].busy = status == SHMETA_ERR_BUSY && err->code == SHMETA_ERR_BUSY;
+		}
+		if (wanted[i].busy)
+			status = end_busy(&r, &keys[i]);
+		else if (status == SHMETA_OK && !wanted[i].good)
 			status = sink->key_end(sink->arg, &keys[i], SHMETA_ERR_BUSY,
 			                       "dynamodb: the partition changed each time that it was read");
-		else if (status == SHMETA_OK && (status = emit_key(&r, &wanted[i], &ledger, &there)) == SHMETA_OK)
+		else if (status == SHMETA_OK)
 			status = sink->key_end(sink->arg, &keys[i], there ? SHMETA_OK : SHMETA_ABSENT, "");
 	}
 	for (size_t i = 0; i < count; i++) {

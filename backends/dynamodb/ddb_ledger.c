@@ -187,6 +187,42 @@ static void take_items(const struct ddb_state *s, struct ddb_ledger *l, const js
 	}
 }
 
+static void set_throttled(const struct ddb_state *s, struct ddb_ledger *l, const json_t *request)
+{
+	const char *name;
+	json_t *of, *key;
+	size_t i;
+
+	json_object_foreach((json_t *)request, name, of)
+	{
+		json_array_foreach(json_object_get(of, "Keys"), i, key)
+		{
+			for (size_t t = 0; t < DDB_TABLES; t++) {
+				size_t *slot = slot_of(l, (enum ddb_table)t, ddb_text(key, "pk"), ddb_text(key, "sk"));
+
+				if (strcmp(s->link.uri.table[t], name) == 0 && *slot > 0)
+					l->entries[*slot - 1]->throttled = true;
+			}
+		}
+	}
+}
+
+/* A call was throttled, or the rest of it: OK where that is the affair of its items alone. */
+static enum shmeta_status throttled(const struct ddb_state *s, struct ddb_ledger *l, struct ddb_call *call,
+                                    const json_t *request, struct backend_error *err)
+{
+	enum shmeta_status status;
+
+	call->throttled = true;
+	if (call->outcome == DDB_DONE)
+		(void)snprintf(call->error, sizeof call->error, "items are left unprocessed: throttled");
+	status = ddb_call_fail(&s->link, call, "reading items", err);
+	if (!l->tolerant)
+		return status;
+	set_throttled(s, l, request);
+	return SHMETA_OK;
+}
+
 enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -216,12 +252,20 @@ enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, st
 		s->reads += open;
 		for (size_t i = 0; i < open; i++) {
 			json_t *rest = json_object_get(calls[i].answer, "UnprocessedKeys");
+			bool gone = false;
 
-			if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
+			if (calls[i].outcome != DDB_DONE && calls[i].throttled && status == SHMETA_OK)
+				status =
+					throttled(s, l, &calls[i], json_object_get(calls[i].body, "RequestItems"), err);
+			else if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
 				status = ddb_call_fail(&s->link, &calls[i], "reading items", err);
+			else if (json_object_size(rest) > 0 && status == SHMETA_OK && ddb_link_gives_up(&s->link)) {
+				status = throttled(s, l, &calls[i], rest, err);
+				gone = true;
+			}
 			if (calls[i].outcome == DDB_DONE)
 				take_items(s, l, calls[i].answer);
-			if (calls[i].outcome == DDB_DONE && json_object_size(rest) > 0 &&
+			if (calls[i].outcome == DDB_DONE && json_object_size(rest) > 0 && !gone &&
 			    json_object_set(calls[i].body, "RequestItems", rest) == 0) {
 				json_t *body = calls[i].body;
 

@@ -11,6 +11,7 @@ void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose)
 
 	s->link.budget.purpose = purpose;
 	s->link.budget.excused_ns = 0;
+	s->link.patience_ns = 0;
 	s->deadline_ns = now_ns + s->options.timeout_ms * UINT64_C(750000);
 	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
 }
@@ -68,7 +69,10 @@ enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, s
 		for (size_t i = 0; i < open; i++) {
 			bool more = false;
 
-			if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
+			of[i]->throttled = calls[i].outcome != DDB_DONE && calls[i].throttled;
+			if (of[i]->throttled && of[i]->tolerant)
+				(void)ddb_call_fail(&s->link, &calls[i], doing, err);
+			else if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
 				status = ddb_call_fail(&s->link, &calls[i], doing, err);
 			else if (calls[i].outcome == DDB_DONE)
 				more = take_page(of[i], &calls[i]);

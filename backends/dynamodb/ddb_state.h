@@ -18,6 +18,7 @@ struct ddb_state {
 	uint64_t settle_ns;                 /* a while later: to learn what became of what was sent */
 	uint64_t fingerprint;
 	uint64_t swept_ns; /* when what deleted topics left was last looked at */
+	uint64_t hot_ns;   /* until then a fetch does not wait for keys that are throttled: one did, in vain */
 };
 
 /* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. purpose: as what its units count. */
@@ -30,6 +31,8 @@ struct ddb_query {
 	const char *from, *to; /* NULL: all */
 	uint32_t newest;       /* only so many, the greatest sk first; 0: all, ascending */
 	json_t *items;         /* the answer: an array, ddb_query_free() */
+	bool tolerant;         /* that it is throttled is its own affair, told by `throttled`: its items are not all */
+	bool throttled;
 };
 /* All of them, several at a time, page by page, each page consistent (strongly). doing: for the sentence. OK: each has its items. */
 enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, size_t count, const char *doing,

@@ -510,6 +510,61 @@ Test(dynamodb_faults, keys_that_are_left_unprocessed_are_asked_for_again)
 	cr_expect_eq(w.recorder.keys_ended, 60);
 }
 
+/* So many of them show their segment; the others fail, each by itself. */
+static void expect_keys(struct backend_key *keys, size_t count, uint64_t good)
+{
+	enum shmeta_status status = world_fetch(&w, keys, count);
+
+	cr_expect_eq(status, good < count ? SHMETA_ERR_SOURCE : SHMETA_OK, "%s", shmeta_strerror(status));
+	cr_expect_eq(w.recorder.keys_ended, count, "%s", recorder_text(&w.recorder));
+	cr_expect_eq(w.recorder.keys_failed, count - good, "%s", recorder_text(&w.recorder));
+	cr_expect_eq(w.recorder.segments, good, "%s", recorder_text(&w.recorder));
+	expect_line("ProvisionedThroughputExceeded", good < count);
+}
+
+/* The segments of one partition, or its item, are throttled until nobody waits any more; those who ask for it again ask once. */
+static void expect_one_hot_key(const char *target, const char *part, size_t beside)
+{
+	struct backend_key keys[4];
+	uint64_t before;
+
+	fill();
+	for (uint32_t i = 0; i < 4; i++) {
+		expect_ok(add_segment(i, 0));
+		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_SEGMENT,
+		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                               .topic = rows_str("t"),
+		                               .partition_id = i,
+		                               .to = INT64_MAX};
+	}
+	expect_keys(keys, 4, 4);
+	give(SHORT_MS);
+	ddb_proxy_rule(
+		&proxy,
+		(struct ddb_rule){.fault = DDB_FAULT_THROTTLED, .target = target, .part = part, .times = UINT32_MAX});
+	expect_keys(keys, 4, beside);
+	give(w.options.timeout_ms);
+	((struct ddb_state *)w.state)->hot_ns = UINT64_MAX;
+	before = met(DDB_FAULT_THROTTLED);
+	expect_keys(keys + 2, 1, 0);
+	expect_keys(keys, 4, beside);
+	expect_keys(keys, 2, 2);
+	cr_expect_eq(met(DDB_FAULT_THROTTLED), before + 2);
+	ddb_proxy_clear(&proxy);
+	expect_keys(keys, 4, 4);
+}
+
+Test(dynamodb_faults, segments_that_are_throttled_fail_for_their_key_alone)
+{
+	expect_one_hot_key("Query", "\\u001F2\"", 3);
+}
+
+/* All items of that call: they are told apart by asking for fewer. */
+Test(dynamodb_faults, items_that_are_throttled_fail_for_their_keys_alone)
+{
+	expect_one_hot_key("BatchGetItem", "0000000002", 0);
+}
+
 /* ---- read committed ---- */
 
 static void *load_aside(void *arg)
