@@ -122,13 +122,34 @@ static enum shmeta_status make_due(struct pg_state *state, bool due, struct back
 	return pg_look_for_own(state, &due, err);
 }
 
+/* May the table that names the source be read, where the others may not? */
+static enum shmeta_status look_for_name(struct pg_state *state, bool *ret, struct backend_error *err)
+{
+	char sql[800];
+	int64_t count = 0;
+	enum shmeta_status status;
+
+	snprintf(
+		sql, sizeof sql,
+		"SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE "
+		"quote_ident(n.nspname) = '%s' AND c.relname = 'shmeta_meta' AND c.relkind = 'r' AND "
+		"has_table_privilege(c.oid, 'SELECT')",
+		state->schema_text);
+	status = pg_one_number(state, sql, &count, err);
+	*ret = count > 0;
+	return status;
+}
+
 /* What the source is, wherever it is reached. */
 static enum shmeta_status identify(struct pg_state *state, struct backend_error *err)
 {
 	char id[200] = "", sql[300];
-	enum shmeta_status status = SHMETA_OK;
+	bool named = state->shape.own;
+	enum shmeta_status status = named ? SHMETA_OK : look_for_name(state, &named, err);
 
-	if (state->shape.own) {
+	if (status != SHMETA_OK)
+		return status;
+	if (named) {
 		snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'source'", state->schema);
 		status = pg_one_text(state, sql, id, sizeof id, err);
 	} else if (pg_one_text(state, state->dialect->identity, id, sizeof id, NULL) != SHMETA_OK &&

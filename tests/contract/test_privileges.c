@@ -217,3 +217,20 @@ Test(privileges, a_role_that_may_only_select_also_follows_the_log_where_it_may_r
 	cr_expect_eq(result.status, SHMETA_ERR_READ_ONLY);
 	close_as(w, "reader");
 }
+
+/* It is named by a row of shmeta's own; a right that another of its tables lacks for a while makes it no other source. */
+Test(privileges, a_source_stays_the_same_when_the_role_may_not_read_its_log)
+{
+	struct world world, *w = &world;
+	uint64_t source;
+
+	open_as(w, "reader", "GRANT USAGE ON SCHEMA public TO reader; GRANT SELECT ON " TABLES ", " OWN " TO reader");
+	cr_expect(world_has_feed(w));
+	source = w->ops->source->fingerprint(w->state);
+	world_close(w);
+	world_sql(w, "REVOKE SELECT ON shmeta_changes, shmeta_objects FROM reader");
+	world_open(w);
+	cr_expect(!world_has_feed(w));
+	cr_expect_eq(w->ops->source->fingerprint(w->state), source);
+	close_as(w, "reader");
+}
