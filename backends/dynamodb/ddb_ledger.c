@@ -187,6 +187,16 @@ static void take_items(const struct ddb_state *s, struct ddb_ledger *l, const js
 	}
 }
 
+static size_t keys_in(const json_t *request)
+{
+	const char *name;
+	json_t *of;
+	size_t count = 0;
+
+	json_object_foreach((json_t *)request, name, of) count += json_array_size(json_object_get(of, "Keys"));
+	return count;
+}
+
 static void set_throttled(const struct ddb_state *s, struct ddb_ledger *l, const json_t *request)
 {
 	const char *name;
@@ -207,19 +217,37 @@ static void set_throttled(const struct ddb_state *s, struct ddb_ledger *l, const
 	}
 }
 
-/* A call was throttled, or the rest of it: OK where that is the affair of its items alone. */
+/* OK where that is the affair of the call's items alone. */
 static enum shmeta_status throttled(const struct ddb_state *s, struct ddb_ledger *l, struct ddb_call *call,
-                                    const json_t *request, struct backend_error *err)
+                                    struct backend_error *err)
 {
 	enum shmeta_status status;
 
 	call->throttled = true;
 	if (call->outcome == DDB_DONE)
-		(void)snprintf(call->error, sizeof call->error, "items are left unprocessed: throttled");
+		(void)snprintf(call->error, sizeof call->error, "throttled: no item was processed");
 	status = ddb_call_fail(&s->link, call, "reading items", err);
 	if (!l->tolerant)
 		return status;
-	set_throttled(s, l, request);
+	set_throttled(s, l, json_object_get(call->body, "RequestItems"));
+	return SHMETA_OK;
+}
+
+/* *ret_rest: what is to be asked for again. It may be what did not fit into the answer, so only a call of which nothing was processed
+ * counts as throttled. */
+static enum shmeta_status take_answer(const struct ddb_state *s, struct ddb_ledger *l, struct ddb_call *call,
+                                      json_t **ret_rest, struct backend_error *err)
+{
+	json_t *rest = json_object_get(call->answer, "UnprocessedKeys");
+
+	if (call->outcome != DDB_DONE)
+		return call->throttled ? throttled(s, l, call, err)
+		                       : ddb_call_fail(&s->link, call, "reading items", err);
+	take_items(s, l, call->answer);
+	if (keys_in(rest) > 0 && ddb_link_gives_up(&s->link) &&
+	    keys_in(rest) == keys_in(json_object_get(call->body, "RequestItems")))
+		return throttled(s, l, call, err);
+	*ret_rest = json_object_size(rest) > 0 ? rest : NULL;
 	return SHMETA_OK;
 }
 
@@ -251,22 +279,11 @@ enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, st
 		ddb_link_run(&s->link, calls, open, s->deadline_ns);
 		s->reads += open;
 		for (size_t i = 0; i < open; i++) {
-			json_t *rest = json_object_get(calls[i].answer, "UnprocessedKeys");
-			bool gone = false;
+			json_t *rest = NULL;
 
-			if (calls[i].outcome != DDB_DONE && calls[i].throttled && status == SHMETA_OK)
-				status =
-					throttled(s, l, &calls[i], json_object_get(calls[i].body, "RequestItems"), err);
-			else if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
-				status = ddb_call_fail(&s->link, &calls[i], "reading items", err);
-			else if (json_object_size(rest) > 0 && status == SHMETA_OK && ddb_link_gives_up(&s->link)) {
-				status = throttled(s, l, &calls[i], rest, err);
-				gone = true;
-			}
-			if (calls[i].outcome == DDB_DONE)
-				take_items(s, l, calls[i].answer);
-			if (calls[i].outcome == DDB_DONE && json_object_size(rest) > 0 && !gone &&
-			    json_object_set(calls[i].body, "RequestItems", rest) == 0) {
+			if (status == SHMETA_OK)
+				status = take_answer(s, l, &calls[i], &rest, err);
+			if (rest != NULL && json_object_set(calls[i].body, "RequestItems", rest) == 0) {
 				json_t *body = calls[i].body;
 
 				ddb_call_free(&calls[i]);
