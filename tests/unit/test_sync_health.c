@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/support/sync_fixture.h"
 
@@ -10,10 +11,17 @@ TestSuite(sync_health, .timeout = 60);
 
 static struct fixture f;
 
+static int64_t wall_of_the_fixture(void *arg)
+{
+	(void)arg;
+	return (int64_t)(f.now_ns / 1000000);
+}
+
 static void open_serving(void)
 {
 	fixture_init(&f);
 	f.options.reconcile_s = 300;
+	f.options.wall_ms = wall_of_the_fixture;
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);
@@ -310,12 +318,6 @@ Test(sync_health, away_since_does_not_move)
 	fixture_done(&f);
 }
 
-static int64_t wall_of_the_fixture(void *arg)
-{
-	(void)arg;
-	return (int64_t)(f.now_ns / 1000000);
-}
-
 Test(sync_health, a_write_during_an_outage_does_not_begin_it_anew)
 {
 	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}};
@@ -339,6 +341,44 @@ Test(sync_health, a_write_during_an_outage_does_not_begin_it_anew)
 		fixture_pass(&f, 1000);
 		cr_expect_eq(strncmp(source_status(), first, when), 0, "%s and not %s", source_status(), first);
 	}
+	fixture_done(&f);
+}
+
+static int64_t wall_step_ms;
+
+static int64_t wall_that_is_set(void *arg)
+{
+	return wall_of_the_fixture(arg) + wall_step_ms;
+}
+
+/* As whoever compares it with the clock takes it. */
+static double away_s(void)
+{
+	struct tm tm = {0};
+
+	cr_assert_not_null(strptime(source_status(), "away since %Y-%m-%dT%H:%M:%S", &tm), "%s", source_status());
+	return difftime((time_t)(wall_that_is_set(NULL) / 1000), timegm(&tm));
+}
+
+Test(sync_health, setting_the_clock_changes_nothing_in_how_long_the_source_is_away)
+{
+	double before;
+
+	fixture_init(&f);
+	f.now_ns += 86400000000000;
+	f.options.wall_ms = wall_that_is_set;
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_pass(&f, 2000);
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 5000);
+	before = away_s();
+	wall_step_ms = -3600000;
+	cr_expect_float_eq(away_s(), before, 2);
+	fixture_pass(&f, 10000);
+	cr_expect_float_eq(away_s(), before + 10, 2);
+	wall_step_ms = 3600000;
+	cr_expect_float_eq(away_s(), before + 10, 2);
 	fixture_done(&f);
 }
 

@@ -103,15 +103,15 @@ static inline const struct sync_trouble *health_job_in_trouble(const struct heal
 	return NULL;
 }
 
-/* Since when, by the wall clock. Polls and connections show the same, whether the source is there: the one that failed first counts, so
+/* The one that says since when. Polls and connections show the same, whether the source is there: the one that failed first counts, so
  * that a write that is tried later does not begin the outage anew. */
-static inline int64_t health_away_s(const struct health *h, const struct sync_trouble *shown)
+static inline const struct sync_trouble *health_first_of(const struct health *h, const struct sync_trouble *shown)
 {
 	const struct sync_trouble *open = &h->job[SYNC_JOB_OPEN], *feed = &h->job[SYNC_JOB_FEED];
 
 	if ((shown != open && shown != feed) || !open->on || !feed->on)
-		return shown->since_s;
-	return open->since_s < feed->since_s ? open->since_s : feed->since_s;
+		return shown;
+	return open->since_ns < feed->since_ns ? open : feed;
 }
 
 /* ---- troubles of the source ---- */

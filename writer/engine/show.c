@@ -7,7 +7,7 @@
 #include "writer/keys/queue.h"
 #include "writer/load/warm.h"
 
-enum { SHOW_EVERY_MS = 100, WAITS_EVERY_MS = 5000 };
+enum { SHOW_EVERY_MS = 100, WAITS_EVERY_MS = 5000, CLOCK_SET_S = 2 };
 
 void show_init(struct sync *s)
 {
@@ -46,12 +46,31 @@ static const char *spell_time(int64_t at_s, char ret[32])
 	return ret;
 }
 
+/* Under the lock. Whoever compares it with the clock is to find how long it was, also when the clock was set meanwhile; by less than that
+ * it is as good as the rounding. */
+static void follow_the_clock(struct sync *s)
+{
+	int64_t since_s = sync_wall_ms(s) / 1000 - (int64_t)((sync_now(s) - s->show.away_since_ns) / SYNC_S);
+
+	if (since_s < s->show.away_since_s - CLOCK_SET_S || since_s > s->show.away_since_s + CLOCK_SET_S)
+		s->show.away_since_s = since_s;
+}
+
+static void away_since(struct sync *s, const struct sync_trouble *first)
+{
+	if (s->show.away_since_ns != first->since_ns)
+		s->show.away_since_s = first->since_s;
+	s->show.away_since_ns = first->since_ns;
+}
+
 /* The source's state in words an operator can act on. */
 static void describe(struct sync *s, char *ret, size_t bytes)
 {
-	const struct sync_trouble *t = health_job_in_trouble(&s->health);
+	const struct sync_trouble *t = health_job_in_trouble(&s->health), *first;
 	char when[32];
 
+	if (t == NULL || pause_is_on(&s->pause))
+		s->show.away_since_ns = 0;
 	if (t == NULL) {
 		const char *but = origin_is_held(s) ? accept_sentence(&s->accept) : session_feed_trouble(&s->session);
 		char full[600] = "";
@@ -69,15 +88,18 @@ static void describe(struct sync *s, char *ret, size_t bytes)
 		shmeta__say(ret, bytes, "%s", t->text);
 		return;
 	}
-	spell_time(health_away_s(&s->health, t), when);
+	first = health_first_of(&s->health, t);
 	if (t == health_job(&s->health, SYNC_JOB_OPEN) || t == health_job(&s->health, SYNC_JOB_FEED) ||
-	    source_is_away(s) || !session_is_open(&s->session))
-		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
-	else
+	    source_is_away(s) || !session_is_open(&s->session)) {
+		shmeta__say(ret, bytes, "%s", t->text);
+		away_since(s, first);
+	} else {
+		s->show.away_since_ns = 0;
 		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
 		            t == health_job(&s->health, SYNC_JOB_PASS) ? "it cannot be read as a whole"
 		                                                       : "not all of it can be read",
-		            when, t->text);
+		            spell_time(first->since_s, when), t->text);
+	}
 }
 
 /* Of the last ten seconds, which begin anew every five. */
@@ -173,9 +195,16 @@ void sync_read_times(struct sync *s, struct shmeta_times ret[SHMETA_TIMED_COUNT]
 
 void sync_source_status(struct sync *s, char *ret, size_t bytes)
 {
+	char when[32];
+
 	if (bytes == 0)
 		return;
 	pthread_mutex_lock(&s->show.lock);
-	snprintf(ret, bytes, "%s", s->show.source);
+	if (s->show.away_since_ns != 0) {
+		follow_the_clock(s);
+		shmeta__say(ret, bytes, "away since %s: %s", spell_time(s->show.away_since_s, when), s->show.source);
+	} else {
+		snprintf(ret, bytes, "%s", s->show.source);
+	}
 	pthread_mutex_unlock(&s->show.lock);
 }

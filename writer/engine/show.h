@@ -24,7 +24,9 @@ struct show {
 	struct sync_counters counters;
 	struct shmeta_times times[SHMETA_TIMED_COUNT];
 	uint64_t feed_at_ns;
-	char source[1024];
+	uint64_t away_since_ns; /* 0: the source is not away */
+	int64_t away_since_s;   /* the same, by the wall clock as it is set now */
+	char source[1024];      /* why it is away, or its state */
 };
 
 void show_init(struct sync *s);
