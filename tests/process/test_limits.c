@@ -309,3 +309,22 @@ Test(limits_of_daemon, a_directory_that_goes_under_the_daemon_is_told_and_so_is_
 	cr_expect(is_logged(back));
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
 }
+
+Test(limits_of_daemon, a_socket_that_goes_under_the_daemon_is_told_and_so_is_its_return, .init = begin, .fini = end)
+{
+	char here[160], away[160], said[300], back[300];
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	connect_to_it();
+	(void)snprintf(here, sizeof here, "%s/control.sock", d.instance);
+	(void)snprintf(away, sizeof away, "%s/away.sock", d.instance);
+	(void)snprintf(said, sizeof said, "<3>directory: %s was removed, renamed or replaced: nobody can connect",
+	               here);
+	(void)snprintf(back, sizeof back, "<5>directory: %s is there again", here);
+	cr_assert_eq(rename(here, away), 0);
+	cr_expect(is_logged(said));
+	cr_expect_eq(look("none", SHMETA_CACHED), SHMETA_ABSENT);
+	cr_assert_eq(rename(away, here), 0);
+	cr_expect(is_logged(back));
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+}

@@ -160,6 +160,22 @@ static void watch_directory(struct daemon *d)
 	d->is_lost = lost;
 }
 
+/* Programs read on, and those that are connected stay; no other one can connect. */
+static void watch_socket(struct daemon *d)
+{
+	bool deaf = !d->is_lost && !control_is_found(d->control);
+
+	if (deaf && !d->is_deaf)
+		log_event(
+			LOG_ERR, "directory",
+			"%s/control.sock was removed, renamed or replaced: nobody can connect any more; restart shmetad "
+			"and, if there is one, its socket unit",
+			d->instance.path);
+	else if (!deaf && d->is_deaf && !d->is_lost)
+		log_event(LOG_NOTICE, "directory", "%s/control.sock is there again", d->instance.path);
+	d->is_deaf = deaf;
+}
+
 static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 {
 	struct daemon *d = arg;
@@ -177,6 +193,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 		watch_age(d);
 		watch_mail(d);
 		watch_directory(d);
+		watch_socket(d);
 		daemon_end_level(d);
 		daemon_say_status(d);
 		log_flush_held(shmeta__boottime_ns());

@@ -34,6 +34,9 @@ void daemon_say_status(struct daemon *d)
 	if (d->is_lost)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text),
 		         "; the instance directory was removed or replaced: restart");
+	if (d->is_deaf)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text),
+		         "; control.sock was removed or replaced: restart");
 	shmeta__escape_line(line, sizeof(line), text);
 	if (strcmp(line, d->status) == 0)
 		return;
@@ -48,7 +51,7 @@ uint64_t daemon_committed(struct daemon *d)
 	return generation != NULL ? shmeta_load(&generation->committed) : 0;
 }
 
-/* Why the phase is what it is, how far a load is, and that a reload was refused. */
+/* Why the phase is what it is, how far a load is, that a reload was refused and that nobody can connect. */
 void daemon_describe_phase(const struct daemon *d, char *ret, size_t bytes)
 {
 	size_t used;
@@ -65,6 +68,10 @@ void daemon_describe_phase(const struct daemon *d, char *ret, size_t bytes)
 	if (d->reload_status != SHMETA_OK)
 		shmeta__say(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
 		            d->reload_sentence);
+	used = strlen(ret);
+	if (d->is_deaf)
+		shmeta__say(ret + used, bytes - used, "%scontrol.sock was removed or replaced: restart",
+		            used > 0 ? "; " : "");
 }
 
 void daemon_write_stats(struct daemon *d)

@@ -173,6 +173,28 @@ static void give_to_group(const struct listener *l, const char *group)
 		          group);
 }
 
+static void note_place(struct listener *l)
+{
+	struct stat st;
+
+	if (fstatat(l->dir_fd, socket_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+}
+
+bool listen_is_found(const struct listener *l)
+{
+	struct stat st;
+
+	if (l->fd < 0 || l->ino == 0)
+		return true;
+	/* What cannot be told is no reason to complain. */
+	if (fstatat(l->dir_fd, socket_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno != ENOENT;
+	return st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
 enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
                                 int passed_fd, const struct listen_host *host, struct shmeta_err *err)
 {
@@ -183,6 +205,7 @@ enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd,
 	status = passed_fd >= 0 ? take_socket(l, passed_fd, path, err) : bind_socket(l, path, err);
 	if (status == SHMETA_OK)
 		give_to_group(l, group);
+	note_place(l);
 	if (status == SHMETA_OK && sd_event_add_io(event, &l->source, l->fd, EPOLLIN, on_listen, l) < 0)
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "cannot watch the control socket");
 	return status;

@@ -20,6 +20,7 @@ struct listener {
 	struct listen_host host;
 	int dir_fd, fd, spare_fd; /* fd -1: not listening */
 	bool bound;               /* by us, and so ours to remove */
+	uint64_t dev, ino;        /* of control.sock; ino 0: not known */
 	sd_event_source *source;
 };
 
@@ -31,6 +32,8 @@ bool listen_is_ours(int fd);
  * too, listen_stop() is to be called. */
 enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
                                 int passed_fd, const struct listen_host *host, struct shmeta_err *err);
+/* Do programs that look for control.sock still find it? false: it was removed or replaced. */
+bool listen_is_found(const struct listener *l);
 /* Nobody comes any more; a socket that was bound here is removed. Idempotent. */
 void listen_stop(struct listener *l);
 

@@ -299,6 +299,11 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	return SHMETA_OK;
 }
 
+bool control_is_found(const struct control *control)
+{
+	return listen_is_found(&control->listener);
+}
+
 void control_adopt(struct control *control, int fd, uint64_t number)
 {
 	struct registration *registration = registry_find(control->registry, number);
