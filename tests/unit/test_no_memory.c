@@ -8,6 +8,7 @@
 
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
+#include "writer/engine/engine.h"
 
 TestSuite(no_memory, .timeout = 300);
 
@@ -111,6 +112,28 @@ Test(no_memory, whichever_allocation_fails_nothing_ends_and_everything_is_shown_
 		cr_assert_lt(number, 100000);
 	}
 	cr_assert_gt(number, 50, "only %lu allocations", number);
+}
+
+Test(no_memory, a_reload_without_it_says_so_and_changes_nothing)
+{
+	uint64_t number = 1;
+
+	fixture_init(&f);
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_pass(&f, 1000);
+	f.options.reconcile_s = 7777;
+	for (bool taken = false; !taken; number++) {
+		failed = false;
+		calls_left = number;
+		taken = sync_reconfigure(f.sync, &f.options);
+		calls_left = 0;
+		cr_assert_eq(taken, !failed, "allocation %lu", number);
+		fixture_pass(&f, 100);
+		cr_assert_eq(f.sync->options.reconcile_s == 7777, taken, "allocation %lu", number);
+	}
+	cr_expect_gt(number, 2u);
+	fixture_done(&f);
 }
 
 #else

@@ -36,13 +36,22 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 	struct sync_ttl_override *overrides = calloc(next->override_count + 1, sizeof(*overrides));
 	struct control_limits limits;
 	struct sync_options options;
+	char restart_keys[sizeof(d->restart_keys)];
+	bool taken = false;
 
-	if (overrides == NULL) {
-		snprintf(ret_sentence, bytes, "no memory for the configuration");
+	/* The engine first: nothing has changed where it has no memory. */
+	if (overrides != NULL) {
+		config_keep_started(d->config, next, restart_keys, sizeof(restart_keys));
+		config_sync_options(next, overrides, &options);
+		taken = d->sync == NULL || sync_reconfigure(d->sync, &options);
+		free(overrides);
+	}
+	if (!taken) {
+		snprintf(ret_sentence, bytes, "no memory for the configuration; the one before it is in use");
 		config_free(next);
 		return SHMETA_ERR_NO_MEMORY;
 	}
-	config_keep_started(d->config, next, d->restart_keys, sizeof(d->restart_keys));
+	memcpy(d->restart_keys, restart_keys, sizeof(d->restart_keys));
 	config_free(d->config);
 	d->config = next;
 	log_set_level((int)next->log_level);
@@ -50,10 +59,6 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 	registry_set_max_age(d->registry, next->snapshot_max_age * 1000 * MS);
 	daemon_limits(next, &limits);
 	control_set_limits(d->control, &limits);
-	config_sync_options(next, overrides, &options);
-	if (d->sync != NULL)
-		sync_reconfigure(d->sync, &options);
-	free(overrides);
 	if (d->flags.file == NULL)
 		snprintf(ret_sentence, bytes, "the daemon reads no configuration file; nothing was reloaded");
 	else if (d->restart_keys[0] == '\0')

@@ -31,12 +31,12 @@ void next_options_free(struct sync *s)
 	pthread_mutex_destroy(&s->next_options.lock);
 }
 
-void sync_reconfigure(struct sync *s, const struct sync_options *options)
+bool sync_reconfigure(struct sync *s, const struct sync_options *options)
 {
 	struct sync_options copy;
 
 	if (!options_copy(options, &copy))
-		return; /* no memory: what was in force stays in force */
+		return false;
 	/* Before they are the engine's thread's, which frees what it has taken. */
 	refresh_set_limits(s, &copy);
 	admin_set_limits(s, &copy);
@@ -48,6 +48,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	s->next_options.there = true;
 	pthread_mutex_unlock(&s->next_options.lock);
 	sync_wake(s);
+	return true;
 }
 
 /* What was planned by the former options is planned anew; nothing else is, or reloads that change nothing would postpone it again and

@@ -216,8 +216,9 @@ enum shmeta_status sync_epoch_end(struct sync *sync, const struct backend_epoch 
 enum shmeta_status sync_invalidate(struct sync *sync, const struct sync_invalidation *what, uint64_t deadline_ns,
                                    const char *who, uint64_t ticket);
 
-/* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. */
-void sync_reconfigure(struct sync *sync, const struct sync_options *options);
+/* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. false:
+ * there is no memory for them, and what was in force stays in force. */
+bool sync_reconfigure(struct sync *sync, const struct sync_options *options);
 
 /* Publish the source that is held, or is being read, all the same. ERR_NOT_FOUND: nothing is to be consented to; ERR_CONFLICT: the
  * fingerprint is not that of what is there now. Any thread. */
