@@ -310,6 +310,27 @@ Test(limits_of_daemon, a_directory_that_goes_under_the_daemon_is_told_and_so_is_
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
 }
 
+Test(limits_of_daemon, a_pause_that_cannot_be_recorded_names_the_file_and_the_limit, .init = begin, .fini = end)
+{
+	char filler[160], file[160];
+	struct run_tool t;
+
+	mount_or_skip(d.instance, "size=16m,mode=0755");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	(void)snprintf(filler, sizeof filler, "%s/filler", d.instance);
+	(void)snprintf(file, sizeof file, "cannot write %s/paused: ", d.instance);
+	fill(filler);
+	run_tool(&t, "shmetactl --dir %s pause now", d.instance);
+	cr_expect_eq(t.code, 1, "%d", t.code);
+	cr_expect_not_null(strstr(t.err, file), "%s", t.err);
+	cr_expect_not_null(strstr(t.err, "mount it with a larger size"), "%s", t.err);
+	run_tool_done(&t);
+	cr_assert_eq(unlink(filler), 0);
+	run_tool(&t, "shmetactl --dir %s pause now", d.instance);
+	cr_expect_eq(t.code, 0, "%s", t.err);
+	run_tool_done(&t);
+}
+
 Test(limits_of_daemon, a_socket_that_goes_under_the_daemon_is_told_and_so_is_its_return, .init = begin, .fini = end)
 {
 	char here[160], away[160], said[300], back[300];

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "shm/page/last_start.h"
 #include "writer/daemon/daemon_private.h"
+#include "writer/daemon/limits.h"
 
 static void audit(const struct daemon *d, const char *who, const char *what, const char *text, const char *became)
 {
@@ -32,7 +33,7 @@ static enum shmeta_status pause_source(struct daemon *d, const char *who, const 
 {
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
-	char sentence[700], when[32] = "?";
+	char sentence[700], limit[400], when[32] = "?";
 	time_t now = time(NULL);
 	struct tm tm;
 
@@ -45,7 +46,10 @@ static enum shmeta_status pause_source(struct daemon *d, const char *who, const 
 	            why[0] != '\0' ? why : "no reason was given");
 	status = shmeta__paused_write(d->instance.dir_fd, wall_ms(), sentence, &err);
 	if (status != SHMETA_OK) {
-		snprintf(ret_sentence, bytes, "not paused: a restart would not know of it: %.180s", err.text);
+		bool limited = limits_of_files(d->instance.dir_fd, false, 0, limit, sizeof(limit));
+
+		shmeta__say(ret_sentence, bytes, "not paused: a restart would not know of it: cannot write %s/%s%s%s",
+		            d->instance.path, err.text, limited ? ": " : "", limited ? limit : "");
 		return status;
 	}
 	status = sync_pause(d->sync, sentence, ticket);

@@ -209,7 +209,7 @@ static bool on_operate(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_operate *request = frame;
 	struct control *control = c->control;
-	char sentence[256] = "", name[WHO_BYTES];
+	char sentence[1024] = "", name[WHO_BYTES];
 	enum shmeta_status status;
 	uint64_t ticket, id;
 	bool alive;
