@@ -331,6 +331,45 @@ Test(limits_of_daemon, a_pause_that_cannot_be_recorded_names_the_file_and_the_li
 	run_tool_done(&t);
 }
 
+/* By and by. */
+static void await_tool(const char *verb, int code, const char *says)
+{
+	bool said = false;
+	struct run_tool t;
+
+	for (double end_s = run_now_s() + 20; !said && run_now_s() < end_s; (void)usleep(20000)) {
+		run_tool(&t, "shmetactl --dir %s %s", d.instance, verb);
+		said = t.code == code && strstr(t.out, says) != NULL;
+		run_tool_done(&t);
+	}
+	cr_expect(said, "%s does not say: %s", verb, says);
+}
+
+Test(limits_of_daemon, a_daemon_out_of_descriptors_says_so_until_it_has_some, .init = begin, .fini = end)
+{
+	struct rlimit limit = {.rlim_cur = 3}, former;
+	char error[300] = "";
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	connect_to_it();
+	cr_assert_eq(create("first", error, sizeof error), SHMETA_OK, "%s", error);
+	cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, NULL, &former), 0);
+	limit.rlim_max = former.rlim_max;
+	cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, &limit, NULL), 0);
+	{
+		struct run_tool t;
+
+		run_tool(&t, "shmetactl --dir %s topic create second 1", d.instance);
+		cr_expect_neq(t.code, 0);
+		run_tool_done(&t);
+	}
+	await_tool("health", 1, "nobody can connect");
+	await_tool("status", 0, "new connections are closed for want of file descriptors: raise LimitNOFILE");
+	cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, &former, NULL), 0);
+	await_tool("topic create third 1", 0, "third");
+	await_tool("health", 0, "ok");
+}
+
 Test(limits_of_daemon, a_socket_that_goes_under_the_daemon_is_told_and_so_is_its_return, .init = begin, .fini = end)
 {
 	char here[160], away[160], said[300], back[300];
@@ -344,6 +383,8 @@ Test(limits_of_daemon, a_socket_that_goes_under_the_daemon_is_told_and_so_is_its
 	(void)snprintf(back, sizeof back, "<5>directory: %s is there again", here);
 	cr_assert_eq(rename(here, away), 0);
 	cr_expect(is_logged(said));
+	await_tool("health", 1, "nobody can connect");
+	await_tool("status", 0, "control.sock was removed or replaced: restart");
 	cr_expect_eq(look("none", SHMETA_CACHED), SHMETA_ABSENT);
 	cr_assert_eq(rename(away, here), 0);
 	cr_expect(is_logged(back));

@@ -111,6 +111,14 @@ Test(health, a_command_names_a_unit_only_of_a_directory_that_a_unit_makes, .init
 	cr_expect_str_eq(h.finding[HEALTH_CHECK_writer].command, "journalctl -u UNIT -e; systemctl start UNIT");
 }
 
+Test(health, a_writer_to_whom_nobody_can_connect_is_a_warning, .init = begin, .fini = end)
+{
+	f.stats->flags = SHMETA_STATS_DEAF;
+	expect(HEALTH_CHECK_writer, HEALTH_WARNING);
+	forged_beat_last(&f, 2 * SECOND);
+	expect(HEALTH_CHECK_writer, HEALTH_CRITICAL);
+}
+
 Test(health, any_phase_but_serving_is_critical, .init = begin, .fini = end)
 {
 #define X(name, number, text)                 \

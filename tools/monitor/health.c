@@ -65,6 +65,11 @@ static void judge_writer(const struct pages *p, struct health_finding *f)
 {
 	uint64_t age = pages_since(p->now_ns, p->board.heartbeat_ns);
 
+	if (p->alive && p->stats != NULL && (p->stats->flags & SHMETA_STATS_DEAF) != 0) {
+		found(f, HEALTH_WARNING, "alive, pid %" PRIu64 ", but nobody can connect", p->board.writer_pid);
+		advise(f, "Readers go on; new ones and writes do not. The phase says why, and what to do.", "@ status");
+		return;
+	}
 	if (p->alive) {
 		found(f, HEALTH_OK, "alive, pid %" PRIu64 ", heartbeat %.1f s ago", p->board.writer_pid, seconds(age));
 		return;

@@ -10,31 +10,31 @@
 enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICAL };
 
 /* X(name, what is judged, thresholds). */
-#define HEALTH_CHECK_LIST(X)                                                                                        \
-	X(writer, "the writer runs", "critical: dead, stopped, or no heartbeat for 5 s")                            \
-	X(phase, "the writer serves", "critical: any other phase than serving; warning: paused")                    \
-	X(source, "the source answers", "warning: away or paused; critical: away for 60 s")                         \
-	X(feed, "changes of the source arrive", "warning: 10 s late; critical: 60 s")                               \
-	X(freshness, "every class was verified within its time to live",                                            \
-	  "warning: older than its TTL; critical: by half of it and 2 s")                                           \
-	X(answers, "lookups are answered", "warning: more than 5 % UNKNOWN or errors, of 1000 or more")             \
-	X(checksums, "what readers found is whole", "critical: one wrong checksum")                                 \
-	X(pins, "readers let go of old snapshots", "warning: 10 s; critical: 60 s")                                 \
-	X(store, "the store has room", "warning: 70 % of store.max_bytes with what is pinned; critical: 95 %")      \
-	X(memory, "the file system has room for the store", "warning: less free than the store may grow, and 10 %") \
-	X(units, "reads and writes have their budgets", "warning: they waited half of the last ten seconds")        \
-	X(slots, "every thread of a reader has a slot", "warning: a process uses 90 % of the slots it may have")    \
-	X(hugepages, "huge pages that the mount asks for are given", "warning: none, and the store has 64 MiB")     \
-	X(budget, "what a bounded store must keep fits its budgets", "warning: bounded.max_bytes is exceeded")      \
-	X(queue, "keys are fetched as fast as they are asked for",                                                  \
-	  "warning: 10 000 keys wait, or one for 10 s; critical: 100 000, or 60 s")                                 \
-	X(quarantine, "every row of the source can be served", "warning: one row")                                  \
-	X(snapshot_file, "the snapshot file is written", "warning: it lacks what is three warm.interval old")       \
-	X(clock, "clocks agree",                                                                                    \
-	  "critical: the heartbeat is 1 s ahead of this process's clock; warning: the source's clock is 5 s off")   \
-	X(versions, "writer and readers are of one version", "warning: any other version")                          \
-	X(reload, "the newest reload was taken over", "warning: it was refused")                                    \
-	X(restart, "the configuration is in use", "warning: options wait for a restart")                            \
+#define HEALTH_CHECK_LIST(X)                                                                                          \
+	X(writer, "the writer runs", "critical: dead, stopped, or no heartbeat for 5 s; warning: nobody can connect") \
+	X(phase, "the writer serves", "critical: any other phase than serving; warning: paused")                      \
+	X(source, "the source answers", "warning: away or paused; critical: away for 60 s")                           \
+	X(feed, "changes of the source arrive", "warning: 10 s late; critical: 60 s")                                 \
+	X(freshness, "every class was verified within its time to live",                                              \
+	  "warning: older than its TTL; critical: by half of it and 2 s")                                             \
+	X(answers, "lookups are answered", "warning: more than 5 % UNKNOWN or errors, of 1000 or more")               \
+	X(checksums, "what readers found is whole", "critical: one wrong checksum")                                   \
+	X(pins, "readers let go of old snapshots", "warning: 10 s; critical: 60 s")                                   \
+	X(store, "the store has room", "warning: 70 % of store.max_bytes with what is pinned; critical: 95 %")        \
+	X(memory, "the file system has room for the store", "warning: less free than the store may grow, and 10 %")   \
+	X(units, "reads and writes have their budgets", "warning: they waited half of the last ten seconds")          \
+	X(slots, "every thread of a reader has a slot", "warning: a process uses 90 % of the slots it may have")      \
+	X(hugepages, "huge pages that the mount asks for are given", "warning: none, and the store has 64 MiB")       \
+	X(budget, "what a bounded store must keep fits its budgets", "warning: bounded.max_bytes is exceeded")        \
+	X(queue, "keys are fetched as fast as they are asked for",                                                    \
+	  "warning: 10 000 keys wait, or one for 10 s; critical: 100 000, or 60 s")                                   \
+	X(quarantine, "every row of the source can be served", "warning: one row")                                    \
+	X(snapshot_file, "the snapshot file is written", "warning: it lacks what is three warm.interval old")         \
+	X(clock, "clocks agree",                                                                                      \
+	  "critical: the heartbeat is 1 s ahead of this process's clock; warning: the source's clock is 5 s off")     \
+	X(versions, "writer and readers are of one version", "warning: any other version")                            \
+	X(reload, "the newest reload was taken over", "warning: it was refused")                                      \
+	X(restart, "the configuration is in use", "warning: options wait for a restart")                              \
 	X(stats, "the writer counts", "warning: no counters for 5 s; unknown: no stats page")
 
 enum health_check {

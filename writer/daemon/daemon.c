@@ -174,6 +174,7 @@ static void watch_socket(struct daemon *d)
 	else if (!deaf && d->is_deaf && !d->is_lost)
 		log_event(LOG_NOTICE, "directory", "%s/control.sock is there again", d->instance.path);
 	d->is_deaf = deaf;
+	d->is_shedding = control_is_shedding(d->control);
 }
 
 static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)

@@ -45,6 +45,7 @@ struct daemon {
 	bool pin_warned, late_told;
 	bool is_lost; /* the instance directory was removed under us, and that was told */
 	bool is_deaf; /* control.sock was, and so was that */
+	bool is_shedding;
 
 	char reload_sentence[1024];
 	enum shmeta_status reload_status;

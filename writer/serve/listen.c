@@ -45,6 +45,7 @@ static void shed(struct listener *l)
 	if (fd >= 0)
 		close(fd);
 	l->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	l->shed_ns = shmeta__boottime_ns();
 	l->host.shed(l->host.arg);
 }
 

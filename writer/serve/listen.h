@@ -21,6 +21,7 @@ struct listener {
 	int dir_fd, fd, spare_fd; /* fd -1: not listening */
 	bool bound;               /* by us, and so ours to remove */
 	uint64_t dev, ino;        /* of control.sock; ino 0: not known */
+	uint64_t shed_ns;         /* when one was closed for want of descriptors, last */
 	sd_event_source *source;
 };
 

@@ -244,6 +244,8 @@ static void on_arrived(void *arg, int fd, const struct registry_peer *peer)
 		control->counters->accepted++;
 }
 
+static const uint64_t SHED_NS = 10000000000;
+
 static void on_shed(void *arg)
 {
 	struct control *control = arg;
@@ -302,6 +304,11 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 bool control_is_found(const struct control *control)
 {
 	return listen_is_found(&control->listener);
+}
+
+bool control_is_shedding(const struct control *control)
+{
+	return control->listener.shed_ns != 0 && shmeta__boottime_ns() < control->listener.shed_ns + SHED_NS;
 }
 
 void control_adopt(struct control *control, int fd, uint64_t number)

@@ -79,6 +79,8 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
                                  struct control **ret, struct shmeta_err *err);
 /* false: control.sock was removed or replaced under us, and nobody can connect any more. */
 bool control_is_found(const struct control *control);
+/* Was a connection closed for want of descriptors in the last ten seconds? */
+bool control_is_shedding(const struct control *control);
 void control_set_limits(struct control *control, const struct control_limits *limits);
 
 /* A registered connection that the service manager kept. Takes fd. */
