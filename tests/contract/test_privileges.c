@@ -224,13 +224,13 @@ Test(privileges, a_source_stays_the_same_when_the_role_may_not_read_its_log)
 	struct world world, *w = &world;
 	uint64_t source;
 
-	open_as(w, "reader", "GRANT USAGE ON SCHEMA public TO reader; GRANT SELECT ON " TABLES ", " OWN " TO reader");
+	open_as(w, "viewer", "GRANT USAGE ON SCHEMA public TO viewer; GRANT SELECT ON " TABLES ", " OWN " TO viewer");
 	cr_expect(world_has_feed(w));
 	source = w->ops->source->fingerprint(w->state);
 	world_close(w);
-	world_sql(w, "REVOKE SELECT ON shmeta_changes, shmeta_objects FROM reader");
+	world_sql(w, "REVOKE SELECT ON shmeta_changes, shmeta_objects FROM viewer");
 	world_open(w);
 	cr_expect(!world_has_feed(w));
 	cr_expect_eq(w->ops->source->fingerprint(w->state), source);
-	close_as(w, "reader");
+	close_as(w, "viewer");
 }
