@@ -19,7 +19,7 @@
 enum {
 	SHMETA_STATS_RELOAD_REFUSED = 1u << 0, /* the newest reload was refused; `reason` says why */
 	SHMETA_STATS_RESTART_NEEDED = 1u << 1, /* the newest reload changed options that wait for a restart */
-	SHMETA_STATS_DEAF = 1u << 2            /* nobody can connect: control.sock is gone, or descriptors ran out */
+	SHMETA_STATS_CUT = 1u << 2             /* nobody can connect: control.sock is gone, or descriptors ran out */
 };
 
 /* The file has the size that version 1 had, so that a writer takes over the one that it finds. */

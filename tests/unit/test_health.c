@@ -113,7 +113,7 @@ Test(health, a_command_names_a_unit_only_of_a_directory_that_a_unit_makes, .init
 
 Test(health, a_writer_to_whom_nobody_can_connect_is_a_warning, .init = begin, .fini = end)
 {
-	f.stats->flags = SHMETA_STATS_DEAF;
+	f.stats->flags = SHMETA_STATS_CUT;
 	expect(HEALTH_CHECK_writer, HEALTH_WARNING);
 	forged_beat_last(&f, 2 * SECOND);
 	expect(HEALTH_CHECK_writer, HEALTH_CRITICAL);

@@ -65,7 +65,7 @@ static void judge_writer(const struct pages *p, struct health_finding *f)
 {
 	uint64_t age = pages_since(p->now_ns, p->board.heartbeat_ns);
 
-	if (p->alive && p->stats != NULL && (p->stats->flags & SHMETA_STATS_DEAF) != 0) {
+	if (p->alive && p->stats != NULL && (p->stats->flags & SHMETA_STATS_CUT) != 0) {
 		found(f, HEALTH_WARNING, "alive, pid %" PRIu64 ", but nobody can connect", p->board.writer_pid);
 		advise(f, "Readers go on; new ones and writes do not. The phase says why, and what to do.", "@ status");
 		return;

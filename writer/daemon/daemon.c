@@ -163,17 +163,17 @@ static void watch_directory(struct daemon *d)
 /* Programs read on, and those that are connected stay; no other one can connect. */
 static void watch_socket(struct daemon *d)
 {
-	bool deaf = !d->is_lost && !control_is_found(d->control);
+	bool cut = !d->is_lost && !control_is_found(d->control);
 
-	if (deaf && !d->is_deaf)
+	if (cut && !d->is_cut)
 		log_event(
 			LOG_ERR, "directory",
 			"%s/control.sock was removed, renamed or replaced: nobody can connect any more; restart shmetad "
 			"and, if there is one, its socket unit",
 			d->instance.path);
-	else if (!deaf && d->is_deaf && !d->is_lost)
+	else if (!cut && d->is_cut && !d->is_lost)
 		log_event(LOG_NOTICE, "directory", "%s/control.sock is there again", d->instance.path);
-	d->is_deaf = deaf;
+	d->is_cut = cut;
 	d->is_shedding = control_is_shedding(d->control);
 }
 

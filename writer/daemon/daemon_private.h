@@ -44,7 +44,7 @@ struct daemon {
 	uint64_t rows_done, rows_total;
 	bool pin_warned, late_told;
 	bool is_lost; /* the instance directory was removed under us, and that was told */
-	bool is_deaf; /* control.sock was, and so was that */
+	bool is_cut;  /* control.sock was, and so was that */
 	bool is_shedding;
 
 	char reload_sentence[1024];

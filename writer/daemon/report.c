@@ -11,9 +11,9 @@
 #include "writer/engine/phase.h"
 
 /* Why nobody can connect; NULL: they can. */
-static const char *deaf_because(const struct daemon *d)
+static const char *cut_because(const struct daemon *d)
 {
-	return d->is_deaf       ? "control.sock was removed or replaced: restart"
+	return d->is_cut        ? "control.sock was removed or replaced: restart"
 	       : d->is_shedding ? "new connections are closed for want of file descriptors: raise LimitNOFILE"
 	                        : NULL;
 }
@@ -42,8 +42,8 @@ void daemon_say_status(struct daemon *d)
 	if (d->is_lost)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text),
 		         "; the instance directory was removed or replaced: restart");
-	if (deaf_because(d) != NULL)
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; %s", deaf_because(d));
+	if (cut_because(d) != NULL)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; %s", cut_because(d));
 	shmeta__escape_line(line, sizeof(line), text);
 	if (strcmp(line, d->status) == 0)
 		return;
@@ -76,8 +76,8 @@ void daemon_describe_phase(const struct daemon *d, char *ret, size_t bytes)
 		shmeta__say(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
 		            d->reload_sentence);
 	used = strlen(ret);
-	if (deaf_because(d) != NULL)
-		shmeta__say(ret + used, bytes - used, "%s%s", used > 0 ? "; " : "", deaf_because(d));
+	if (cut_because(d) != NULL)
+		shmeta__say(ret + used, bytes - used, "%s%s", used > 0 ? "; " : "", cut_because(d));
 }
 
 void daemon_write_stats(struct daemon *d)
@@ -95,7 +95,7 @@ void daemon_write_stats(struct daemon *d)
 		.committed = committed,
 		.flags = (d->reload_status != SHMETA_OK ? SHMETA_STATS_RELOAD_REFUSED : 0) |
 	                 (d->restart_keys[0] != '\0' ? SHMETA_STATS_RESTART_NEEDED : 0) |
-	                 (deaf_because(d) != NULL ? SHMETA_STATS_DEAF : 0),
+	                 (cut_because(d) != NULL ? SHMETA_STATS_CUT : 0),
 	};
 
 	registry_look(d->registry, d->instance.generation_number, committed, shmeta__boottime_ns());
