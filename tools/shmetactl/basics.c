@@ -44,13 +44,6 @@ uint64_t tool_monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-bool tool_next_round(const struct tool *tool, uint64_t round)
-{
-	if (tool->every_ms == 0 || (tool->count > 0 && round >= tool->count))
-		return false;
-	return out_pause(tool->every_ms);
-}
-
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
 {
 	uint64_t value = 0;

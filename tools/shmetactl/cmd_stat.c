@@ -211,6 +211,14 @@ static void stat_text(const struct tool *tool, const struct look *now, const str
 	list_free(&list);
 }
 
+/* Wait for --every before the next round; false: it was the last one. round: counted from 1. */
+static bool next_round(const struct tool *tool, uint64_t round)
+{
+	if (tool->every_ms == 0 || (tool->count > 0 && round >= tool->count))
+		return false;
+	return out_pause(tool->every_ms);
+}
+
 int verb_stat(struct tool *tool)
 {
 	struct look now = {.pages = {.dir_fd = -1}}, before = {.pages = {.dir_fd = -1}};
@@ -231,7 +239,7 @@ int verb_stat(struct tool *tool)
 			look_close(&before);
 		before = now;
 		now = (struct look){.pages = {.dir_fd = -1}};
-	} while (tool_next_round(tool, ++round));
+	} while (next_round(tool, ++round));
 	if (round > 0 || code == 0)
 		look_close(&before);
 	return code;

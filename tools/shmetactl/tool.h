@@ -231,13 +231,13 @@ void out_set_field(json_t *object, const struct field *field);
 json_t *out_document(const char *name);
 /* From now on each document has this as "writer_state". */
 void out_writer(const char *state);
-/* "shmetactl: sentence" at stderr: what should be known of the output. */
 /* False: the output cannot be written. */
 bool out_flush(void);
 /* What was put goes out, and then a pause. False: nobody reads on (a pipe that was closed, a terminal that is gone), or a signal came. */
 bool out_pause(uint64_t ms);
 /* The end of the output: the exit status, and a sentence where not all of the output could be written. */
 int out_end(int code);
+/* "shmetactl: sentence" at stderr: what should be known of the output. */
 __attribute__((format(printf, 1, 2))) void out_note(const char *fmt, ...);
 /* Print it and free it: indent 0: one line. ASCII only, no raw control byte. */
 void out_json(json_t *value, int indent);
@@ -356,8 +356,6 @@ char *tool_copy(const void *text, size_t bytes); /* terminated */
 /* As "now" of a list of agents or leases: nobody is too old, nothing has expired. */
 #define TOOL_BEGINNING_MS INT64_MIN
 
-/* Wait for --every before the next round; false: it was the last one. round: counted from 1. */
-bool tool_next_round(const struct tool *tool, uint64_t round);
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
 uint64_t tool_monotonic_ns(void);
 
