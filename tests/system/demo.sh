@@ -78,6 +78,7 @@ done
 # A change that it was not told of: until the cache has followed, its answers are not the file's. The demo, not its readers, is
 # stopped until the change is made: its third step would be over before, on a busy machine.
 mkfifo "$work/fifo"
+: >"$work/out" # what the run before wrote says nothing of how far this one is
 "$build/bin/shmeta-demo" --small >"$work/fifo" 2>"$work/err" &
 demo=$!
 {
