@@ -203,19 +203,26 @@ Test(postgres_shape, domains_and_other_spellings_of_texts_and_integers_are_read)
 	world_free(w);
 }
 
+/* In a database of that encoding; uri is the world's. */
+static void begin_encoded(struct world *w, const char *encoding, char *uri, size_t bytes)
+{
+	pg_world_make(w);
+	snprintf(uri, bytes, "postgresql:///%s_encoded?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
+	world_sql(w, "CREATE DATABASE %s_encoded TEMPLATE template0 ENCODING '%s' LC_COLLATE 'C' LC_CTYPE 'C'",
+	          PQdb(w->pg), encoding);
+	PQfinish(w->pg);
+	w->pg = PQconnectdb(uri);
+	cr_assert_eq(PQsetClientEncoding(w->pg, "UTF8"), 0);
+	w->options.uri = uri;
+	world_open(w);
+}
+
 Test(postgres_shape, a_text_that_is_no_utf8_costs_its_row_where_the_server_knows_no_encoding)
 {
 	struct world world, *w = &world;
 	char uri[200];
 
-	pg_world_make(w);
-	snprintf(uri, sizeof uri, "postgresql:///%s_bytes?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
-	world_sql(w, "CREATE DATABASE %s_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
-	          PQdb(w->pg));
-	PQfinish(w->pg);
-	w->pg = PQconnectdb(uri);
-	w->options.uri = uri;
-	world_open(w);
+	begin_encoded(w, "SQL_ASCII", uri, sizeof uri);
 	world_topic(w, NULL, "k\xc3\xa4se", 1, -1, NULL);
 	world_sql(w, "INSERT INTO topics SELECT E'\\377', 1, NULL, 1, 1, '{}'");
 	ok(world_load(w));
@@ -247,15 +254,7 @@ Test(postgres_shape, a_name_that_the_databases_encoding_lacks_is_absent)
 	struct world world, *w = &world;
 	char uri[200];
 
-	pg_world_make(w);
-	snprintf(uri, sizeof uri, "postgresql:///%s_latin?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
-	world_sql(w, "CREATE DATABASE %s_latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
-	          PQdb(w->pg));
-	PQfinish(w->pg);
-	w->pg = PQconnectdb(uri);
-	cr_assert_eq(PQsetClientEncoding(w->pg, "UTF8"), 0);
-	w->options.uri = uri;
-	world_open(w);
+	begin_encoded(w, "LATIN1", uri, sizeof uri);
 	world_topic(w, NULL, "k\xc3\xa4se", 1, -1, NULL);
 	ok(world_load(w));
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
