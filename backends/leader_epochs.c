@@ -1,8 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Leader epochs: what a source knows, judged. */
+ * Leader epochs: lists of them, and what a source knows, judged. */
 #include "backends/leader_epochs.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "backends/rows.h"
+
+static void drop_oldest(struct leader_epochs *e)
+{
+	e->count--;
+	memmove(e->list, e->list + 1, e->count * sizeof *e->list);
+	e->dropped = true;
+}
+
+bool leader_epochs_record(struct leader_epochs *e, uint64_t epoch, uint64_t start, bool lowers)
+{
+	struct leader_epoch *list;
+	size_t at = e->count;
+
+	while (at > 0 && e->list[at - 1].epoch > epoch)
+		at--;
+	if (at > 0 && e->list[at - 1].epoch == epoch) {
+		if (lowers && start < e->list[at - 1].start)
+			e->list[at - 1].start = start;
+		return true;
+	}
+	list = reallocarray(e->list, e->count + 1, sizeof *list);
+	if (list == NULL)
+		return false;
+	e->list = list;
+	memmove(&list[at + 1], &list[at], (e->count - at) * sizeof *list);
+	list[at] = (struct leader_epoch){.epoch = epoch, .start = start};
+	e->count++;
+	if (e->count > LEADER_EPOCHS_MOST)
+		drop_oldest(e);
+	return true;
+}
+
+static bool has_ended(const struct leader_epochs *e, size_t at, uint64_t log_start)
+{
+	return at + 1 < e->count && e->list[at + 1].start <= log_start;
+}
+
+bool leader_epochs_trim(struct leader_epochs *e, uint64_t log_start)
+{
+	size_t newest = e->count, kept = 0, before = e->count;
+
+	while (newest > 0 && !has_ended(e, newest - 1, log_start))
+		newest--;
+	for (size_t i = 0; i < before; i++)
+		if (i + 1 >= newest || !has_ended(e, i, log_start))
+			e->list[kept++] = e->list[i];
+	e->count = kept;
+	e->dropped |= kept < before;
+	return kept < before;
+}
+
+void leader_epochs_look_up(const struct leader_epochs *e, uint64_t asked, struct leader_epoch_facts *facts)
+{
+	facts->recorded = e->dropped;
+	for (size_t i = 0; i < e->count && !facts->followed; i++) {
+		facts->followed = e->list[i].epoch > asked;
+		facts->next_start = e->list[i].start;
+		if (!facts->followed) {
+			facts->recorded = true;
+			facts->epoch = e->list[i].epoch;
+		}
+	}
+}
 
 enum shmeta_status leader_epoch_judge(const struct backend_epoch *ask, const struct leader_epoch_facts *facts,
                                       struct backend_epoch_end *ret, struct backend_error *err)

@@ -12,6 +12,20 @@
 /* Of a partition, at most. */
 enum { LEADER_EPOCHS_MOST = 4096 };
 
+/* Those of a partition, for engines that do not keep each in a row. */
+struct leader_epochs {
+	struct leader_epoch {
+		uint64_t epoch, start;
+	} * list; /* ascending; of malloc() */
+	size_t count;
+	bool dropped; /* older ones are not kept any more */
+};
+
+/* Something was written under an epoch: the first time from `start` on; an add (lowers) may have begun below that. false: no memory. */
+bool leader_epochs_record(struct leader_epochs *e, uint64_t epoch, uint64_t start, bool lowers);
+/* Those that end at or below the log start go, but for the newest of them. false: none did. */
+bool leader_epochs_trim(struct leader_epochs *e, uint64_t log_start);
+
 /* What a source knows about an epoch that is asked for. */
 struct leader_epoch_facts {
 	bool topic, partition; /* are there */
@@ -20,6 +34,8 @@ struct leader_epoch_facts {
 	uint64_t current;      /* the highest that a lease of the partition ever had; 0: there was none */
 	uint64_t epoch, next_start, high_watermark; /* above INT64_MAX: it cannot be read */
 };
+/* Fill in what the list says of the epoch that is asked for. */
+void leader_epochs_look_up(const struct leader_epochs *e, uint64_t asked, struct leader_epoch_facts *facts);
 enum shmeta_status leader_epoch_judge(const struct backend_epoch *ask, const struct leader_epoch_facts *facts,
                                       struct backend_epoch_end *ret, struct backend_error *err);
 

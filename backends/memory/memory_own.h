@@ -157,11 +157,6 @@ enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, s
 
 /* ---- leader epochs (memory_epochs.c) ---- */
 
-/* Something was written under an epoch of the partition: the first time from `start` on; an add (lowers) may have begun below that.
- * false: no memory. */
-bool memory_epoch_record(struct epoch *e, uint64_t epoch, uint64_t start, bool lowers);
-/* Those that end at or below the log start go, but for the newest of them. */
-void memory_epochs_trim(struct epoch *e, uint64_t log_start);
 /* All of a topic are forgotten, how many epochs its leases had is not. */
 void memory_epochs_forget(struct memory_side *m, const char *tenant, const char *topic);
 enum shmeta_status memory_epoch_end(void *state, const struct backend_epoch *ask, struct backend_epoch_end *ret,

@@ -39,7 +39,7 @@ void memory_side_free(struct memory_side *m)
 	for (size_t i = 0; i < m->epoch_count; i++) {
 		free(m->epochs[i].tenant);
 		free(m->epochs[i].topic);
-		free(m->epochs[i].led);
+		free(m->epochs[i].led.list);
 	}
 	for (size_t i = 0; i < m->offer_count; i++) {
 		free(m->offers[i].tenant);

@@ -8,16 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/leader_epochs.h"
+
 struct epoch {
 	char *tenant, *topic;
 	uint32_t partition_id;
 	uint64_t epoch;      /* the highest of its leases; 0: there was none */
 	uint64_t compaction; /* the highest that was ever given */
-	struct led {
-		uint64_t epoch, start;
-	} * led; /* epochs under which something was written, ascending */
-	size_t led_count;
-	bool led_dropped; /* older ones are not kept any more */
+	struct leader_epochs led; /* under which something was written */
 };
 
 enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };

@@ -123,7 +123,8 @@ static void record_epoch(struct writing *w, const struct shmeta_op *op, uint64_t
 	if (!leader_epoch_writes(op))
 		return;
 	e = memory_epoch_of(w->side, w->tenant, w->topic, op->partition_id);
-	if (e == NULL || !memory_epoch_record(e, op->fence.epoch, start, op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK))
+	if (e == NULL || !leader_epochs_record(&e->led, op->fence.epoch, start,
+	                                       op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK))
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 }
 
@@ -182,7 +183,7 @@ static void delete_before(struct writing *w, const struct shmeta_op *op, struct 
 	left = memory_segments_in(w->db, w->tenant, w->topic, op->partition_id, 0, UINT64_MAX, UINT64_MAX, &count,
 	                          &reaching);
 	if (left != NULL)
-		memory_epochs_trim(e, count > 0 ? left[0].base_offset : row.high_watermark);
+		(void)leader_epochs_trim(&e->led, count > 0 ? left[0].base_offset : row.high_watermark);
 	free(left);
 }
 
