@@ -8,6 +8,7 @@
 
 #include "backends/dynamodb/ddb_lease_ops.h"
 #include "backends/dynamodb/ddb_ops.h"
+#include "backends/dynamodb/ddb_segment.h"
 #include "backends/op_errors.h"
 #include "base/str.h"
 
@@ -98,39 +99,6 @@ static struct ddb_entry *entry_of(struct ddb_writing *w, enum ddb_table table, c
 
 /* ---- segments ---- */
 
-/* Its id, and its object's count, go with it. false: something has to be read. */
-static bool remove_segment(struct ddb_writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
-                           struct ddb_entry *e)
-{
-	struct ddb_entry *id = NULL, *object = NULL;
-	struct shmeta_segment s;
-	struct ddb_key key;
-
-	ddb_segment_of(e->item, &s);
-	if (!ddb_id_is_of_place(s.id, topic, partition, s.base_offset)) {
-		ddb_key_id(&key, s.id);
-		id = ddb_ledger_blind(&w->ledger, &key);
-		if (id == NULL)
-			return false;
-	}
-	if (ddb_has(e->item, "ob")) {
-		ddb_key_object(&key, tenant, s.s3_bucket, s.s3_key);
-		object = ddb_ledger_get(&w->ledger, &key);
-		if (object == NULL)
-			return false;
-	}
-	if (id != NULL)
-		ddb_remove(w, id);
-	if (object != NULL && object->item != NULL) {
-		json_t *item = json_copy(object->item);
-
-		ddb_put_n(item, "refs", ddb_number(item, "refs") - 1);
-		ddb_write(w, object, item);
-	}
-	ddb_remove(w, e);
-	return true;
-}
-
 static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 {
 	struct apart *a = step->arg;
@@ -143,10 +111,10 @@ static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 	ddb_key_header(&key, a->op->tenant, op->name, op->partition_id);
 	header = ddb_ledger_get(&w->ledger, &key);
 	if (header == NULL || e == NULL || header->item == NULL || e->item == NULL || ddb_has(header->item, "dead") ||
-	    !remove_segment(w, a->op->tenant, op->name, op->partition_id, e))
+	    !ddb_segment_remove(w, a->op->tenant, op->name, op->partition_id, e))
 		return;
 	item = json_copy(header->item);
-	ddb_put_n(item, "ns", ddb_number(item, "ns") - 1);
+	ddb_header_take(item);
 	ddb_write(w, header, item);
 	a->count = 1;
 	ddb_tell(w, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT,
@@ -475,7 +443,7 @@ static void judge_sweep_segment(struct ddb_writing *w, struct ddb_step *step)
 	if (e == NULL || e->item == NULL || !ddb_get_s(a->item, "pk", &pk) || ddb_split(pk, part, 3) != 3 ||
 	    !ddb_u64(part[2], &partition))
 		return;
-	(void)remove_segment(w, a->tenant, a->op->op->name, (uint32_t)partition, e);
+	(void)ddb_segment_remove(w, a->tenant, a->op->op->name, (uint32_t)partition, e);
 }
 
 /* Go on with the deletion of a topic, from what was noted of it. most: segments. */

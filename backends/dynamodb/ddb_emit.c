@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "backends/dynamodb/ddb_ledger.h"
-#include "backends/dynamodb/ddb_ops.h"
 #include "backends/dynamodb/ddb_read.h"
+#include "backends/dynamodb/ddb_segment.h"
 
 /* SHARDS_AT_ONCE: of headers. TRIES: a partition that changes each time it is read is left to the next read. */
 enum { SHARDS_AT_ONCE = 4, TRIES = 12, PROGRESS_MS = 50 };

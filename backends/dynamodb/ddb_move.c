@@ -7,6 +7,7 @@
 
 #include "backends/dynamodb/ddb_ops.h"
 #include "backends/dynamodb/ddb_place.h"
+#include "backends/dynamodb/ddb_segment.h"
 #include "backends/op_errors.h"
 #include "base/str.h"
 
@@ -214,7 +215,7 @@ static void put_segment(struct ddb_writing *w, const struct backend_row *row, st
 		ddb_write(w, e, item);
 		if (id != NULL)
 			ddb_write(w, id, ddb_item_of(&id->key));
-		ddb_put_n(at.item, "ns", ddb_number(at.item, "ns") + 1);
+		ddb_header_add(at.item);
 		ddb_place_write(w, &at);
 		changed(w);
 	}

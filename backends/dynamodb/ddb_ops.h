@@ -16,11 +16,6 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
 /* Sweep some of what deleted topics left, where it is time. now: free their names, at once. Failures are the next call's. */
 void ddb_sweep(struct ddb_writing *w, bool now);
 
-json_t *ddb_segment_item(const struct ddb_key *key, const struct shmeta_segment *s);
-/* The segment of an item; its strings are the item's. */
-void ddb_segment_of(const json_t *item, struct shmeta_segment *ret);
-/* Is the id made of the place? */
-bool ddb_id_is_of_place(struct shmeta_str id, struct shmeta_str topic, uint32_t partition, uint64_t base);
 /* All of a topic into its item; inc: which topic of that name it is. */
 void ddb_topic_fill(json_t *item, const struct shmeta_topic *topic, const char *inc);
 
