@@ -134,6 +134,19 @@ bool replace_refuse_new(const struct shmeta_replace *replace, const struct shmet
 	return false;
 }
 
+bool replace_id_is_free(const struct shmeta_replace *replace, uint32_t at, bool taken, bool timestamps)
+{
+	const struct shmeta_str id = replace->new_segments[at].id;
+
+	for (uint32_t i = 0; i < at; i++)
+		if (str_equal(replace->new_segments[i].id, id))
+			return false;
+	for (uint32_t i = 0; taken && i < replace->old_count; i++)
+		taken = !str_equal(replace->old_segments[i].id, id) ||
+		        replace_keeps(replace, &replace->old_segments[i], timestamps);
+	return !taken;
+}
+
 void replace_refuse(enum replace_wrong wrong, uint64_t base, struct shmeta_result *result)
 {
 	const char *about = wrong == REPLACE_MISSING ? "is an old one that is not there"

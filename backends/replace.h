@@ -26,6 +26,9 @@ enum replace_verdict replace_judge(const struct shmeta_op *op, const struct shme
 bool replace_refuse_new(const struct shmeta_replace *replace, const struct shmeta_segment *s,
                         const uint64_t *object_bytes, struct shmeta_result *result);
 
+/* May the new one have its id? taken: a segment that is there has it, which may be one that leaves. */
+bool replace_id_is_free(const struct shmeta_replace *replace, uint32_t at, bool taken, bool timestamps);
+
 /* What is wrong with the segment at a base. */
 enum replace_wrong { REPLACE_MISSING, REPLACE_OTHER, REPLACE_BETWEEN, REPLACE_IN_THE_WAY };
 void replace_refuse(enum replace_wrong wrong, uint64_t base, struct shmeta_result *result);

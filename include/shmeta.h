@@ -1311,7 +1311,7 @@ void shmeta_objects_free(struct shmeta_objects *list);
  * Topics that are deleted take their epochs along, and moves to another source leave them behind.
  * Owns: nothing; borrows: topic until the return. Threads: any. Blocks: up to timeout_ms.
  * Errors: ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED (the source keeps none: it lacks shmeta's own
- * tables, or is DynamoDB), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,
+ * tables), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,
  * ERR_DENIED, ERR_INVALID_ARGUMENT, ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_leader_epoch_end(struct shmeta *instance, const char *topic,
                                                            size_t topic_bytes, uint32_t partition_id, uint64_t epoch,

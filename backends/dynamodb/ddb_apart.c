@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/dynamodb/ddb_epochs.h"
 #include "backends/dynamodb/ddb_lease_ops.h"
 #include "backends/dynamodb/ddb_ops.h"
+#include "backends/dynamodb/ddb_replace.h"
 #include "backends/dynamodb/ddb_segment.h"
 #include "backends/op_errors.h"
 #include "base/str.h"
@@ -28,7 +30,7 @@ bool ddb_is_apart(const struct shmeta_op *op)
 {
 	return op->type == SHMETA_OP_DELETE_TOPIC || op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE ||
 	       op->type == SHMETA_OP_DELETE_GROUP || op->type == SHMETA_OP_DEREGISTER_AGENT ||
-	       op->type == SHMETA_OP_RENEW_AGENT;
+	       op->type == SHMETA_OP_RENEW_AGENT || op->type == SHMETA_OP_REPLACE_SEGMENTS;
 }
 
 /* One step for each item of a query's answer. The worst of their results is *r's; *ret_count: the sum of their counts. */
@@ -124,20 +126,6 @@ static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 	                                  .to = op->offset});
 }
 
-/* A read of one item beside the steps. *ret is borrowed from *l, which the caller frees. */
-static enum shmeta_status look_up(struct ddb_state *s, const struct ddb_key *key, struct ddb_ledger *l,
-                                  const json_t **ret, struct backend_error *err)
-{
-	enum shmeta_status status = SHMETA_OK;
-	struct ddb_entry *e = ddb_ledger_get(l, key);
-
-	if (e == NULL)
-		status = ddb_ledger_read(s, l, err);
-	e = ddb_ledger_get(l, key);
-	*ret = e != NULL ? e->base : NULL;
-	return status;
-}
-
 static enum shmeta_status delete_before(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
                                         struct backend_error *err)
 {
@@ -152,7 +140,7 @@ static enum shmeta_status delete_before(struct ddb_writing *w, const struct back
 	enum shmeta_status status;
 
 	ddb_key_header(&key, op->tenant, o->name, o->partition_id);
-	status = look_up(w->s, &key, &ledger, &header, err);
+	status = ddb_ledger_look(w->s, &ledger, &key, &header, err);
 	if (status == SHMETA_OK && header != NULL && !ddb_has(header, "dead") && o->offset > 0) {
 		const char *inc = ddb_text(header, "inc");
 
@@ -169,6 +157,8 @@ static enum shmeta_status delete_before(struct ddb_writing *w, const struct back
 		ddb_queries_free(&q, 1);
 	}
 	r->count = r->status == SHMETA_OK ? count : 0;
+	if (status == SHMETA_OK && count > 0 && ddb_has(header, "lo"))
+		ddb_drop_ended_epochs(w, op);
 	json_decref(old);
 	ddb_ledger_free(&ledger);
 	return status;
@@ -406,6 +396,7 @@ static void judge_header_dies(struct ddb_writing *w, struct ddb_step *step)
 	name = a->op->op->name;
 	item = json_copy(e->item);
 	ddb_drop_lease(w, a->tenant, name, (uint32_t)partition, item);
+	ddb_epochs_drop(w, a->tenant, (uint32_t)partition, item);
 	ddb_put_n(item, "dead", 1);
 	ddb_write(w, e, item);
 }
@@ -534,7 +525,7 @@ static enum shmeta_status delete_topic(struct ddb_writing *w, const struct backe
 	enum shmeta_status status;
 
 	ddb_key_topic(&key, op->tenant, op->op->name);
-	status = look_up(w->s, &key, &ledger, &topic, err);
+	status = ddb_ledger_look(w->s, &ledger, &key, &topic, err);
 	if (status == SHMETA_OK && topic != NULL)
 		(void)snprintf(inc, sizeof inc, "%s", ddb_text(topic, "inc"));
 	ddb_ledger_free(&ledger);
@@ -543,7 +534,7 @@ static enum shmeta_status delete_topic(struct ddb_writing *w, const struct backe
 	if (status != SHMETA_OK || r->status != SHMETA_OK)
 		return status;
 	ddb_key_left(&key, inc);
-	status = look_up(w->s, &key, &ledger, &note, err);
+	status = ddb_ledger_look(w->s, &ledger, &key, &note, err);
 	if (status == SHMETA_OK && note != NULL)
 		status = finish_topic(w, note, SWEEP_MOST, err);
 	ddb_ledger_free(&ledger);
@@ -561,6 +552,8 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
 		return delete_topic(w, op, r, err);
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
 		return delete_before(w, op, r, err);
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		return ddb_replace_segments(w, op, r, err);
 	case SHMETA_OP_DELETE_GROUP:
 		return delete_group(w, op, r, err);
 	case SHMETA_OP_RENEW_AGENT:

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/dynamodb/ddb_epochs.h"
 #include "backends/dynamodb/ddb_move.h"
 #include "backends/dynamodb/ddb_ops.h"
 #include "backends/dynamodb/ddb_read.h"
@@ -228,8 +229,11 @@ static const struct backend_source source = {.open = engine_open,
 static const struct backend_feed feed = {
 	.kind = engine_kind, .changes = engine_changes, .position = engine_position, .resume = engine_resume};
 static const struct backend_writer writer = {.writable = engine_writable, .apply = engine_apply};
-static const struct backend_admin admin = {
-	.objects = ddb_objects, .schema = engine_schema, .extras = ddb_extras, .restore = ddb_restore};
+static const struct backend_admin admin = {.objects = ddb_objects,
+                                           .epoch_end = ddb_epoch_end,
+                                           .schema = engine_schema,
+                                           .extras = ddb_extras,
+                                           .restore = ddb_restore};
 
 const struct backend_engine backend_dynamodb = {.name = "dynamodb",
                                                 .state_bytes = sizeof(struct ddb_state),

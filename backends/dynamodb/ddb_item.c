@@ -88,6 +88,16 @@ void ddb_key_topic(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_
 	named(ret, "T", tenant, topic);
 }
 
+void ddb_key_epochs(struct ddb_key *ret, struct shmeta_str tenant, const char *inc, uint32_t partition)
+{
+	struct joined pk = pk_of(ret, DDB_META, "E"), sk = sk_of(ret);
+
+	join(&pk, tenant, false);
+	join_text(&pk, inc);
+	join_number(&pk, "%" PRIu32, partition);
+	join_text(&sk, "!");
+}
+
 void ddb_key_agent(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str id)
 {
 	named(ret, "A", tenant, id);

@@ -4,7 +4,9 @@
  * Parts of a key are joined by US (0x1f), which no name may hold: it needs no escape, and keeps the order of the bytes. Where which
  * record is (pk; sk):
  *   meta     T; tenant, topic                       a topic: inc, n, ret, cat, uat, cp, st, and cfg, its config as JSON
- *            P, tenant, topic, partition / 64; %010u  header of a partition: inc, hw, cat, uat, dead; lease: ag, exp, acq; ep; offer: xid, xexp
+ *            P, tenant, topic, partition / 64; %010u  header of a partition: inc, hw, ns, lg, cat, uat, dead; lease: ag, exp, acq; ep; offer:
+ *                                                     xid, xexp; ce, a compaction's epoch; newest leader epoch: le, its start ls, lo
+ *            E, tenant, inc, partition; !             leader epochs before it: es, d
  *            A; tenant, id                          an agent: ad, az, gr, hb, st, md      AD, tenant, address; !   its id
  *            L, tenant, agent; topic, %010u         a lease that the agent took: where to look when the agent goes
  *            G; tenant, group                       a group: gi, cat, uat
@@ -45,6 +47,7 @@ struct ddb_key {
 /* Keys. Names are as operations and keys have them. */
 void ddb_key_topic(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str topic);
 void ddb_key_header(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition);
+void ddb_key_epochs(struct ddb_key *ret, struct shmeta_str tenant, const char *inc, uint32_t partition);
 void ddb_key_agent(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str id);
 void ddb_key_address(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str address);
 void ddb_key_held(struct ddb_key *ret, struct shmeta_str tenant, struct shmeta_str agent, struct shmeta_str topic,

@@ -309,3 +309,15 @@ enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, st
 	}
 	return status;
 }
+
+enum shmeta_status ddb_ledger_look(struct ddb_state *s, struct ddb_ledger *l, const struct ddb_key *key,
+                                   const json_t **ret, struct backend_error *err)
+{
+	struct ddb_entry *e = ddb_ledger_get(l, key);
+	enum shmeta_status status = e == NULL ? ddb_ledger_read(s, l, err) : SHMETA_OK;
+
+	e = ddb_ledger_get(l, key);
+	*ret = e != NULL ? e->base : NULL;
+	return e == NULL && status == SHMETA_OK ? backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory")
+	                                        : status;
+}

@@ -45,6 +45,9 @@ struct ddb_entry *ddb_ledger_blind(struct ddb_ledger *l, const struct ddb_key *k
 void ddb_ledger_prime(struct ddb_ledger *l, const struct ddb_key *key, json_t *item);
 /* Read what is wanted. */
 enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, struct backend_error *err);
+/* Get one that is needed by itself: its item as it was read, borrowed; NULL where it is not there, or the status is not OK. */
+enum shmeta_status ddb_ledger_look(struct ddb_state *s, struct ddb_ledger *l, const struct ddb_key *key,
+                                   const json_t **ret, struct backend_error *err);
 /* Forget what was judged: every item is as it was read. */
 void ddb_ledger_rewind(struct ddb_ledger *l);
 

@@ -215,7 +215,7 @@ static void put_segment(struct ddb_writing *w, const struct backend_row *row, st
 		ddb_write(w, e, item);
 		if (id != NULL)
 			ddb_write(w, id, ddb_item_of(&id->key));
-		ddb_header_add(at.item);
+		ddb_header_add(at.item, s);
 		ddb_place_write(w, &at);
 		changed(w);
 	}

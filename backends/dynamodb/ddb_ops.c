@@ -7,24 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/dynamodb/ddb_epochs.h"
 #include "backends/dynamodb/ddb_lease_ops.h"
 #include "backends/dynamodb/ddb_place.h"
 #include "backends/dynamodb/ddb_segment.h"
 #include "backends/op_errors.h"
 #include "base/str.h"
-
-static bool passes_fence(struct ddb_writing *w, const struct shmeta_op *op, const json_t *header,
-                         struct shmeta_result *r)
-{
-	struct shmeta_str holder;
-
-	if (op->fence.agent_id.bytes == 0 ||
-	    (ddb_get_s(header, "ag", &holder) && str_equal(holder, op->fence.agent_id) &&
-	     ddb_number(header, "exp") > w->now_ms && (uint64_t)ddb_number(header, "ep") == op->fence.epoch))
-		return true;
-	refuse_fence(op, r);
-	return false;
-}
 
 static void tell_place(struct ddb_writing *w, const struct backend_op *op, enum shmeta_class cls, uint64_t from,
                        uint64_t to)
@@ -109,7 +97,7 @@ static void add_segment(struct ddb_writing *w, const struct backend_op *op, cons
 
 	if (!ddb_place_of(w, op, &place, r))
 		return;
-	if (!passes_fence(w, op->op, place.item, r))
+	if (!ddb_passes_fence(w, op->op, place.item, r))
 		goto out;
 	ddb_key_segment(&key, op->tenant, ddb_text(place.item, "inc"), op->op->partition_id, s->base_offset);
 	e = ddb_ledger_get(&w->ledger, &key);
@@ -143,7 +131,8 @@ static void add_segment(struct ddb_writing *w, const struct backend_op *op, cons
 	ddb_write(w, e, item);
 	if (id != NULL)
 		ddb_write(w, id, ddb_item_of(&id->key));
-	ddb_header_add(place.item);
+	ddb_header_add(place.item, s);
+	ddb_epoch_record(w, op, place.item, s->base_offset);
 	if (watermark)
 		raise_watermark(w, place.item, s->end_offset + 1);
 	ddb_place_write(w, &place);
@@ -158,7 +147,8 @@ static void update_watermark(struct ddb_writing *w, const struct backend_op *op,
 
 	if (!ddb_place_of(w, op, &place, r))
 		return;
-	if (passes_fence(w, op->op, place.item, r)) {
+	if (ddb_passes_fence(w, op->op, place.item, r)) {
+		ddb_epoch_record(w, op, place.item, (uint64_t)ddb_number(place.item, "hw"));
 		ddb_put_n(place.item, "hw", (int64_t)op->op->offset);
 		ddb_put_n(place.item, "uat", w->now_ms);
 		ddb_place_write(w, &place);
@@ -403,9 +393,6 @@ void ddb_judge_op(struct ddb_writing *w, struct ddb_step *step)
 		break;
 	case SHMETA_OP_ADD_SLICE:
 		add_slice(w, op, r);
-		break;
-	case SHMETA_OP_REPLACE_SEGMENTS:
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "replace_segments: not on DynamoDB");
 		break;
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		confirm_deleted(w, op, r);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backends/op_errors.h"
+#include "base/str.h"
 
 bool ddb_is_alive(const json_t *header)
 {
@@ -13,6 +14,7 @@ bool ddb_is_alive(const json_t *header)
 
 bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb_place *ret, struct shmeta_result *r)
 {
+	static const char *const lasting[] = {"ep", "ce"};
 	uint32_t partition = op->op->partition_id;
 	struct ddb_key key;
 	const json_t *topic;
@@ -35,16 +37,30 @@ bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb
 		refuse_place(op->op, topic != NULL && !ddb_has(topic, "gone"), r);
 		return false;
 	}
-	/* A partition that nothing was written to yet. The epoch outlives the topic that had its name before. */
+	/* A partition that nothing was written to yet. Epochs outlive the topic that had its name before. */
 	ret->item = ddb_item_of(&ret->header->key);
 	ddb_put_t(ret->item, "inc", ddb_text(topic, "inc"));
 	ddb_put_n(ret->item, "cat", ddb_number(topic, "cat"));
 	ddb_put_n(ret->item, "uat", ddb_number(topic, "cat"));
 	ddb_put_n(ret->item, "hw", 0);
 	ddb_put_n(ret->item, "ns", 0);
-	if (ddb_has(ret->header->item, "ep"))
-		ddb_put_n(ret->item, "ep", ddb_number(ret->header->item, "ep"));
+	for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+		if (ddb_has(ret->header->item, lasting[i]))
+			ddb_put_n(ret->item, lasting[i], ddb_number(ret->header->item, lasting[i]));
 	return true;
+}
+
+bool ddb_passes_fence(const struct ddb_writing *w, const struct shmeta_op *op, const json_t *header,
+                      struct shmeta_result *r)
+{
+	struct shmeta_str holder;
+
+	if (op->fence.agent_id.bytes == 0 ||
+	    (ddb_get_s(header, "ag", &holder) && str_equal(holder, op->fence.agent_id) &&
+	     ddb_number(header, "exp") > w->now_ms && (uint64_t)ddb_number(header, "ep") == op->fence.epoch))
+		return true;
+	refuse_fence(op, r);
+	return false;
 }
 
 void ddb_place_write(struct ddb_writing *w, struct ddb_place *place)

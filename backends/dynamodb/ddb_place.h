@@ -14,6 +14,9 @@ struct ddb_place {
 bool ddb_is_alive(const json_t *header);
 /* false: refused, or something has to be read. */
 bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb_place *ret, struct shmeta_result *r);
+/* false: refused, the lease is not the fence's. */
+bool ddb_passes_fence(const struct ddb_writing *w, const struct shmeta_op *op, const json_t *header,
+                      struct shmeta_result *r);
 /* Note the changed item as one to be written; takes it. */
 void ddb_place_write(struct ddb_writing *w, struct ddb_place *place);
 

@@ -28,10 +28,10 @@ static json_t *query_body(const struct ddb_state *s, const struct ddb_query *q)
 		ddb_put_t(values, ":a", q->from);
 		ddb_put_t(values, ":b", q->to);
 	}
-	if (q->newest > 0) {
+	if (q->newest > 0)
 		(void)json_object_set_new(body, "ScanIndexForward", json_false());
-		(void)json_object_set_new(body, "Limit", json_integer(q->newest));
-	}
+	if (q->newest > 0 || q->oldest > 0)
+		(void)json_object_set_new(body, "Limit", json_integer(q->newest > 0 ? q->newest : q->oldest));
 	return body;
 }
 
@@ -41,7 +41,9 @@ static bool take_page(struct ddb_query *q, struct ddb_call *call)
 	json_t *last = json_object_get(call->answer, "LastEvaluatedKey");
 
 	(void)json_array_extend(q->items, json_object_get(call->answer, "Items"));
-	if (!json_is_object(last) || (q->newest > 0 && json_array_size(q->items) >= q->newest))
+	uint32_t most = q->newest > 0 ? q->newest : q->oldest;
+
+	if (!json_is_object(last) || (most > 0 && json_array_size(q->items) >= most))
 		return false;
 	return json_object_set(call->body, "ExclusiveStartKey", last) == 0;
 }

@@ -30,6 +30,7 @@ struct ddb_query {
 	const char *pk;
 	const char *from, *to; /* NULL: all */
 	uint32_t newest;       /* only so many, the greatest sk first; 0: all, ascending */
+	uint32_t oldest;       /* only so many, the least sk first; 0: all */
 	json_t *items;         /* the answer: an array, ddb_query_free() */
 	bool tolerant;         /* that it is throttled is its own affair, told by `throttled`: its items are not all */
 	bool throttled;

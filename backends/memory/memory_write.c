@@ -123,8 +123,8 @@ static void record_epoch(struct writing *w, const struct shmeta_op *op, uint64_t
 	if (!leader_epoch_writes(op))
 		return;
 	e = memory_epoch_of(w->side, w->tenant, w->topic, op->partition_id);
-	if (e == NULL || !leader_epochs_record(&e->led, op->fence.epoch, start,
-	                                       op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK))
+	if (e == NULL ||
+	    !leader_epochs_record(&e->led, op->fence.epoch, start, op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK))
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 }
 
@@ -428,15 +428,6 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 	put_slice(w, w->object, op->partition_id, row.base_offset);
 }
 
-/* Is it the id of an old one, or of a new one before it? The former may be taken, the latter not. */
-static bool id_is_of(const struct shmeta_segment *list, size_t count, struct shmeta_str id)
-{
-	for (size_t i = 0; i < count; i++)
-		if (str_equal(list[i].id, id))
-			return true;
-	return false;
-}
-
 static struct object *object_of(struct writing *w, const struct shmeta_segment *s)
 {
 	const struct shmeta_object named = {.s3_bucket = s->s3_bucket, .s3_key = s->s3_key};
@@ -453,8 +444,7 @@ static bool may_come(struct writing *w, const struct shmeta_replace *p, uint32_t
 		return true;
 	if (replace_refuse_new(p, s, o != NULL ? &o->size_bytes : NULL, r))
 		return false;
-	if (id_is_of(p->new_segments, at, s->id) ||
-	    (memory_has_segment_id(w->db, s->id) && !id_is_of(p->old_segments, p->old_count, s->id))) {
+	if (!replace_id_is_free(p, at, memory_has_segment_id(w->db, s->id), true)) {
 		replace_refuse_id(s->id, r);
 		return false;
 	}

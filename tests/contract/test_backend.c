@@ -116,7 +116,7 @@ static void prove(enum world_engine engine, void (*claim)(struct world *world))
 	world_free(&world);
 }
 
-/* What DynamoDB cannot keep, or keeps in another way; R1 to R10 are those of docs/backends.md. */
+/* What DynamoDB keeps in another way; R1 to R10 are those of docs/backends.md. */
 #define DYNAMODB_IS_ANOTHER(why)                   \
 	do {                                       \
 		if (w->engine == WORLD_DYNAMODB) { \

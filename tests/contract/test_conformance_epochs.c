@@ -46,11 +46,6 @@ static void begin(void)
 {
 	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
 	cr_assert_eq(api_register("a"), SHMETA_OK);
-	if (strcmp(api.engine->name, "dynamodb") == 0) {
-		cr_expect_eq(shmeta_leader_epoch_end(api.instance, "orders", 6, 0, 1, API_WAIT_MS, NULL, NULL),
-		             SHMETA_ERR_UNSUPPORTED, "R10 of DynamoDB");
-		NOT_HERE("R10: DynamoDB keeps no leader epochs");
-	}
 	lead();
 }
 

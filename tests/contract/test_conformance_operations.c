@@ -11,15 +11,6 @@ CONFORMANCE_SUITES
 
 /* ---- C12 replace_segments ------------------------------------------------------------------------------------------------------- */
 
-/* R9 of docs/backends.md. */
-#define DYNAMODB_REPLACES_NOTHING                                                                    \
-	do {                                                                                         \
-		if (strcmp(api.engine->name, "dynamodb") == 0) {                                     \
-			cr_expect_eq(replace(0, NULL, 0), SHMETA_ERR_UNSUPPORTED, "R9 of DynamoDB"); \
-			NOT_HERE("R9: segments are not replaced on DynamoDB");                       \
-		}                                                                                    \
-	} while (0)
-
 enum { OLD = 4 };
 static struct shmeta_segment old_one[OLD], new_one[OLD];
 static char ids[2 * OLD][64];
@@ -71,7 +62,6 @@ CLAIM(c12_many_segments_become_few_in_one_unit)
 	struct shmeta_segment s;
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	cr_assert_eq(api_append("orders", 0, 40, 49), SHMETA_OK);
 	(void)fresh(0, 0, 24, "merged-a");
 	(void)fresh(1, 30, 39, "merged-b");
@@ -91,7 +81,6 @@ CLAIM(c12_nothing_may_survive)
 	const struct shmeta_op how = {.u.replace.old_count = 3};
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	cr_assert_eq(replace(0, &how, 0), SHMETA_OK, "%s", api.result[0].text);
 	cr_expect_eq(api.result[0].count, 3);
 	cr_expect_str_eq(api_segments("orders", 0), "30-39");
@@ -101,7 +90,6 @@ CLAIM(c12_nothing_may_survive)
 CLAIM(c12_what_is_repeated_is_done_already)
 {
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	(void)fresh(0, 0, 39, "merged");
 	cr_assert_eq(replace(0, NULL, 1), SHMETA_OK, "%s", api.result[0].text);
 	cr_expect_eq(api.result[0].count, OLD);
@@ -115,7 +103,6 @@ CLAIM(c12_an_old_one_that_is_not_there_as_given_is_a_conflict_and_nothing_is_wri
 	const struct shmeta_op two = {.u.replace.old_count = 2};
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	(void)fresh(0, 0, 39, "merged");
 	old_one[2].size_bytes++;
 	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_CONFLICT);
@@ -144,7 +131,6 @@ CLAIM(c12_a_segment_that_stays_is_not_overlapped)
 	char id[64];
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	/* 15-34 reaches into what lies before and behind it. */
 	op = api_segment("orders", 0, 15, 34, id);
 	cr_assert_eq(api_do(&op, 1), SHMETA_OK, "%s", api.result[0].text);
@@ -159,12 +145,28 @@ CLAIM(c12_a_segment_that_stays_is_not_overlapped)
 	cr_expect_str_eq(api_segments("orders", 0), "0-9 10-19 20-29 30-39");
 }
 
+CLAIM(c12_a_long_segment_that_begins_far_before_is_not_overlapped)
+{
+	const struct shmeta_op last = {.u.replace.old_count = 1};
+	struct shmeta_op op;
+	char id[64];
+
+	begin();
+	op = api_segment("orders", 0, 5, 38, id);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK, "%s", api.result[0].text);
+	(void)fresh(0, 30, 39, "merged");
+	cr_expect_eq(replace(3, &last, 1), SHMETA_ERR_CONFLICT, "one that begins at 5 reaches 38");
+	cr_expect_str_eq(api_segments("orders", 0), "0-9 5-38 10-19 20-29 30-39");
+	(void)fresh(0, 39, 39, "merged");
+	cr_expect_eq(replace(3, &last, 1), SHMETA_OK, "%s", api.result[0].text);
+	cr_expect_str_eq(api_segments("orders", 0), "0-9 5-38 10-19 20-29 39-39");
+}
+
 CLAIM(c12_one_that_is_in_both_lists_stays_and_bases_and_ids_may_stay)
 {
 	struct shmeta_segment s;
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	new_one[0] = old_one[0];
 	*fresh(1, 10, 39, "compacted") = (struct shmeta_segment){.base_offset = 10,
 	                                                         .end_offset = 35,
@@ -188,7 +190,6 @@ CLAIM(c12_an_object_of_its_own_has_a_key_and_an_id_of_its_own)
 	char key[128];
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	(void)snprintf(key, sizeof key, "%.*s", (int)old_one[2].s3_key.bytes, old_one[2].s3_key.data);
 	fresh(0, 0, 39, key)->s3_bucket = old_one[2].s3_bucket;
 	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_INVALID_ARGUMENT, "%s", api.result[0].text);
@@ -200,6 +201,13 @@ CLAIM(c12_an_object_of_its_own_has_a_key_and_an_id_of_its_own)
 	(void)api_segment("orders", 1, 0, 9, ids[OLD]);
 	new_one[0].id = S(ids[OLD]);
 	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_CONFLICT, "the id is another's: %s", api.result[0].text);
+	(void)fresh(0, 0, 29, "merged");
+	new_one[0].id = old_one[3].id;
+	new_one[1] = old_one[3];
+	cr_expect_eq(replace(0, NULL, 2), SHMETA_ERR_CONFLICT, "the id is one's that stays: %s", api.result[0].text);
+	(void)fresh(0, 0, 9, "merged");
+	fresh(1, 10, 39, "merged")->id = new_one[0].id;
+	cr_expect_eq(replace(0, NULL, 2), SHMETA_ERR_CONFLICT, "the id comes twice: %s", api.result[0].text);
 	cr_expect_str_eq(api_segments("orders", 0), "0-9 10-19 20-29 30-39");
 }
 
@@ -208,7 +216,6 @@ CLAIM(c12_a_fence_and_a_compaction_epoch_decide)
 	struct shmeta_op how = {.fence = {S("a"), 2}};
 
 	begin();
-	DYNAMODB_REPLACES_NOTHING;
 	cr_assert_eq(api_register("a"), SHMETA_OK);
 	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
 	(void)fresh(0, 0, 19, "merged-1");
@@ -256,8 +263,6 @@ CLAIM(c12_reference_counts_of_objects_follow)
 	static char buffer[512];
 	char id[2][64];
 
-	if (strcmp(api.engine->name, "dynamodb") == 0)
-		NOT_HERE("R9: segments are not replaced on DynamoDB");
 	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
 	for (uint32_t i = 0; i < 2; i++) {
 		op[1 + i] = api_segment("orders", 0, 10 * i, 10 * i + 9, id[i]);

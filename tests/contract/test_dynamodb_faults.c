@@ -625,6 +625,238 @@ Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 	ddb_world_close(other);
 }
 
+/* ---- segments in place of others ------------------------------------------------------------------------------------------------ */
+
+enum { OLD_MAX = 120 };
+static struct shmeta_segment olds[OLD_MAX], merged;
+static char old_ids[OLD_MAX][40];
+
+/* Segments of ten offsets each in partition 0, in calls of 40, and one that may come in place of all of them. */
+static void add_olds(uint32_t count)
+{
+	for (uint32_t from = 0; from < count; from += 40) {
+		struct shmeta_op ops[40];
+		struct backend_op batch[40];
+		struct shmeta_result results[40];
+		uint32_t n = 0;
+
+		for (; n < 40 && from + n < count; n++) {
+			uint32_t i = from + n;
+
+			(void)snprintf(old_ids[i], sizeof old_ids[i], "t-0-%u", i * 10);
+			olds[i] = (struct shmeta_segment){.base_offset = i * 10,
+			                                  .end_offset = i * 10 + 9,
+			                                  .record_count = 10,
+			                                  .size_bytes = 100,
+			                                  .created_at_ms = 5,
+			                                  .id = rows_str(old_ids[i]),
+			                                  .s3_bucket = rows_str("bucket"),
+			                                  .s3_key = rows_str(old_ids[i])};
+			ops[n] = (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+			                            .name = rows_str("t"),
+			                            .u.segment = olds[i]};
+			batch[n] = (struct backend_op){.op = &ops[n], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+		}
+		expect_ok(w.ops->writer->apply(w.state, batch, n, 1700000000000, results, &w.recorder.sink, &w.err));
+		for (uint32_t i = 0; i < n; i++)
+			cr_assert_eq(results[i].status, SHMETA_OK, "%s", results[i].text);
+	}
+	merged = olds[0];
+	merged.end_offset = count * 10 - 1;
+	merged.s3_key = rows_str("merged");
+}
+
+static enum shmeta_status replace(uint32_t count)
+{
+	return do_op(&(struct shmeta_op){
+		.type = SHMETA_OP_REPLACE_SEGMENTS,
+		.name = rows_str("t"),
+		.u.replace = {.old_segments = olds, .new_segments = &merged, .old_count = count, .new_count = 1}});
+}
+
+Test(dynamodb_faults, segments_are_replaced_once_through_each_fault)
+{
+	static const enum ddb_fault faults[] = {DDB_FAULT_CONFLICT, DDB_FAULT_THROTTLED, DDB_FAULT_500_DONE,
+	                                        DDB_FAULT_CUT_DONE, DDB_FAULT_CRC,       DDB_FAULT_CUT};
+
+	fill();
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+		add_olds(4);
+		meet(faults[i], "TransactWriteItems", 0, 1);
+		expect_ok(replace(4));
+		cr_expect_eq(result.count, 4, "fault %zu", i);
+		cr_expect_eq(met(faults[i]), 1);
+		ddb_proxy_clear(&proxy);
+		expect_ok(world_load(&w));
+		cr_expect_eq(w.recorder.segments, 1, "%s", recorder_text(&w.recorder));
+		expect_line("0..39", true);
+		expect_ok(do_op(&(struct shmeta_op){
+			.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = rows_str("t"), .offset = 40}));
+	}
+}
+
+Test(dynamodb_faults, what_does_not_fit_one_transaction_is_refused_and_nothing_is_replaced)
+{
+	fill();
+	add_olds(99); /* and the header */
+	cr_expect_eq(replace(99), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_not_null(strstr(result.text, "more than the 99 items"), "%s", result.text);
+	expect_segments(99);
+	merged.end_offset = 979;
+	expect_ok(replace(98));
+	cr_expect_eq(result.count, 98);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, 2);
+}
+
+static void *replace_aside(void *arg)
+{
+	*(enum shmeta_status *)arg = replace(2);
+	return NULL;
+}
+
+/* While the transaction is under way, another host adds a segment: what the query found is no longer so. */
+static enum shmeta_status replace_beside_an_add(uint64_t base)
+{
+	struct backend_options options;
+	struct ddb_world *other;
+	enum shmeta_status status = SHMETA_ERR_SYSTEM;
+	pthread_t thread;
+
+	fill();
+	add_olds(2);
+	options = w.options;
+	options.uri = direct;
+	other = ddb_world_open(&options);
+	meet(DDB_FAULT_HOLD, "TransactWriteItems", 0, 1);
+	cr_assert_eq(pthread_create(&thread, NULL, replace_aside, &status), 0);
+	for (double last = run_now_s() + 20; counts.held == 0; ddb_proxy_counts(&proxy, &counts)) {
+		cr_assert_lt(run_now_s(), last, "no transaction came");
+		(void)usleep(1000);
+	}
+	ddb_world_do(other, NULL,
+	             &(struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT,
+	                                 .name = rows_str("t"),
+	                                 .u.segment = {.base_offset = base,
+	                                               .end_offset = base + 9,
+	                                               .record_count = 10,
+	                                               .size_bytes = 1,
+	                                               .created_at_ms = 5,
+	                                               .id = rows_str("beside"),
+	                                               .s3_bucket = rows_str("b"),
+	                                               .s3_key = rows_str("k")}},
+	             1700000000000);
+	ddb_proxy_release(&proxy);
+	(void)pthread_join(thread, NULL);
+	ddb_world_close(other);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_load(&w));
+	return status;
+}
+
+Test(dynamodb_faults, a_replacement_sees_the_segment_that_another_host_adds_between_the_old_ones)
+{
+	cr_expect_eq(replace_beside_an_add(5), SHMETA_ERR_CONFLICT, "%s", result.text);
+	cr_expect_not_null(strstr(result.text, "offset 5 lies between"), "%s", result.text);
+	cr_expect_eq(w.recorder.segments, 3, "%s", recorder_text(&w.recorder));
+}
+
+Test(dynamodb_faults, a_replacement_is_done_once_though_another_host_adds_a_segment_behind_it)
+{
+	expect_ok(replace_beside_an_add(20));
+	cr_expect_eq(result.count, 2);
+	cr_expect_eq(w.recorder.segments, 2, "%s", recorder_text(&w.recorder));
+	expect_line("0..19", true);
+	expect_line("20..29", true);
+}
+
+/* ---- leader epochs --------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status append_as_leader(uint64_t base)
+{
+	char id[40];
+
+	expect_ok(acquire());
+	(void)snprintf(id, sizeof id, "t-0-%llu", (unsigned long long)base);
+	return do_op(&(struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                                 .name = rows_str("t"),
+	                                 .fence = {rows_str("agent-1"), result.lease.epoch},
+	                                 .u.segment = {.base_offset = base,
+	                                               .end_offset = base + 9,
+	                                               .record_count = 10,
+	                                               .size_bytes = 100,
+	                                               .created_at_ms = 5,
+	                                               .id = rows_str(id),
+	                                               .s3_bucket = rows_str("bucket"),
+	                                               .s3_key = rows_str(id)}});
+}
+
+static struct backend_epoch_end end_of(uint64_t epoch)
+{
+	const struct backend_epoch ask = {
+		.tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t"), .epoch = epoch};
+	struct backend_epoch_end ret = {.epoch = UINT64_MAX};
+
+	expect_ok(w.ops->admin->epoch_end(w.state, &ask, &ret, &w.err));
+	return ret;
+}
+
+Test(dynamodb_faults, an_epoch_is_kept_once_through_each_fault)
+{
+	static const enum ddb_fault faults[] = {DDB_FAULT_CONFLICT, DDB_FAULT_500_DONE, DDB_FAULT_CUT_DONE,
+	                                        DDB_FAULT_CUT};
+	const size_t count = sizeof faults / sizeof *faults;
+
+	fill();
+	expect_ok(append_as_leader(0));
+	for (size_t i = 0; i < count; i++) {
+		meet(faults[i], "TransactWriteItems", 1, 1); /* the first one takes the lease */
+		expect_ok(append_as_leader(10 + i * 10));
+		cr_expect_eq(met(faults[i]), 1);
+		ddb_proxy_clear(&proxy);
+	}
+	for (uint64_t epoch = 1; epoch <= count + 1; epoch++) {
+		cr_expect_eq(end_of(epoch).epoch, epoch);
+		cr_expect_eq(end_of(epoch).end_offset, epoch * 10);
+	}
+}
+
+/* The item of the former epochs of partition 0. */
+static size_t former_items(const char *inc)
+{
+	struct ddb_query q = {.table = DDB_META};
+	struct ddb_key key;
+	size_t count;
+
+	ddb_key_epochs(&key, rows_str(SHMETA_DEFAULT_TENANT), inc, 0);
+	q.pk = key.pk;
+	ddb_begin(w.state, DDB_FOR_FETCH);
+	expect_ok(ddb_queries(w.state, &q, 1, "looking", &w.err));
+	count = json_array_size(q.items);
+	ddb_queries_free(&q, 1);
+	return count;
+}
+
+Test(dynamodb_faults, former_epochs_go_with_their_topic)
+{
+	struct ddb_query q = {.table = DDB_META};
+	char inc[DDB_RANDOM_BYTES];
+	struct ddb_key key;
+
+	fill();
+	expect_ok(append_as_leader(0));
+	expect_ok(append_as_leader(10));
+	ddb_key_header(&key, rows_str(SHMETA_DEFAULT_TENANT), rows_str("t"), 0);
+	q.pk = key.pk;
+	ddb_begin(w.state, DDB_FOR_FETCH);
+	expect_ok(ddb_queries(w.state, &q, 1, "looking", &w.err));
+	(void)snprintf(inc, sizeof inc, "%s", ddb_text(json_array_get(q.items, 0), "inc"));
+	ddb_queries_free(&q, 1);
+	cr_expect_eq(former_items(inc), 1);
+	expect_ok(do_op(&(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("t")}));
+	cr_expect_eq(former_items(inc), 0, "it would be kept for ever");
+}
+
 /* ---- credentials ---- */
 
 static void write_profile(const char *path, const char *access, const char *secret)

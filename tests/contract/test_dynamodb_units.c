@@ -61,21 +61,27 @@ static struct shmeta_op *add(enum shmeta_op_type type, const char *topic, uint32
 	return &ops[count++];
 }
 
+/* id: written here, and the segment's as long as it is. */
+static struct shmeta_segment segment_of(uint32_t partition, uint64_t base, char id[40])
+{
+	(void)snprintf(id, 40, "t-%u-%llu", partition, (unsigned long long)base);
+	return (struct shmeta_segment){.base_offset = base,
+	                               .end_offset = base + 9,
+	                               .record_count = 10,
+	                               .size_bytes = 100,
+	                               .created_at_ms = 5,
+	                               .partition_id = partition,
+	                               .id = rows_str(id),
+	                               .s3_bucket = rows_str("bucket"),
+	                               .s3_key = rows_str(id)};
+}
+
 static void add_segment(uint32_t partition, uint64_t base)
 {
 	size_t at = count;
 
-	(void)snprintf(ids[at], sizeof ids[at], "t-%u-%llu", partition, (unsigned long long)base);
 	add(SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK, "t", partition)->u.segment =
-		(struct shmeta_segment){.base_offset = base,
-	                                .end_offset = base + 9,
-	                                .record_count = 10,
-	                                .size_bytes = 100,
-	                                .created_at_ms = 5,
-	                                .partition_id = partition,
-	                                .id = rows_str(ids[at]),
-	                                .s3_bucket = rows_str("bucket"),
-	                                .s3_key = rows_str(ids[at])};
+		segment_of(partition, base, ids[at]);
 }
 
 /* Do what was added, in one call; it takes so many units. */
@@ -125,6 +131,8 @@ static void expect_fetch(uint32_t first, uint32_t end, uint64_t read)
 
 Test(dynamodb_units, each_operation_takes_what_the_document_says)
 {
+	static struct shmeta_segment olds[32], merged;
+	static char old_ids[32][40];
 	struct shmeta_op *op;
 
 	add(SHMETA_OP_CREATE_TOPIC, "", 0)->u.topic =
@@ -202,6 +210,27 @@ Test(dynamodb_units, each_operation_takes_what_the_document_says)
 	op = add(SHMETA_OP_DELETE_SEGMENTS_BEFORE, "t", 0);
 	op->offset = 320;
 	expect("delete 32 segments", 33 * 2 + 2, 3);
+	for (uint32_t i = 0; i < 32; i++)
+		add(SHMETA_OP_ADD_SEGMENT, "t", 40)->u.segment = olds[i] = segment_of(40, i * 10, old_ids[i]);
+	expect("the first 32 segments of a partition", 34 * 2 + 4, 32 + 2);
+	merged = olds[0];
+	merged.end_offset = 319;
+	merged.s3_key = rows_str("merged");
+	add(SHMETA_OP_REPLACE_SEGMENTS, "t", 40)->u.replace =
+		(struct shmeta_replace){.old_segments = olds, .new_segments = &merged, .old_count = 32, .new_count = 1};
+	expect("replace 32 segments by one", 33 * 2 + 2, 4);
+	for (uint64_t epoch = 1; epoch <= 3; epoch++) {
+		op = add(SHMETA_OP_ACQUIRE_LEASE, "t", 41);
+		op->agent_id = rows_str("agent");
+		op->duration_ms = 60000;
+		add_segment(41, epoch * 20);
+		ops[1].fence = (struct shmeta_fence){rows_str("agent"), epoch};
+		/* The first lease of a partition takes 6 more; epochs before this one have an item of their own. */
+		expect("a lease and the first segment under it", epoch == 1 ? 12 : 8, 4);
+		add_segment(41, epoch * 20 + 10);
+		ops[0].fence = (struct shmeta_fence){rows_str("agent"), epoch};
+		expect("the next segment under an epoch", 6, 2);
+	}
 }
 
 /* Ten hosts that have written and do nothing: what a month of their polls costs at feed.poll_max_ms (1 s), and of their signs of life. */
