@@ -14,7 +14,7 @@ bool ddb_is_alive(const json_t *header)
 
 bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb_place *ret, struct shmeta_result *r)
 {
-	static const char *const lasting[] = {"ep", "ce"};
+	static const char *const lasting[] = {"ep", "ce", "xid", "xexp"};
 	uint32_t partition = op->op->partition_id;
 	struct ddb_key key;
 	const json_t *topic;
@@ -37,7 +37,7 @@ bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb
 		refuse_place(op->op, topic != NULL && !ddb_has(topic, "gone"), r);
 		return false;
 	}
-	/* A partition that nothing was written to yet. Epochs outlive the topic that had its name before. */
+	/* A partition that nothing was written to yet. Epochs, and an offer, outlive the topic that had its name before. */
 	ret->item = ddb_item_of(&ret->header->key);
 	ddb_put_t(ret->item, "inc", ddb_text(topic, "inc"));
 	ddb_put_n(ret->item, "cat", ddb_number(topic, "cat"));

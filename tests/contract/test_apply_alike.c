@@ -157,6 +157,9 @@ static void pick_replacement(struct pair *p, struct shmeta_op *op)
 		if (s->end_offset < s->base_offset)
 			s->end_offset = s->base_offset;
 		s->size_bytes = 5;
+		/* R7 of docs/backends.md: there nobody else is to have an id that is made of a place. */
+		if (p->engine.world.engine == WORLD_DYNAMODB && s->base_offset != list[0][0].base_offset)
+			s->id = keep(p, rows_str(id));
 	}
 }
 
@@ -329,7 +332,9 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 			p->engine.transfers[p->transfers++] = b->transfer_id;
 		}
 	}
-	cr_assert_eq(p->model.told, p->engine.told);
+	/* DynamoDB's feed has what a transaction changed of the store's rows, not an entry for each operation. */
+	if (p->engine.world.engine != WORLD_DYNAMODB)
+		cr_assert_eq(p->model.told, p->engine.told);
 }
 
 /* Where epochs end, some of each place. */
@@ -459,4 +464,14 @@ Test(apply_alike, postgresql_of_the_later_shape_answers_as_memory_does)
 Test(apply_alike, cockroachdbs_dialect_answers_as_memory_does)
 {
 	alike(WORLD_COCKROACH, 8, 100, 40);
+}
+
+Test(apply_alike, dynamodb_answers_as_memory_does_to_small_batches)
+{
+	alike(WORLD_DYNAMODB, 3, 500, 12);
+}
+
+Test(apply_alike, dynamodb_answers_as_memory_does_to_large_batches)
+{
+	alike(WORLD_DYNAMODB, 108, 100, BATCH_MAX);
 }
