@@ -131,7 +131,8 @@ __attribute__((format(printf, 1, 0))) static char *formatted(const char *fmt, va
 	return line;
 }
 
-static void run_formatted(struct run_tool *ret, int terminal, uint32_t limit_s, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void run_formatted(struct run_tool *ret, int terminal, uint32_t limit_s,
+                                                                const char *fmt, va_list ap)
 {
 	char *line = formatted(fmt, ap);
 
