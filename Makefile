@@ -69,7 +69,7 @@ look_srcs      := $(filter-out $(addprefix shm/store/,store.c store_env.c store_
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
-LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -lsystemd -ljansson
+LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -lsystemd -ljansson -lm
 LIBS_shmetactl := -lsqlite3 -lpq -lcurl -lcrypto -ljansson -lncursesw -ltinfo -lm
 LIBS_exporter  := -lmicrohttpd -lsystemd -ljansson -lm
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
@@ -173,7 +173,7 @@ $(BUILD)/test/%.a:
 $(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsupport.a $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad) -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
 
 # Plain main() programs: no Criterion, and of tests/support what the fake writer that they include needs, the faults of the source, and a
 # host.
@@ -188,7 +188,7 @@ $(fuzz_progs): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o
 $(replay_progs): $(BUILD)/tests/replay/%: $(BUILD)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay/main.c)
 fuzz_and_replay = $(BUILD)/tests/fuzz/$(1) $(BUILD)/tests/replay/$(1)
 $(call fuzz_and_replay,fuzz_import): $(call obj,$(filter-out tools/shmetactl/shmetactl.c,$(shmetactl_srcs)))
-$(call fuzz_and_replay,fuzz_import): LIBS_fuzz := -lncursesw -ltinfo -lm
+$(call fuzz_and_replay,fuzz_import): LIBS_fuzz := -lncursesw -ltinfo
 # The connection is played by the target.
 $(call fuzz_and_replay,fuzz_postgres): LDFLAGS += $(addprefix -Wl$(comma)--wrap=pg_,ensure connect send sync flush next next_row \
 	drop_results query execute copy_start copy_read transaction send_commit send_quiet \

@@ -73,8 +73,8 @@ Test(sync_query_budget, no_span_of_time_has_more_statements_than_the_budget, .in
 	for (int from = 0; from < ticks; from += 7)
 		for (int to = from; to <= ticks; to++)
 			cr_assert_leq((at[to] - at[from]) * 1000,
-			              (RATE + FETCH - 1) * 1000 + (to - from) * TICK_MS * RATE, "from %d to %d", from,
-			              to);
+			              (uint64_t)((RATE + FETCH - 1) * 1000 + (to - from) * TICK_MS * RATE),
+			              "from %d to %d", from, to);
 	cr_expect_geq(at[ticks] - at[0], SECONDS * RATE, "nor much less");
 	fixture_pass(&f, 1000);
 	cr_expect_eq(f.answer_count, (size_t)ticks, "each is answered in the end, many by one read");
