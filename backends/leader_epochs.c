@@ -26,7 +26,9 @@ bool leader_epochs_record(struct leader_epochs *e, uint64_t epoch, uint64_t star
 			e->list[at - 1].start = start;
 		return true;
 	}
-	list = reallocarray(e->list, e->count + 1, sizeof *list);
+	/* Room for as many as the next power of two. */
+	list = (e->count & (e->count - 1)) == 0 ? reallocarray(e->list, e->count > 0 ? 2 * e->count : 1, sizeof *list)
+	                                        : e->list;
 	if (list == NULL)
 		return false;
 	e->list = list;
