@@ -13,8 +13,8 @@
 struct epoch {
 	char *tenant, *topic;
 	uint32_t partition_id;
-	uint64_t epoch;      /* the highest of its leases; 0: there was none */
-	uint64_t compaction; /* the highest that was ever given */
+	uint64_t epoch;           /* the highest of its leases; 0: there was none */
+	uint64_t compaction;      /* the highest that was ever given */
 	struct leader_epochs led; /* under which something was written */
 };
 
