@@ -257,7 +257,7 @@ lint:
 	@tools/setup.sh build lint bench
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests demo-programs bench-programs
 	@$(MAKE) $(PARALLEL) --no-print-directory CC=clang all tests demo-programs bench-programs
-	@tools/lint/run.sh $(BUILD)
+	@tools/lint/all.sh $(BUILD)
 	@$(MAKE) $(PARALLEL) --no-print-directory -k tidy
 	@echo 'lint: all checks passed'
 # clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.

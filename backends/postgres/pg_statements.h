@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "backends/sql/template.h"
+#include "backends/sql/statement_template.h"
 
 struct pg_state;
 
@@ -117,7 +117,7 @@ bool pg_set_text(struct pg_state *state, enum pg_statement which, char *text); /
 __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
                                                       ...);
 
-/* A statement's text as a template (backends/sql/template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time. Flags:
+/* A statement's text as a template (backends/sql/statement_template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time. Flags:
  *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
  *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
  *   n some column's collation takes different texts for equal

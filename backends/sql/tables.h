@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backends/sql/template.h"
+#include "backends/sql/statement_template.h"
 
 enum table_index { TOPICS, PARTITIONS, SEGMENTS, GROUPS, OFFSETS, AGENTS, LEASES, TABLE_COUNT };
 enum { TABLE_COLUMNS_MAX = 13, TABLE_STATEMENTS = 10 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: the texts of all statements, as templates (backends/sql/template.h). Text is compared byte by byte, whatever
+ * The SQLite engine: the texts of all statements, as templates (backends/sql/statement_template.h). Text is compared byte by byte, whatever
  * collation its column has; and no statement replaces a row, because SQLite tells no trigger of the rows that a REPLACE removes.
  *
  * Words: @topics, @partitions, .. (backends/sql/tables.h). Flags:

@@ -8,7 +8,7 @@
  *       struct env         one mapped generation: its data.mdb and its generation page
  *       struct membership  one registration page, and the connection that proves the reader alive
  *
- * Layers, bottom up: clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c, fork.c;
+ * Layers, bottom up: reader_clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c, fork.c;
  * instance.c.
  *
  * Locks: core->lock is held while files are opened; shmeta_begin() only tries it, and goes on with
@@ -37,7 +37,7 @@
 
 enum { MILLION = 1000000, THREADS_DEFAULT = 64, THREADS_MAX = 1024, PATH_BYTES = 4096 };
 
-/* ---- clocks (clock.c) ---- */
+/* ---- clocks (reader_clock.c) ---- */
 
 uint64_t shmeta__monotonic_ns(void);
 uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */

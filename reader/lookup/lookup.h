@@ -6,7 +6,7 @@
  * way; struct name_entry a topic's name in the reader's cache. Caches, handles and iterators belong
  * to the reader; handles and iterators outlive it detached.
  *
- * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, places.c; quarantined.c;
+ * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, head_places.c; quarantined.c;
  * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, plan.c, advisory.c, advisory_list.c, await.c.
  * copy.c stands apart.
  *
@@ -209,7 +209,7 @@ enum shmeta_status shmeta__topic_alone(struct shmeta_reader *reader, const char 
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name);
 
-/* ---- where heads lie (places.c) ---- */
+/* ---- where heads lie (head_places.c) ---- */
 
 /* Remember where the head was found in this snapshot, and that its checksum was verified. */
 void shmeta__places_keep(struct shmeta_reader *reader, uint64_t part_key, const void *head, size_t bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A block of segment rows: its layout, and reading it. Private to shm/index; template.h spells its
+ * A block of segment rows: its layout, and reading it. Private to shm/index; row_template.h spells its
  * strings, builder.h makes it.
  *
  *   block: head (112 bytes) | rows, row-major, each `stride` bytes | pool of strings | zeros up to SHMETA_BLOCK_BYTES

@@ -4,7 +4,7 @@
 #define SHMETA_SHM_INDEX_BUILDER_H
 
 #include "shm/index/block.h"
-#include "shm/index/template.h"
+#include "shm/index/row_template.h"
 
 enum { SHMETA_POOL_STRINGS = 2048, SHMETA_POOL_CHAINS = 256 };
 

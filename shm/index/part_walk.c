@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A partition's segment index: by timestamp, in order, and the strings of a row. */
 #include "shm/index/part_read.h"
-#include "shm/index/template.h"
+#include "shm/index/row_template.h"
 
 static int64_t max_timestamp(const struct shmeta__block *block, uint32_t row)
 {

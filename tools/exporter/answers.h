@@ -3,7 +3,7 @@
 #ifndef SHMETA_TOOLS_EXPORTER_ANSWERS_H
 #define SHMETA_TOOLS_EXPORTER_ANSWERS_H
 
-#include "tools/exporter/serve.h"
+#include "tools/exporter/http.h"
 
 struct answer_request {
 	const char *path;

@@ -10,7 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "tools/exporter/serve.h"
+#include "tools/exporter/http.h"
 
 enum { EXIT_USAGE = 2 };
 

@@ -6,7 +6,7 @@
 
 #include <limits.h>
 
-#include "tools/exporter/plot.h"
+#include "tools/exporter/panel.h"
 #include "tools/monitor/metrics.h"
 
 enum {

@@ -10,7 +10,7 @@
 #include "base/escape.h"
 #include "shm/page/histogram.h"
 #include "tools/exporter/page_assets.h"
-#include "tools/exporter/plot.h"
+#include "tools/exporter/panel.h"
 
 struct page {
 	FILE *out;

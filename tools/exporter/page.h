@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "tools/exporter/serve.h"
+#include "tools/exporter/http.h"
 
 /* instance: which of them; NULL: the first. window: "10m" or "60m"; NULL or anything else: by how much is remembered. False: there is no
  * such instance; the page says so and lists those that there are. */

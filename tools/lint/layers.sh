@@ -38,8 +38,8 @@ BEGIN {
 	only["<curl/"]       = "^backends/dynamodb/[a-z_]*\\.c$"
 	only["<openssl/"]    = "^backends/dynamodb/ddb_sign\\.c$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
-	only["<systemd/"]    = "^(writer/.*|tools/exporter/listen\\.c|tests/.*)$"
-	only["<microhttpd.h>"] = "^tools/exporter/serve\\.c$"
+	only["<systemd/"]    = "^(writer/.*|tools/exporter/scrape_sockets\\.c|tests/.*)$"
+	only["<microhttpd.h>"] = "^tools/exporter/http\\.c$"
 }
 {
 	file = $1; header = substr($2, 2, length($2) - 2)

@@ -10,7 +10,7 @@ git ls-files -co --exclude-standard 'writer/*.c' 'writer/*.h' | sort -u | while 
 done | awk '
 function own(part, files) { owner[part] = files }
 BEGIN {
-	own("clock", "engine/clock")
+	own("clock", "engine/engine_clock")
 	own("wake", "engine/wake")
 	own("thread", "engine/thread")
 	own("next_options", "engine/reconfigure")
@@ -18,7 +18,7 @@ BEGIN {
 	own("pause", "engine/pause")
 	own("schedule", "engine/schedule")
 	own("stamps", "engine/stamps")
-	own("health", "engine/health")
+	own("health", "engine/source_health")
 	own("store_health", "engine/store_health")
 	own("measured", "engine/measured")
 	own("show", "engine/show")

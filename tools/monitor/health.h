@@ -4,7 +4,7 @@
 #ifndef SHMETA_TOOLS_MONITOR_HEALTH_H
 #define SHMETA_TOOLS_MONITOR_HEALTH_H
 
-#include "tools/monitor/pages.h"
+#include "tools/monitor/instance_pages.h"
 
 /* By weight; exit codes of `shmetactl health` are those of health_exit(). */
 enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICAL };

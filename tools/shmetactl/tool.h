@@ -108,7 +108,7 @@ struct verb {
 	const char *more; /* examples, for help VERB */
 	int (*run)(struct tool *tool);
 };
-/* verbs.c: the table. */
+/* verb_table.c: the table. */
 const struct verb *tool_all_verbs(size_t *ret_count);
 
 /* help.c: the verb that these words name; ret_words: how many of them. NULL: none. */

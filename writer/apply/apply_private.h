@@ -33,7 +33,7 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 /* a->old_ids: the partitions that the store has of the topic, ascending. */
 enum shmeta_status apply_list_partitions(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
 
-/* changes.c: a record is stored, or taken away, and readers look again at what it is about. cls: whose record it is. apply_delete():
+/* record_changes.c: a record is stored, or taken away, and readers look again at what it is about. cls: whose record it is. apply_delete():
  * ABSENT where there is none. */
 enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
                              size_t bytes, enum shmeta_class cls, struct shmeta_err *err);

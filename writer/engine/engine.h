@@ -3,10 +3,10 @@
  * changes; its header says what it is, who may call it, and answers questions about it (inline, of the part alone). tools/lint/owners.sh
  * holds that.
  *
- *   clock.h wake.h thread.h         time and chance; sleep; the thread
+ *   engine_clock.h wake.h thread.h  time and chance; sleep; the thread
  *   engine_options.h                the options, and what a reload changes
  *   states.h                        the states of store, origin and feed, and their moves
- *   health.h store_health.h         what does not work at the source, and at the store; the phase
+ *   source_health.h store_health.h  what does not work at the source, and at the store; the phase
  *   session.h pause.h               the session with the source; the source is left alone, and comes back
  *   schedule.h                      what is due when
  *   stamps.h                        until when what the store shows was true
@@ -30,9 +30,8 @@
 #include "writer/apply/apply.h"
 #include "writer/daemon/audit.h"
 #include "writer/engine/admin_jobs.h"
-#include "writer/engine/clock.h"
+#include "writer/engine/engine_clock.h"
 #include "writer/engine/engine_options.h"
-#include "writer/engine/health.h"
 #include "writer/engine/measured.h"
 #include "writer/engine/pause.h"
 #include "writer/engine/quarantine_log.h"
@@ -40,6 +39,7 @@
 #include "writer/engine/schedule.h"
 #include "writer/engine/session.h"
 #include "writer/engine/show.h"
+#include "writer/engine/source_health.h"
 #include "writer/engine/stamps.h"
 #include "writer/engine/states.h"
 #include "writer/engine/store_health.h"

@@ -4,7 +4,7 @@
 #ifndef SHMETA_WRITER_ENGINE_STORE_HEALTH_H
 #define SHMETA_WRITER_ENGINE_STORE_HEALTH_H
 
-#include "writer/engine/health.h"
+#include "writer/engine/source_health.h"
 
 struct shmeta_op;
 struct shmeta_result;

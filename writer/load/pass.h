@@ -67,7 +67,7 @@ enum pass_end pass_put_unnamed(struct pass *p, enum shmeta_class last, const uin
 
 /* compare.c: load() over a connection of its own against the store. What differs is in p->found. */
 enum pass_end compare_all(struct pass *p, void *aside);
-/* pages.c: the names of all topics, then everything read again by its keys, a few thousand stored rows at a time. aside NULL: over the
+/* reload_by_keys.c: the names of all topics, then everything read again by its keys, a few thousand stored rows at a time. aside NULL: over the
  * engine's own connection, whose feed then goes on from the names. */
 enum pass_end pages_all(struct pass *p, void *aside);
 

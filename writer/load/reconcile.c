@@ -2,7 +2,7 @@
  * The pass over a store that is there: whoever wants everything compared with the source, for whatever reason, gets this one.
  *
  *   the feed, asked from here on -> load() over a connection of its own, compared (compare.c) -> judged -> what differs is read again
- *                                     '-(no connection, or a row breaks it)-> names, judged -> all keys, by pages (pages.c) -'
+ *                                     '-(no connection, or a row breaks it)-> names, judged -> all keys, by pages (reload_by_keys.c) -'
  *
  * Others have their turn all the time. When all has been read again, everything that the store shows was true when the last look began, or
  * later: so the classes get that time, and a feed that was asked before that look began, and has named since all that changed, is in step. */

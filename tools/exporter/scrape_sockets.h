@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Where the exporter listens: a loopback address, a Unix socket, or what the service manager hands over. Owns: the descriptors and
  * the file of a Unix socket. */
-#ifndef SHMETA_TOOLS_EXPORTER_LISTEN_H
-#define SHMETA_TOOLS_EXPORTER_LISTEN_H
+#ifndef SHMETA_TOOLS_EXPORTER_SCRAPE_SOCKETS_H
+#define SHMETA_TOOLS_EXPORTER_SCRAPE_SOCKETS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Drawing with text: SVG whose colours are classes of page.css. */
-#include "tools/exporter/plot.h"
+#include "tools/exporter/panel.h"
 
 #include <math.h>
 #include <stdbool.h>

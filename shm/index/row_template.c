@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The strings of a block: spelling a template, comparing one with a text, deriving one from a text.
  * A template may lie in a page that changes meanwhile: each byte is read once. */
-#include "shm/index/template.h"
+#include "shm/index/row_template.h"
 
 #include "base/once.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The strings of a block: templates ("data/\1/\2/\4.seg"), and what their placeholders stand for in
  * a row. */
-#ifndef SHMETA_SHM_INDEX_TEMPLATE_H
-#define SHMETA_SHM_INDEX_TEMPLATE_H
+#ifndef SHMETA_SHM_INDEX_ROW_TEMPLATE_H
+#define SHMETA_SHM_INDEX_ROW_TEMPLATE_H
 
 #include <string.h>
 

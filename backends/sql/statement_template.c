@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Texts of statements that depend on what a database is like (template.h). */
-#include "backends/sql/template.h"
+ * Texts of statements that depend on what a database is like (statement_template.h). */
+#include "backends/sql/statement_template.h"
 
 #include <stdlib.h>
 #include <string.h>

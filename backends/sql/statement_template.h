@@ -5,8 +5,8 @@
  *   @word       stands for what the engine writes in its place
  *
  * and all the rest, other braces included, stands for itself. */
-#ifndef SHMETA_BACKENDS_SQL_TEMPLATE_H
-#define SHMETA_BACKENDS_SQL_TEMPLATE_H
+#ifndef SHMETA_BACKENDS_SQL_STATEMENT_TEMPLATE_H
+#define SHMETA_BACKENDS_SQL_STATEMENT_TEMPLATE_H
 
 #include <stdbool.h>
 #include <stddef.h>

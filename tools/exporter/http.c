@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * HTTP by libmicrohttpd, driven by the caller's loop. */
-#include "tools/exporter/serve.h"
+#include "tools/exporter/http.h"
 
 #include <microhttpd.h>
 #include <stdlib.h>

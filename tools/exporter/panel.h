@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Panels of the page: a title, the figures of now as text, and a drawing as inline SVG. Whatever is written here is escaped here. */
-#ifndef SHMETA_TOOLS_EXPORTER_PLOT_H
-#define SHMETA_TOOLS_EXPORTER_PLOT_H
+#ifndef SHMETA_TOOLS_EXPORTER_PANEL_H
+#define SHMETA_TOOLS_EXPORTER_PANEL_H
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An instance as any program of the host sees it: the board, the generation page and the stats page, copied and judged, with the writer
  * alive, stopped or dead. Owns: the rules by which a writer counts as alive. Nothing here prints, writes or asks the writer. */
-#ifndef SHMETA_TOOLS_MONITOR_PAGES_H
-#define SHMETA_TOOLS_MONITOR_PAGES_H
+#ifndef SHMETA_TOOLS_MONITOR_INSTANCE_PAGES_H
+#define SHMETA_TOOLS_MONITOR_INSTANCE_PAGES_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Listening sockets. */
-#include "tools/exporter/listen.h"
+#include "tools/exporter/scrape_sockets.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The pages of an instance, copied and judged. */
-#include "tools/monitor/pages.h"
+#include "tools/monitor/instance_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>

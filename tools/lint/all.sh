@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The checks that read the tree, but for clang-tidy: tools/lint/run.sh BUILD. Called by `make lint` after gcc and clang have built everything with
+# The checks that read the tree, but for clang-tidy: tools/lint/all.sh BUILD. Called by `make lint` after gcc and clang have built everything with
 # warnings as errors. Each check is named; all run, so that one run shows every problem.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -57,6 +57,9 @@ header_alone() {
 	rm -rf "$dir"
 	return $status
 }
+one_name() {
+	! git ls-files '*.c' '*.h' '*.sh' | sed 's#.*/##' | sort | uniq -d | grep .
+}
 notes() {
 	! git grep -n -I -E '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!tools/lint' ':!LICENSE' ':!Makefile'
 }
@@ -94,6 +97,7 @@ check 'every public function has its stack measured (tools/lint/stack.sh)' tools
 check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults.sh
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
+check 'no two files have one name' one_name
 check 'licence lines' first_lines
 check 'standard terms (tools/lint/words.sh)' tools/lint/words.sh
 check 'no forgotten notes' notes

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * HTTP: which requests are answered, and with what headers. Owns: the limits: GET and HEAD alone, 16 connections a socket, 8 KiB of
  * request and headers, one request a connection, 2 s without a byte, 5 s in all. One thread: the caller's. */
-#ifndef SHMETA_TOOLS_EXPORTER_SERVE_H
-#define SHMETA_TOOLS_EXPORTER_SERVE_H
+#ifndef SHMETA_TOOLS_EXPORTER_HTTP_H
+#define SHMETA_TOOLS_EXPORTER_HTTP_H
 
 #include "tools/exporter/instances.h"
-#include "tools/exporter/listen.h"
+#include "tools/exporter/scrape_sockets.h"
 
 enum { HOSTS = 8 };
 struct serve_options {

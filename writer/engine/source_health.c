@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Troubles of the source, back-off, and the phase (health.h). */
+ * Troubles of the source, back-off, and the phase (source_health.h). */
 #include <stdio.h>
 #include <syslog.h>
 #include <time.h>

@@ -6,8 +6,8 @@
  * about a damaged table. So each job has a trouble of its own that only its own success ends, while any success reopens the gate, which
  * keeps a source that does not answer from being asked at once again. A job that fails again with the same words within two minutes was
  * not cured: its trouble goes on from its first beginning, is not logged again, and ends only after it has worked for a while. */
-#ifndef SHMETA_WRITER_ENGINE_HEALTH_H
-#define SHMETA_WRITER_ENGINE_HEALTH_H
+#ifndef SHMETA_WRITER_ENGINE_SOURCE_HEALTH_H
+#define SHMETA_WRITER_ENGINE_SOURCE_HEALTH_H
 
 #include <stdbool.h>
 #include <stdint.h>
