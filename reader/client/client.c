@@ -322,7 +322,7 @@ static size_t unit_max(struct shmeta_client *c)
 	size_t room;
 
 	(void)pthread_mutex_lock(&c->lock);
-	room = shmeta__link_room(c, c->frame_max);
+	room = shmeta__frame_room(c, c->frame_max);
 	(void)pthread_mutex_unlock(&c->lock);
 	return room;
 }

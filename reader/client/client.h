@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "reader/attach/attach.h"
 #include "reader/request/request.h"
@@ -243,7 +244,31 @@ uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
 /* The writer need not answer this call any more, which is in no list. It is told now, or with what is sent next. true: the call is the link's
  * now. */
 bool shmeta__link_withdraw(struct shmeta_client *client, struct call *call);
+
+/* ---- frames of calls (client_frame.c) ---- */
+
+enum {
+	ID_COUNT_BITS = 11
+}; /* a frame's id: the number of its first operation, then how many they are; a wait has none */
+
 /* What operations of one unit may take in a frame. */
-size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
+size_t shmeta__frame_room(const struct shmeta_client *client, uint32_t frame_max);
+/* What the answer to a frame of so many operations may take. */
+static inline size_t answer_max(size_t count)
+{
+	return sizeof(struct shmeta_frame_results) +
+	       count * (sizeof(struct shmeta_wire_result) + sizeof((struct shmeta_result *)NULL)->text);
+}
+/* Neither sent nor done. */
+static inline bool op_waits(const struct op *op)
+{
+	return (op->flags & (OP_SENT | OP_DONE)) == 0;
+}
+/* Where the operations end that go into the next frame from operation i on: whole units, and so many that their results fit one, too. */
+size_t shmeta__frame_fill(const struct shmeta_client *client, const struct call *call, size_t i);
+/* Hand the operations [i, end) to the kernel as one frame: as sendmsg(), with its errno. */
+ssize_t shmeta__frame_send(struct shmeta_client *client, struct call *call, size_t i, size_t end, uint64_t now_ns);
+/* The writer need not answer this wait any more. false: the kernel has no room for it now. */
+bool shmeta__frame_send_end(struct shmeta_client *client, const struct call *call);
 
 #endif

@@ -29,7 +29,6 @@ enum {
 	 * for one that does not read. */
 	ANSWERS_MAX = 128 << 10,
 	NOT_FOR_WAITS = 16, /* places on a connection, or half of them */
-	ID_COUNT_BITS = 11, /* a frame's id: the number of its first operation, then how many they are */
 	LOSSES_MAX = 8      /* sent again so often, an operation is what breaks the connection */
 };
 
@@ -297,13 +296,6 @@ static void on_refusal(struct shmeta_client *c, const struct shmeta_frame_answer
 
 /* ---- receiving ---- */
 
-/* What the answer to a frame of so many operations may take. */
-static size_t answer_max(size_t count)
-{
-	return sizeof(struct shmeta_frame_results) +
-	       count * (sizeof(struct shmeta_wire_result) + sizeof((struct shmeta_result *)NULL)->text);
-}
-
 /* Answers mostly come in the order of the calls: it is near the head of the list. */
 static struct call *call_of(const struct shmeta_client *c, uint64_t frame_id, size_t *ret_op)
 {
@@ -433,107 +425,13 @@ static void receive(struct shmeta_client *c, uint64_t now_ns)
 
 /* ---- sending ---- */
 
-static size_t tenant_room(const struct shmeta_client *c)
-{
-	return (c->instance->tenant_bytes + 7) / 8 * 8;
-}
-
-size_t shmeta__link_room(const struct shmeta_client *c, uint32_t frame_max)
-{
-	return frame_max - sizeof(struct shmeta_frame_write) - tenant_room(c);
-}
-
-static bool waits(const struct op *op)
-{
-	return (op->flags & (OP_SENT | OP_DONE)) == 0;
-}
-
-/* The operations [i, end) that go into the next frame: whole units, and so many that their results
- * fit one, too. */
-static size_t fill(const struct shmeta_client *c, const struct call *call, size_t i)
-{
-	size_t room = shmeta__link_room(c, c->frame_max), begin = call->ops[i].offset, end = i;
-
-	while (end < call->count && waits(&call->ops[end])) {
-		size_t next = shmeta__unit_end(call, end);
-
-		if (op_end(call, next - 1) - begin > room || (end > i && answer_max(next - i) > c->frame_max))
-			break;
-		end = next;
-	}
-	return end;
-}
-
-static uint32_t timeout_of(const struct call *call, uint64_t now_ns)
-{
-	uint64_t left;
-
-	if (call->deadline_ns == NEVER)
-		return 0;
-	if (call->deadline_ns <= now_ns)
-		return 1;
-	left = (call->deadline_ns - now_ns + MILLION - 1) / MILLION;
-	return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
-}
-
-static ssize_t send_refresh(struct shmeta_client *c, const struct call *call, uint64_t now_ns)
-{
-	struct shmeta_frame_refresh frame;
-	size_t names = shmeta__refresh_frame(call, &frame);
-	struct iovec iov[] = {{&frame, sizeof frame}, {call->encoded + sizeof frame, names}};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = sizeof iov / sizeof iov[0]};
-
-	frame.head.id = call->id << ID_COUNT_BITS | 1;
-	frame.timeout_ms = timeout_of(call, now_ns);
-	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-/* The number of operations in a frame's id: a wait has none, and an answer without results. */
-static uint64_t wait_id(const struct call *call)
-{
-	return call->id << ID_COUNT_BITS;
-}
-
-/* Where it need not wait, or cannot look, the writer is asked for an answer at once: so the descriptor announces it. */
-static ssize_t send_wait(struct shmeta_client *c, struct call *call)
-{
-	struct shmeta_frame_wait frame = {
-		.head = {.version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_WAIT, .id = wait_id(call)},
-		.generation = UINT64_MAX};
-	struct iovec iov[] = {{&frame, sizeof frame}, {call->waiting->words, 0}};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = sizeof iov / sizeof iov[0]};
-
-	if (shmeta__waiting_look(c, call) == SHMETA_ERR_TIMEOUT) {
-		frame.generation = call->waiting->looked.generation;
-		frame.txn = call->waiting->looked.txn;
-		frame.word_count = (uint32_t)shmeta__waiting_words(call);
-	}
-	frame.flags = frame.word_count == 0 ? SHMETA_WAIT_ANY : 0;
-	iov[1].iov_len = frame.word_count * sizeof call->waiting->words[0];
-	frame.head.bytes = (uint32_t)(sizeof frame + iov[1].iov_len);
-	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-static bool send_end(struct shmeta_client *c, const struct call *call)
-{
-	const struct shmeta_frame_wait frame = {.head = {.bytes = sizeof frame,
-	                                                 .version = SHMETA_WIRE_VERSION,
-	                                                 .type = SHMETA_FRAME_WAIT,
-	                                                 .id = wait_id(call)},
-	                                        .flags = SHMETA_WAIT_END};
-
-	/* Whatever else is wrong with the connection ends it, and the wait with it. */
-	return send(c->fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ||
-	       (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM && errno != EINTR);
-}
-
 /* Each that the writer goes on holding counts for what it takes of this connection. false: no more for now. */
 static bool send_ends(struct shmeta_client *c, uint64_t now_ns)
 {
 	struct call *call;
 
 	while (c->state == LINK_UP && (call = c->withdrawn.first) != NULL) {
-		if (!send_end(c, call)) {
+		if (!shmeta__frame_send_end(c, call)) {
 			c->blocked = errno == EAGAIN;
 			c->stalled_ns = c->blocked ? 0 : now_ns + STALL_NS;
 			return false;
@@ -553,32 +451,6 @@ bool shmeta__link_withdraw(struct shmeta_client *c, struct call *call)
 	if (!c->blocked && c->stalled_ns == 0)
 		(void)send_ends(c, shmeta__monotonic_ns());
 	return true;
-}
-
-static ssize_t send_frame(struct shmeta_client *c, const struct call *call, size_t i, size_t end, uint64_t now_ns)
-{
-	static const char zeros[8];
-	size_t bytes = op_end(call, end - 1) - call->ops[i].offset, tenant = c->instance->tenant_bytes;
-	struct shmeta_frame_write frame = {.head = {.version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_WRITE},
-	                                   .tenant_bytes = (uint32_t)tenant,
-	                                   .op_count = (uint32_t)(end - i),
-	                                   .timeout_ms = timeout_of(call, now_ns)};
-	struct iovec iov[] = {{&frame, sizeof frame},
-	                      {c->instance->tenant, tenant},
-	                      {(void *)(uintptr_t)zeros, tenant_room(c) - tenant},
-	                      {call->encoded + call->ops[i].offset, bytes}};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = sizeof iov / sizeof iov[0]};
-
-	frame.head.id = (call->id + i) << ID_COUNT_BITS | (end - i);
-	frame.head.bytes = (uint32_t)(sizeof frame + tenant_room(c) + bytes);
-	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-static ssize_t send_kind(struct shmeta_client *c, struct call *call, size_t i, size_t end, uint64_t now_ns)
-{
-	if (call->kind == CALL_WAITS)
-		return send_wait(c, call);
-	return call->kind == CALL_REFRESHES ? send_refresh(c, call, now_ns) : send_frame(c, call, i, end, now_ns);
 }
 
 /* How many results answer so many of its operations. */
@@ -611,7 +483,7 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		finish_if_done(c, call);
 		return true;
 	}
-	end = call->kind == CALL_WRITES ? fill(c, call, i) : 1;
+	end = call->kind == CALL_WRITES ? shmeta__frame_fill(c, call, i) : 1;
 	if (c->frames > 0 && c->answer_bytes + answer_max(results_of(call, end - i)) > ANSWERS_MAX)
 		return false;
 	if (end == i) {
@@ -627,7 +499,7 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		finish_if_done(c, call);
 		return true;
 	}
-	if (send_kind(c, call, i, end, now_ns) >= 0) {
+	if (shmeta__frame_send(c, call, i, end, now_ns) >= 0) {
 		mark_sent(c, call, i, end);
 		return true;
 	}
@@ -713,7 +585,7 @@ void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 	while (c->state == LINK_UP && !c->leaving && c->frames < c->frames_max && c->sending != NULL) {
 		struct call *call = c->sending;
 
-		while (call->cursor < call->count && !waits(&call->ops[call->cursor]))
+		while (call->cursor < call->count && !op_waits(&call->ops[call->cursor]))
 			call->cursor++;
 		if (call->cursor == call->count)
 			c->sending = call->next;

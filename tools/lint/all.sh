@@ -60,6 +60,10 @@ header_alone() {
 one_name() {
 	! git ls-files '*.c' '*.h' '*.sh' | sed 's#.*/##' | sort | uniq -d | grep .
 }
+lengths() { # shmeta.h is one job, the public interface, and more than half of it comments
+	! git ls-files 'base/*.[ch]' 'shm/*.[ch]' 'backends/*.[ch]' 'writer/*.[ch]' 'reader/*.[ch]' 'tools/*.[ch]' |
+		xargs wc -l | awk '$1 > 750 && $2 != "total"' | grep .
+}
 notes() {
 	! git grep -n -I -E '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!tools/lint' ':!LICENSE' ':!Makefile'
 }
@@ -98,6 +102,7 @@ check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults.sh
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
 check 'no two files have one name' one_name
+check 'no file has more than 750 lines' lengths
 check 'licence lines' first_lines
 check 'standard terms (tools/lint/words.sh)' tools/lint/words.sh
 check 'no forgotten notes' notes
