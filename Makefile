@@ -225,10 +225,11 @@ test:
 faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race unit/test_sync_sqlite process/test_store_kill \
 	process/test_survival process/test_pins process/test_busy_source process/test_busy_agents process/test_cold_start process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large \
-	process/test_fairness process/test_adoption process/test_damage unit/test_changes)
+	process/test_dynamodb_hosts process/test_fairness process/test_adoption process/test_damage unit/test_changes)
 faults_scripts := tests/system/nspawn_packages.sh tests/former/former_version.sh
 faults:
 	@tools/setup.sh build test deb
+	@tests/pypi.sh $(BUILD)
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
 	@SHMETA_FAULTS=1 PROGRAM_TIMEOUT=7200 JOBS=1 ONLY="$(T)" SAN=$(SAN) CC="$(CC)" tests/run.sh $(BUILD) $(faults_progs) $(faults_scripts)
 
