@@ -164,30 +164,43 @@ bool listing_decoded(const struct object_listing *l, struct object_listing *ret,
 
 /* ---- times ---- */
 
+/* So many, and behind them this. */
+static bool digits(const char *text, int count, char behind, int *ret)
+{
+	*ret = 0;
+	for (int i = 0; i < count; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		*ret = *ret * 10 + (text[i] - '0');
+	}
+	return text[count] == behind;
+}
+
 bool listing_time(const char *text, size_t bytes, int64_t *ret_ms)
 {
 	char copy[48], zone, fraction[4] = "000";
-	int year, month, day, hour, minute, second, n = 0, hours = 0, minutes = 0, digits = 0;
+	int year, month, day, hour, minute, second, n = sizeof "2026-01-02T03:04:05" - 1, hours = 0, minutes = 0,
+						    count = 0;
 	struct tm tm;
 
 	if (bytes == 0 || bytes >= sizeof copy)
 		return false;
 	memcpy(copy, text, bytes);
 	copy[bytes] = '\0';
-	if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &n) != 6 || n != 19)
+	if (!digits(copy, 4, '-', &year) || !digits(copy + 5, 2, '-', &month) || !digits(copy + 8, 2, 'T', &day) ||
+	    !digits(copy + 11, 2, ':', &hour) || !digits(copy + 14, 2, ':', &minute) ||
+	    !digits(copy + 17, 2, copy[n], &second))
 		return false;
 	if (copy[n] == '.') {
 		for (n++; copy[n] >= '0' && copy[n] <= '9'; n++)
-			if (digits < 3)
-				fraction[digits++] = copy[n];
-		if (digits == 0)
+			if (count < 3)
+				fraction[count++] = copy[n];
+		if (count == 0)
 			return false;
 	}
 	zone = copy[n++];
 	if (zone == '+' || zone == '-') {
-		int end = 0;
-
-		if (sscanf(copy + n, "%2d:%2d%n", &hours, &minutes, &end) != 2 || end != 5 || copy[n + end] != '\0')
+		if (!digits(copy + n, 2, ':', &hours) || !digits(copy + n + 3, 2, '\0', &minutes))
 			return false;
 	} else if (zone != 'Z' || copy[n] != '\0') {
 		return false;
