@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The log as those who follow it see it (ddb_log.h). */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,6 +276,35 @@ enum shmeta_status ddb_log_position(struct ddb_state *s, void *ret, size_t capac
 	return used <= capacity ? SHMETA_OK : SHMETA_ERR_BUFFER;
 }
 
+static bool read_number(const char *text, int64_t *ret)
+{
+	char *end = NULL;
+
+	errno = 0;
+	*ret = text != NULL ? strtoll(text, &end, 10) : 0;
+	return end != NULL && end != text && *end == '\0' && errno == 0;
+}
+
+/* The lines are cut up. */
+static bool read_first_line(char *line, uint64_t *ret_fingerprint, int64_t *ret_synced)
+{
+	char *rest = NULL;
+	const char *version = strtok_r(line, " ", &rest), *fingerprint = strtok_r(NULL, " ", &rest),
+		   *synced = strtok_r(NULL, "", &rest);
+
+	return version != NULL && strcmp(version, "ddb1") == 0 && fingerprint != NULL &&
+	       ddb_u64(rows_str(fingerprint), ret_fingerprint) && read_number(synced, ret_synced);
+}
+
+/* NULL: it is none. */
+static const char *read_writer_line(char *line, int64_t *ret_seq)
+{
+	char *rest = NULL;
+	const char *id = strtok_r(line, " ", &rest), *seq = strtok_r(NULL, "", &rest);
+
+	return id != NULL && strlen(id) < DDB_RANDOM_BYTES && read_number(seq, ret_seq) ? id : NULL;
+}
+
 enum shmeta_status ddb_log_resume(struct ddb_state *s, const void *position, size_t bytes, struct backend_error *err)
 {
 	struct ddb_log *log = &s->log;
@@ -289,7 +319,7 @@ enum shmeta_status ddb_log_resume(struct ddb_state *s, const void *position, siz
 	                       strcmp(text + bytes - strlen(last_line), last_line) == 0
 	               ? strtok_r(text, "\n", &rest)
 	               : NULL;
-	if (line == NULL || sscanf(line, "ddb1 %" SCNu64 " %" SCNd64, &fingerprint, &synced) != 2) {
+	if (line == NULL || !read_first_line(line, &fingerprint, &synced)) {
 		status = backend_fail(err, SHMETA_ABSENT, "dynamodb: the position cannot be read");
 	} else if (fingerprint != s->fingerprint) {
 		status = backend_fail(
@@ -309,12 +339,13 @@ enum shmeta_status ddb_log_resume(struct ddb_state *s, const void *position, siz
 	log->followed_count = 0;
 	for (; status == SHMETA_OK && (line = strtok_r(NULL, "\n", &rest)) != NULL;) {
 		struct ddb_followed *f;
-		char id[DDB_RANDOM_BYTES];
+		const char *id;
 		int64_t seq;
 
 		if (strcmp(line, last_line) == 0)
 			break;
-		if (sscanf(line, "%16s %" SCNd64, id, &seq) != 2) {
+		id = read_writer_line(line, &seq);
+		if (id == NULL) {
 			status = backend_fail(err, SHMETA_ABSENT, "dynamodb: the position cannot be read");
 			break;
 		}

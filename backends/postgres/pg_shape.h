@@ -29,8 +29,9 @@ struct pg_shape {
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool epochs;        /* and that of leader epochs, which this role may write                         */
 	bool epochs_readable;
-	bool feed;     /* and the log with all its triggers, and nothing passes them by                */
-	char kinds[8]; /* pg_class.relkind of the seven tables, in the order of backend_tables         */
+	bool feed; /* and the log with all its triggers, and nothing passes them by                */
+	char kinds
+		[9]; /* pg_class.relkind of the seven tables, in the order of backend_tables; no byte is left between it and what follows */
 	/* Columns of integers that are of a type which also holds what is none, a bit each: see pg_write_number(). */
 	uint32_t inexact[TABLE_COUNT];
 };

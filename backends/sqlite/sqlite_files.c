@@ -96,8 +96,8 @@ static struct held look_for_held(const char *base, const struct stat *database)
 			held.beside |= strcmp(link, path) == 0;
 			held.removed |= strncmp(link, path, length) == 0 && strcmp(link + length, " (deleted)") == 0;
 		}
-		held.database |= fstat(atoi(entry->d_name), &st) == 0 && st.st_dev == database->st_dev &&
-		                 st.st_ino == database->st_ino;
+		held.database |= fstat((int)strtol(entry->d_name, NULL, 10), &st) == 0 &&
+		                 st.st_dev == database->st_dev && st.st_ino == database->st_ino;
 	}
 	if (dir != NULL)
 		(void)closedir(dir);

@@ -5,4 +5,4 @@
 #undef CONFORMANCE_ENGINES
 #define CONFORMANCE_ENGINES(E, claim) CONFORMANCE_BOUNDED(E, claim)
 
-#include "tests/contract/test_conformance.c"
+#include "tests/contract/test_conformance.c" /* NOLINT(bugprone-suspicious-include) */

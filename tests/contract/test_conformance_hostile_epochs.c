@@ -5,4 +5,4 @@
 #undef CONFORMANCE_ENGINES
 #define CONFORMANCE_ENGINES(E, claim) CONFORMANCE_HOSTILE(E, claim)
 
-#include "tests/contract/test_conformance_epochs.c"
+#include "tests/contract/test_conformance_epochs.c" /* NOLINT(bugprone-suspicious-include) */

@@ -10,7 +10,7 @@
 
 static ssize_t send_and_be_refused(int fd, const void *data, size_t bytes, int flags);
 #define send send_and_be_refused
-#include "reader/request/ask.c"
+#include "reader/request/ask.c" /* NOLINT(bugprone-suspicious-include) */
 #undef send
 
 static struct scripted_writer writer;

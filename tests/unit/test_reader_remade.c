@@ -14,7 +14,7 @@
 static enum shmeta_status real_tree_get(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
                                         const void *key, size_t key_bytes, const void **ret_value, size_t *ret_bytes);
 #define shmeta__tree_get real_tree_get
-#include "shm/tree/tree.c"
+#include "shm/tree/tree.c" /* NOLINT(bugprone-suspicious-include) */
 #undef shmeta__tree_get
 
 #include "reader/lookup/lookup.h"

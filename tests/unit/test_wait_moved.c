@@ -2,7 +2,7 @@
  * Whether what a connection begins to wait for has come already, as the daemon judges it while the engine commits. */
 #include <criterion/criterion.h>
 
-#include "writer/daemon/control_calls.c"
+#include "writer/daemon/control_calls.c" /* NOLINT(bugprone-suspicious-include) */
 
 #include "tests/support/fake_writer.h"
 

@@ -34,5 +34,5 @@ uint64_t demo_measure_sql(const struct demo_shared *shared, unsigned ms)
 	}
 	(void)sqlite3_finalize(find);
 	(void)sqlite3_close(db);
-	return rc == SQLITE_OK ? count * 1000000000u / (now - began) : 0;
+	return rc == SQLITE_OK && now > began ? count * 1000000000u / (now - began) : 0;
 }

@@ -139,17 +139,18 @@ static void grow_ages(struct pages *pages)
 
 void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_memory *ret)
 {
-	unsigned long long kib;
-	char line[1024];
-	unsigned major_of, minor_of;
+	static const char huge[] = "ShmemHugePages:";
+	char line[1024], major_of[16], minor_of[16];
 
 	*ret = (struct pages_memory){0};
 	while (mounts != NULL && fgets(line, sizeof(line), mounts) != NULL)
-		if (sscanf(line, "%*u %*u %u:%u", &major_of, &minor_of) == 2 && makedev(major_of, minor_of) == device)
+		if (sscanf(line, "%*s %*s %15[0-9]:%15[0-9]", major_of, minor_of) == 2 &&
+		    makedev((unsigned int)strtoul(major_of, NULL, 10), (unsigned int)strtoul(minor_of, NULL, 10)) ==
+		            device)
 			ret->wants_huge = strstr(line, "huge=") != NULL && strstr(line, "huge=never") == NULL;
 	while (meminfo != NULL && fgets(line, sizeof(line), meminfo) != NULL)
-		if (sscanf(line, "ShmemHugePages: %llu kB", &kib) == 1)
-			ret->huge_bytes = kib * 1024;
+		if (strncmp(line, huge, sizeof huge - 1) == 0)
+			ret->huge_bytes = strtoull(line + sizeof huge - 1, NULL, 10) * 1024;
 	if (mounts != NULL)
 		(void)fclose(mounts);
 	if (meminfo != NULL)

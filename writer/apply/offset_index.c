@@ -35,7 +35,7 @@ void offset_index_free(struct offset_index *index)
 	free(index->topic);
 	free(index->group);
 	free(index->group_slot);
-	*index = (struct offset_index){0};
+	memset(index, 0, sizeof *index);
 }
 
 static struct offset_index_topic *topic_slot(struct offset_index_topic *topic, size_t slots, uint32_t topic_id)

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -60,13 +61,14 @@ static struct holder holder_of(const struct stat *file)
 
 	/* "7: FLOCK  ADVISORY  WRITE 4711 00:1c:42 0 EOF"; who waits for a lock has "->" before FLOCK. */
 	while (locks != NULL && holder.pid == 0 && fgets(line, sizeof line, locks) != NULL) {
-		unsigned int major_number, minor_number;
-		unsigned long inode;
-		int pid;
+		char pid[16], major_number[16], minor_number[16], inode[24];
 
-		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &major_number, &minor_number, &inode) == 4 &&
-		    inode == file->st_ino && major_number == major(file->st_dev) && minor_number == minor(file->st_dev))
-			holder.pid = pid;
+		if (sscanf(line, "%*s FLOCK %*s %*s %15s %15[0-9a-f]:%15[0-9a-f]:%23s", pid, major_number, minor_number,
+		           inode) == 4 &&
+		    strtoul(inode, NULL, 10) == file->st_ino &&
+		    strtoul(major_number, NULL, 16) == major(file->st_dev) &&
+		    strtoul(minor_number, NULL, 16) == minor(file->st_dev))
+			holder.pid = (pid_t)strtol(pid, NULL, 10);
 	}
 	if (locks != NULL)
 		(void)fclose(locks);

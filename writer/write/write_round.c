@@ -137,7 +137,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 
 bool write_round_collect(struct write_round *r)
 {
-	size_t room = 0, most = r->s->engine->limits.unit_ops;
+	size_t room = 1, most = r->s->engine->limits.unit_ops;
 
 	r->room_left = UINT64_MAX;
 	for (const struct write_part *part = r->parts; part != NULL; part = part->next)
