@@ -252,7 +252,11 @@ static void judge_replace(struct ddb_writing *w, struct ddb_step *step)
 enum shmeta_status ddb_replace_segments(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
                                         struct backend_error *err)
 {
-	return find_and_judge(w, op, r, find_segments, judge_replace, err);
+	enum shmeta_status status = find_and_judge(w, op, r, find_segments, judge_replace, err);
+
+	if (r->status != SHMETA_OK)
+		r->count = 0; /* what it would have been */
+	return status;
 }
 
 /* ---- leader epochs that ended ---- */

@@ -700,6 +700,7 @@ Test(dynamodb_faults, what_does_not_fit_one_transaction_is_refused_and_nothing_i
 	fill();
 	add_olds(99); /* and the header */
 	cr_expect_eq(replace(99), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(result.count, 0);
 	cr_expect_not_null(strstr(result.text, "more than the 99 items"), "%s", result.text);
 	expect_segments(99);
 	merged.end_offset = 979;
