@@ -30,6 +30,7 @@ static uint32_t batches(void)
 struct shared {
 	_Atomic uint64_t acked[PARTITIONS_MAX]; /* adds acknowledged in the partition, in order */
 	_Atomic int written;
+	char why[WRITERS][300]; /* a writer's first answer that was wrong */
 };
 
 static struct run_daemon d;
@@ -63,9 +64,14 @@ static void done(void *arg, enum shmeta_status status, const struct shmeta_resul
 
 	(void)token;
 	/* Order per partition is the order of arrival: answers come in the order of the calls. */
-	if (status != SHMETA_OK || count != 1 || results[0].status != SHMETA_OK ||
-	    atomic_load(&shared->acked[c->partition]) != c->n)
-		++*c->wrong;
+	if ((status != SHMETA_OK || count != 1 || results[0].status != SHMETA_OK ||
+	     atomic_load(&shared->acked[c->partition]) != c->n) &&
+	    ++*c->wrong == 1)
+		(void)snprintf(shared->why[c->partition % WRITERS], sizeof shared->why[0],
+		               "add %llu to partition %u behind %llu: call %d, %zu results, %d: %s",
+		               (unsigned long long)c->n, c->partition,
+		               (unsigned long long)atomic_load(&shared->acked[c->partition]), (int)status, count,
+		               count > 0 ? (int)results[0].status : 0, count > 0 ? results[0].text : "");
 	atomic_store(&shared->acked[c->partition], c->n + 1);
 	--*c->in_flight;
 	free(c);
@@ -280,8 +286,11 @@ Test(pathological, every_acknowledged_add_is_in_store_and_database_in_order_once
 		if (writer[i] == 0)
 			_exit(write_all(i));
 	}
-	for (int i = 0; i < WRITERS; i++)
-		cr_expect_eq(run_reap(writer[i]), 0, "writer %d", i);
+	for (int i = 0; i < WRITERS; i++) {
+		int status = run_reap(writer[i]);
+
+		cr_expect_eq(status, 0, "writer %d: %d %s", i, status, shared->why[i]);
+	}
 	atomic_store(&shared->written, 1);
 	for (int i = 0; i < TAILERS; i++) {
 		int status = run_reap(tailer[i]);
