@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An answer to a write that goes past the loop: the engine's thread sends it, because for a client that waits for
  * each write the wake of the loop in between costs as much as the commit. A connection has one struct reply, which
- * shares its socket with the engine's thread for one request at a time; nothing is locked while it is sent.
+ * shares its socket with the engine's thread for one request at a time, and only while the loop has none of its to answer, so that no answer
+ * overtakes another; nothing is locked while it is sent.
  *
  * The request's ticket is the reply itself, marked, so that the engine's thread need not look into the table of
  * tickets, which is the loop's. What cannot be sent at once is the loop's again: the letter with the ticket finds

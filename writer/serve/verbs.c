@@ -127,6 +127,12 @@ static bool has_too_many(const struct connection *c)
 	return c->requests + reply_is_out(c->reply, &ignored) >= c->control->limits.requests_per_connection;
 }
 
+/* An answer past the loop would overtake what the loop has still to answer, or to send. */
+static bool has_nothing_out(const struct connection *c)
+{
+	return c->requests == 0 && c->output == NULL;
+}
+
 /* A ticket for a request that the engine will answer, past the loop where it may. false: it has been answered; *ret_alive: is the connection there still? */
 static bool admitted(struct connection *c, uint64_t id, bool past_loop, uint64_t *ret_ticket, bool *ret_alive)
 {
@@ -139,7 +145,7 @@ static bool admitted(struct connection *c, uint64_t id, bool past_loop, uint64_t
 	else if (has_too_many(c))
 		*ret_alive = connection_answer(c, id, SHMETA_ERR_BUSY,
 		                               "this connection has too many requests in flight", 0, 0, 0);
-	else if (past_loop && c->output == NULL && (*ret_ticket = reply_take(c->reply, id)) != 0)
+	else if (past_loop && has_nothing_out(c) && (*ret_ticket = reply_take(c->reply, id)) != 0)
 		return true;
 	else if (!tickets_take(&control->tickets, c, id, ret_ticket))
 		*ret_alive = connection_answer(c, id, SHMETA_ERR_NO_MEMORY,
