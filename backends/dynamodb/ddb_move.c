@@ -205,11 +205,7 @@ static void put_segment(struct ddb_writing *w, const struct backend_row *row, st
 		json_decref(item);
 	} else {
 		if (object->item != NULL) {
-			json_t *counted = json_copy(object->item);
-
-			ddb_put_n(counted, "refs", ddb_number(counted, "refs") + 1);
-			(void)json_object_del(counted, "since");
-			ddb_write(w, object, counted);
+			ddb_object_add(w, object);
 			ddb_put_n(item, "ob", 1);
 		}
 		ddb_write(w, e, item);

@@ -309,7 +309,6 @@ static void add_slice(struct ddb_writing *w, const struct backend_op *op, struct
 {
 	struct shmeta_segment s = op->op->u.segment;
 	uint64_t size = 0;
-	json_t *item;
 
 	if (w->in_object && w->object == NULL) {
 		if (!w->ledger.missing)
@@ -325,9 +324,7 @@ static void add_slice(struct ddb_writing *w, const struct backend_op *op, struct
 	add_segment(w, op, &s, true, true, r);
 	if (r->status != SHMETA_OK || w->ledger.missing)
 		return;
-	item = json_copy(w->object->item);
-	ddb_put_n(item, "refs", ddb_number(item, "refs") + 1);
-	ddb_write(w, w->object, item);
+	ddb_object_add(w, w->object);
 }
 
 static void confirm_deleted(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r)

@@ -18,8 +18,8 @@ enum { TRIES = 12 };
 struct found {
 	struct ddb_ledger ledger; /* the header's */
 	const json_t *header;     /* NULL: none, or of a topic that is gone */
-	struct ddb_query
-		q[2]; /* the segments between the old ones' ends, and those of lower bases that may reach them */
+	/* The segments between the old ones' ends, and those of lower bases that may reach the new ones. */
+	struct ddb_query q[2];
 	struct shmeta_segment *rows;
 	uint64_t log_start;
 	bool reaching;
@@ -169,17 +169,14 @@ static bool may_come(struct ddb_writing *w, const struct backend_op *op, uint32_
 static void put_new(struct ddb_writing *w, const struct backend_op *op, const struct shmeta_segment *s, json_t *header)
 {
 	struct ddb_entry *e = segment_at(w, op, header, s->base_offset), *object = object_of(w, op, s), *id;
-	json_t *item, *counted;
+	json_t *item;
 
 	(void)ddb_segment_id_is_taken(w, op, s, &id);
 	if (e == NULL || object == NULL || w->ledger.missing)
 		return;
 	item = ddb_segment_item(&e->key, s);
 	if (object->item != NULL) {
-		counted = json_copy(object->item);
-		ddb_put_n(counted, "refs", ddb_number(counted, "refs") + 1);
-		(void)json_object_del(counted, "since");
-		ddb_write(w, object, counted);
+		ddb_object_add(w, object);
 		ddb_put_n(item, "ob", 1);
 	}
 	ddb_write(w, e, item);

@@ -141,6 +141,15 @@ bool ddb_segment_remove(struct ddb_writing *w, struct shmeta_str tenant, struct 
 	return true;
 }
 
+void ddb_object_add(struct ddb_writing *w, struct ddb_entry *object)
+{
+	json_t *item = json_copy(object->item);
+
+	ddb_put_n(item, "refs", ddb_number(item, "refs") + 1);
+	(void)json_object_del(item, "since");
+	ddb_write(w, object, item);
+}
+
 void ddb_header_add(json_t *header, const struct shmeta_segment *s)
 {
 	int64_t reaches = (int64_t)(s->end_offset - s->base_offset);

@@ -18,6 +18,9 @@ bool ddb_segment_id_is_taken(struct ddb_writing *w, const struct backend_op *op,
 bool ddb_segment_remove(struct ddb_writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
                         struct ddb_entry *e);
 
+/* One of its object's slices more. */
+void ddb_object_add(struct ddb_writing *w, struct ddb_entry *object);
+
 /* A partition's header (to be changed) with one segment more, or one less: ns, how many there are, and lg, a bound of how far one reaches
  * behind its base. */
 void ddb_header_add(json_t *header, const struct shmeta_segment *s);
