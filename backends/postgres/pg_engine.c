@@ -19,12 +19,13 @@
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_write.h"
 
-static bool (*const texts[])(struct pg_state *state) = {
+bool (*const pg_all_texts[])(struct pg_state *state) = {
 	pg_read_texts,
 	pg_feed_texts,
 	pg_locked_texts,
 	pg_write_kind_texts,
 	pg_write_look_back_texts,
+	pg_write_beside_texts,
 	pg_write_run_texts,
 	pg_write_apart_texts,
 	pg_write_resolve_texts,
@@ -110,7 +111,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	int copied = backend_options_copy(options, &state->options);
 
 	state->dialect = dialect;
-	state->texts = texts;
+	state->texts = pg_all_texts;
 	state->ready = ready;
 	state->doing = "opening";
 	state->primary.role = "primary";

@@ -18,7 +18,8 @@ _Static_assert(LED_MOST == LEADER_EPOCHS_MOST, "statements spell it");
 #define LED_KNOWN(condition)                                                                                \
 	"(SELECT true FROM shmeta_leader_epochs e WHERE " LED_PLACE("i") " AND e.epoch = i.epoch" condition \
 									 " LIMIT 1) IS NOT NULL"
-/* Drop these rows, and mark their partitions. Not on CockroachDB, where a statement may change a table only once. */
+/* Drop these rows, and mark their partitions. On CockroachDB, where a statement may change a table only once, statements of their own do that
+ * (pg_write_beside.c). */
 #define LED_DROP(rows)                                                                                                    \
 	"le AS (DELETE FROM shmeta_leader_epochs WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM " rows                         \
 	" x)) RETURNING tenant, topic, partition_id), "                                                                   \

@@ -167,6 +167,23 @@ void pg_write_number(FILE *out, const struct pg_shape *shape, enum table_index t
 	"i.indisvalid AND i.indisready AND i.indpred IS NULL AND i.indexprs IS NULL AND EXISTS (SELECT FROM " \
 	"pg_catalog.pg_class x JOIN pg_catalog.pg_am m ON m.oid = x.relam WHERE x.oid = i.indexrelid AND m.amname = 'btree')"
 
+/* What ON CONFLICT names, where one statement gives new leases and those that are there. */
+static enum shmeta_status look_for_lease_key(struct pg_state *state, struct backend_error *err)
+{
+	enum shmeta_status status;
+	int64_t number = 0;
+	char sql[800];
+
+	snprintf(sql, sizeof sql,
+	         "SELECT count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND "
+	         "a.attnum = ANY(i.indkey) WHERE i.indrelid = '%s.partition_leases'::regclass AND i.indisprimary AND "
+	         "a.attname = 'organization_id'",
+	         state->schema_text);
+	status = pg_one_number(state, sql, &number, err);
+	state->shape.tenant_in_key = number > 0;
+	return status;
+}
+
 enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_error *err)
 {
 	int64_t number = 0;
@@ -191,7 +208,9 @@ enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_erro
 			state->schema_text);
 	status = pg_one_number(state, sql, &number, err);
 	state->shape.segment_place = number > 0;
-	if (status != SHMETA_OK || !state->dialect->triggers)
+	if (status == SHMETA_OK && !state->dialect->triggers)
+		return look_for_lease_key(state, err);
+	if (status != SHMETA_OK)
 		return status;
 	snprintf(sql, sizeof sql,
 	         "SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND "

@@ -25,6 +25,7 @@ struct pg_shape {
 	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
 	bool deferrable;    /* a unique constraint of segments is, so that ON CONFLICT cannot be used there */
 	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
+	bool tenant_in_key; /* leases: organization_id is of their primary key; looked at without triggers alone */
 	bool loose_texts;   /* some text column's collation takes different texts for equal                 */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool epochs;        /* and that of leader epochs, which this role may write                         */
@@ -47,7 +48,7 @@ struct pg_obstacles {
 enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles *ret, struct backend_error *err);
 /* name: quoted as a name. */
 void pg_set_schema(struct pg_state *state, const char *name);
-/* shape.segment_place; shape.by_index; shape.loose_texts. */
+/* shape.segment_place and shape.tenant_in_key; shape.by_index; shape.loose_texts. */
 enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_error *err);
 enum shmeta_status pg_look_for_indexes(struct pg_state *state, struct backend_error *err);
 enum shmeta_status pg_look_for_collations(struct pg_state *state, struct backend_error *err);

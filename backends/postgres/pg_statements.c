@@ -52,6 +52,8 @@ static bool flag_holds(const void *arg, char flag)
 		return shape->deferrable;
 	case 'x':
 		return shape->by_index;
+	case 'k':
+		return shape->tenant_in_key;
 	case 'n':
 		return shape->loose_texts;
 	case 'w':

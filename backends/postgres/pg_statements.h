@@ -56,6 +56,16 @@ struct pg_state;
 	X(W_LEFT_OF_TOPICS)    \
 	X(W_LEFT_OF_GROUPS)    \
 	X(W_LEFT_OF_AGENTS)    \
+	X(W_CLEAR_TOPICS)      \
+	X(W_KEEP_OBJECTS)      \
+	X(W_REPLACE_DELETE)    \
+	X(W_REPLACE_CHANGE)    \
+	X(W_REPLACE_ADD)       \
+	X(W_REPLACE_END)       \
+	X(W_LED_TRIM_MARK)     \
+	X(W_LED_TRIM)          \
+	X(W_LED_CAP_MARK)      \
+	X(W_LED_CAP)           \
 	X(W_SAVE)              \
 	X(W_UNDO)              \
 	X(W_RELEASE)           \
@@ -120,6 +130,7 @@ __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, en
 /* A statement's text as a template (backends/sql/statement_template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time. Flags:
  *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
  *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
+ *   k the primary key of leases has the tenant in it
  *   n some column's collation takes different texts for equal
  *   w shmeta's own tables   e and that of leader epochs, which may be written   f and the log of changes   g triggers   s snapshots */
 struct pg_text {
@@ -128,5 +139,7 @@ struct pg_text {
 };
 bool pg_texts_of(struct pg_state *state, const struct pg_text *texts, size_t count);
 struct sql_words pg_words(const struct pg_state *state);
+/* What gives all statements their texts, a part each (pg_engine.c); the last one is NULL. */
+extern bool (*const pg_all_texts[])(struct pg_state *state);
 
 #endif

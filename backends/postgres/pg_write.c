@@ -94,7 +94,8 @@ static bool collect(struct writing *w)
 			refuse_tenant(&w->ops[i], r);
 		else if (!w->state->shape.own &&
 		         (pg_write_needs_own(pg_write_kind_of(op->type)) ||
-		          (op->type == SHMETA_OP_REPLACE_SEGMENTS && op->u.replace.compaction_epoch > 0)))
+		          (op->type == SHMETA_OP_REPLACE_SEGMENTS &&
+		           (op->u.replace.compaction_epoch > 0 || !w->state->dialect->triggers))))
 			refuse_unsupported(r);
 		else if (op->type == SHMETA_OP_ADD_SLICE &&
 		         refuse_slice(object != NULL ? &object->u.object.size_bytes : NULL, &op->u.segment, r))

@@ -20,6 +20,7 @@ enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *
 /* The statements' texts, in parts. */
 bool pg_write_kind_texts(struct pg_state *state);
 bool pg_write_look_back_texts(struct pg_state *state);
+bool pg_write_beside_texts(struct pg_state *state);
 bool pg_write_run_texts(struct pg_state *state);
 bool pg_write_apart_texts(struct pg_state *state);
 bool pg_write_resolve_texts(struct pg_state *state);

@@ -8,6 +8,8 @@
  * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so each statement looks at what it
  * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
  *
+ * CockroachDB lets a statement change a table only once: what stands in {g: } for that is done by others there (pg_write_beside.c).
+ *
  * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (pg_statements.h); they may be nested.
  * @items is "WITH i AS (...)", @now the time that goes into rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has it. Where items of one place have
  * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
@@ -166,29 +168,31 @@
 /* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
  * saw before. What became of it: g.epoch where u or a has the place. */
-#define GIVE_LEASES                                                                                                           \
-	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                  \
-	"SELECT {l:tenant}{!l:'" SHMETA_DEFAULT_TENANT                                                                        \
-	"'}, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                             \
-	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "          \
-	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                \
-	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                              \
-	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " ITS_END ", "                     \
-	"acquired_at = " SOURCE_NOW                                                                                           \
-	", epoch = g.epoch FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE i.leased AND " OF_LEASE                       \
-	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), "                  \
-	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                      \
-	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " ITS_END ", " SOURCE_NOW           \
-	", g.epoch "                                                                                                          \
-	"FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                          \
-	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
+#define GIVE_LEASES                                                                                                                                                                                 \
+	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                                                                                        \
+	"SELECT {l:tenant}{!l:'" SHMETA_DEFAULT_TENANT                                                                                                                                              \
+	"'}, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                                                                                                   \
+	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "                                                                                \
+	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                                                                                      \
+	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                                                                                                    \
+	"{g:u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " ITS_END ", "                                                                                        \
+	"acquired_at = " SOURCE_NOW                                                                                                                                                                 \
+	", epoch = g.epoch FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE i.leased AND " OF_LEASE                                                                                             \
+	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), }"                                                                                       \
+	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                                                                                            \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " ITS_END ", " SOURCE_NOW                                                                                 \
+	", g.epoch "                                                                                                                                                                                \
+	"FROM j i JOIN g USING ({l:tenant, }topic, pid) {g:WHERE NOT i.leased }ORDER BY i.topic, i.pid ON CONFLICT "                                                                                \
+	"{g:DO NOTHING}{!g:({k:organization_id, }topic, partition_id) DO UPDATE SET leader_agent_id = "                                                                                             \
+	"excluded.leader_agent_id, lease_expires_at = excluded.lease_expires_at, acquired_at = excluded.acquired_at, epoch "                                                                        \
+	"= excluded.epoch{l:{!k: WHERE partition_leases.organization_id = excluded.organization_id}}} RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
 	"leader_agent_id, acquired_at::int8, lease_expires_at::int8)"
 /* What was given: three columns. */
-#define GIVEN                                                                                               \
-	"coalesce(u.epoch, a.epoch), coalesce(u.acquired_at, a.acquired_at), coalesce(u.lease_expires_at, " \
-	"a.lease_expires_at)"
-#define GIVEN_LEASE                                                                                              \
-	" FROM j LEFT JOIN u ON u.n = j.n AND u.leader_agent_id = j.agent LEFT JOIN a ON a.topic = j.topic AND " \
+#define GIVEN                                                                                                  \
+	"{g:coalesce(u.epoch, a.epoch), coalesce(u.acquired_at, a.acquired_at), coalesce(u.lease_expires_at, " \
+	"a.lease_expires_at)}{!g:a.epoch, a.acquired_at, a.lease_expires_at}"
+#define GIVEN_LEASE                                                                                                  \
+	" FROM j {g:LEFT JOIN u ON u.n = j.n AND u.leader_agent_id = j.agent }LEFT JOIN a ON a.topic = j.topic AND " \
 	"a.partition_id = j.pid AND a.leader_agent_id = j.agent{l: AND a.organization_id = j.org}"
 
 /* A transfer that is to be answered, by the one named in column `by`, when it is in that state. */
@@ -218,11 +222,11 @@ static const char topic_create[] =
 	"RETURNING {o:organization_id, }name{n: COLLATE \"C\" AS name}, partition_count)"
 	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id), "
 	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id)}, "
-	"z AS (DELETE FROM partitions s USING t WHERE " LEFT_TOPIC "{o: AND s.organization_id = "
-	"t.organization_id} RETURNING 1), "
+	"{g:z AS (DELETE FROM partitions s USING t WHERE " LEFT_TOPIC "{o: AND s.organization_id = "
+	"t.organization_id} RETURNING 1), }"
 	"p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
 	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
-	"FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
+	"FROM t {g:CROSS JOIN (SELECT count(*) FROM z) z }CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
 	"RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
 	"{e:le AS (DELETE FROM shmeta_leader_epochs e USING i WHERE e.topic = i.topic AND e.tenant = i.tenant AND "
 	"({o:i.org, }i.topic) IN (SELECT {o:organization_id, }name FROM t)), }"
@@ -376,8 +380,8 @@ static const char replace[] =
 			"AS unfit, (SELECT min(n) FROM b WHERE taken) AS taken FROM p i), "
 			"v AS MATERIALIZED (SELECT i.*, there AND fits AND compaction >= highest * (compaction > 0)::int AS may, "
 			"there AND fits AND compaction >= highest * (compaction > 0)::int AND NOT former AND differs IS NULL AND between_ IS "
-			"NULL AND behind IS NULL AND NOT reaching AND unfit IS NULL AND taken IS NULL AS goes FROM j i), "
-			"d AS (DELETE FROM segments s USING m i WHERE " GOES
+			"NULL AND behind IS NULL AND NOT reaching AND unfit IS NULL AND taken IS NULL AS goes FROM j i)"
+			"{g:, d AS (DELETE FROM segments s USING m i WHERE " GOES
 			" AND i.fresh = 0 AND i.kept = 0 AND i.base NOT IN (SELECT base "
 			"FROM b) AND " OF_SEGMENT " RETURNING s.base_offset), "
 			"u AS (UPDATE segments s SET id = i.id, end_offset = i.last, record_count = i.records, size_bytes = i.size, "
@@ -388,25 +392,28 @@ static const char replace[] =
 			"size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) SELECT {o:org, }id, topic, pid, base, "
 			"last, records, size, bucket, key, created{t:, oldest, newest} FROM b i CROSS JOIN (SELECT count(*) FROM d) d CROSS "
 			"JOIN (SELECT count(*) FROM u) u WHERE " GOES
-			" AND NOT i.found ORDER BY base RETURNING base_offset)"
+			" AND NOT i.found ORDER BY base RETURNING base_offset)}"
 			"{w:, k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch, compaction) SELECT tenant, topic, "
 			"pid, 0, compaction FROM v WHERE may AND (goes OR former) AND compaction > 0 ON CONFLICT (tenant, topic, "
 			"partition_id) DO UPDATE SET compaction = greatest(e.compaction, excluded.compaction)), "
-			"x AS (DELETE FROM shmeta_slices x USING p i WHERE " GOES
+			"{g:x AS (DELETE FROM shmeta_slices x USING p i WHERE " GOES
 			" AND x.tenant = i.tenant AND x.topic = i.topic AND "
 			"x.partition_id = i.pid AND x.base_offset IN (SELECT base FROM i WHERE fresh = 0 AND kept = 0) AND x.base_offset NOT IN "
 			"(SELECT base FROM b WHERE object_id IS NOT NULL)), "
 			"y AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) SELECT tenant, topic, "
 			"pid, base, object_id, place FROM b WHERE " GOES
 			" AND object_id IS NOT NULL ORDER BY base ON CONFLICT (tenant, topic, "
-			"partition_id, base_offset) DO UPDATE SET object_id = excluded.object_id, position = excluded.position), "
+			"partition_id, base_offset) DO UPDATE SET object_id = excluded.object_id, position = excluded.position)}{!g:r AS (INSERT INTO "
+			"shmeta_meta(name, value) SELECT " REPLACE_MARK ", '' FROM v i WHERE goes)}, "
 			"z AS (UPDATE shmeta_objects o SET unreferenced_at = NULL WHERE " GOES
 			" AND o.unreferenced_at IS NOT NULL AND "
 			"o.object_id IN (SELECT object_id FROM b))} "
 			"SELECT 1, i.there, i.fits, " TOPIC_THERE
 			", i.highest, i.may, i.former, i.differs, (SELECT found FROM m WHERE fresh = "
 			"0 AND NOT same ORDER BY base LIMIT 1), i.between_, i.behind, i.reaching, i.unfit, (SELECT whole FROM b WHERE b.n = "
-			"i.unfit), i.taken, (SELECT count(*) FROM d), (SELECT count(*) FROM u), (SELECT count(*) FROM a) FROM v i";
+			"i.unfit), i.taken, {g:(SELECT count(*) FROM d), (SELECT count(*) FROM u), (SELECT count(*) FROM a)}{!g:(SELECT count(*) FROM "
+			"m WHERE fresh = 0 AND kept = 0 AND base NOT IN (SELECT base FROM b)), (SELECT count(*) FROM b WHERE found), (SELECT "
+			"count(*) FROM b WHERE NOT found)} FROM v i";
 
 /* The agent first, as its deletion has it. A lease more than one row of which is this place's does not occur: it is the key. */
 static const char renew[] =
@@ -472,9 +479,9 @@ static const char complete[] =
 static const char object[] =
 	"@items, o AS (INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
 	"SELECT tenant, bucket, key, size, created FROM i ORDER BY tenant, bucket, key "
-	"ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key), "
-	"u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
-	" AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL) "
+	"ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key)"
+	"{g:, u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
+	" AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL)} "
 	"SELECT i.n, b.object_id IS NOT NULL, b.size_bytes, b.slices FROM i LEFT JOIN LATERAL "
 	"(SELECT b.*, " SLICES_OF_B " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
 	" LIMIT 1) b ON true WHERE (i.tenant, i.bucket, i.key) NOT IN (SELECT tenant, s3_bucket, s3_key FROM o)";

@@ -54,6 +54,9 @@ enum write_field {
 #undef F
 };
 
+/* The row of shmeta_meta that says, within the transaction, that the replacement of item i goes (pg_write_beside.c). */
+#define REPLACE_MARK "'replace ' || i.tenant || ' ' || i.pid::text || ' ' || i.topic"
+
 struct write_kind_info {
 	const char *sql;             /* in the words that pg_write_kinds.c explains */
 	enum write_field fields[24]; /* of the list of items */

@@ -139,9 +139,11 @@ enum shmeta_status pg_write_take_statement(struct writing *w, struct write_item 
                                            struct backend_error *err)
 {
 	PGresult *result = NULL;
-	enum shmeta_status status = pg_next(w->state, w->conn, &result, err);
+	enum shmeta_status status = pg_write_take_beside(w, items, count, WRITE_BEFORE, err);
 	bool complete = true;
 
+	if (status == SHMETA_OK)
+		status = pg_next(w->state, w->conn, &result, err);
 	if (status == SHMETA_OK) {
 		complete = pg_write_answer(w, items, count, result);
 		for (size_t i = 0; complete && i < count; i++)
@@ -153,6 +155,8 @@ enum shmeta_status pg_write_take_statement(struct writing *w, struct write_item 
 		status = pg_next(w->state, w->conn, &result, err);
 		complete = complete && (status != SHMETA_OK || pg_int(result, 0, 0) == 0);
 	}
+	if (status == SHMETA_OK)
+		status = pg_write_take_beside(w, items, count, WRITE_BEHIND, err);
 	if (!complete) {
 		w->incomplete = true;
 		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were written are not there",

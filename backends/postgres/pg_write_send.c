@@ -230,10 +230,12 @@ enum shmeta_status pg_write_send(struct writing *w, struct write_item *items, si
 	if (strstr(kind->sql, "@now") != NULL ||
 	    (strstr(kind->sql, "@clock") != NULL && strstr(pg_clock(w->state), "@now") != NULL))
 		pg_param_int(&params, w->now_ms);
-	status = pg_send(w->state, w->conn, pg_write_statements[items->kind].statement, &params, err);
+	status = pg_write_send_beside(w, items, count, WRITE_BEFORE, &params, err);
+	if (status == SHMETA_OK)
+		status = pg_send(w->state, w->conn, pg_write_statements[items->kind].statement, &params, err);
 	if (status == SHMETA_OK && look != PG_STATEMENTS)
 		status = pg_send(w->state, w->conn, look, &params, err);
-	return status;
+	return status == SHMETA_OK ? pg_write_send_beside(w, items, count, WRITE_BEHIND, &params, err) : status;
 }
 
 /* The first item of a run, or where it would be. */
@@ -341,15 +343,20 @@ static size_t kind_word(FILE *out, const struct sql_words *words, const char *te
 	return sql_is(text, "@now");
 }
 
-bool pg_write_kind_texts(struct pg_state *state)
+char *pg_write_expand(const struct pg_state *state, enum write_kind kind, const char *text)
 {
-	struct kind_words words = {.words = pg_words(state)};
-	bool ok = true;
+	struct kind_words words = {.words = pg_words(state), .kind = &pg_write_kinds[kind]};
 
 	words.words.word = kind_word;
-	for (int i = 0; ok && i < KIND_COUNT; i++) {
-		words.kind = &pg_write_kinds[i];
-		ok = pg_set_text(state, pg_write_statements[i].statement, sql_expand(words.kind->sql, &words.words));
-	}
+	return sql_expand(text, &words.words);
+}
+
+bool pg_write_kind_texts(struct pg_state *state)
+{
+	bool ok = true;
+
+	for (int i = 0; ok && i < KIND_COUNT; i++)
+		ok = pg_set_text(state, pg_write_statements[i].statement,
+		                 pg_write_expand(state, (enum write_kind)i, pg_write_kinds[i].sql));
 	return ok;
 }

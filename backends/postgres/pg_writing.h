@@ -4,6 +4,7 @@
  *   pg_write_order     what may share a statement, and what comes after what
  *   pg_write_refuse    what a failure means for an operation; pg_write_answers: what an answer means
  *   pg_write_send      lists of operations, to a statement and back
+ *   pg_write_beside    what a statement cannot do that may change a table only once
  *   pg_write_run       locks, statements, and what is done again
  *   pg_write_apart     the same with each statement behind a savepoint
  *   pg_write_resolve   a COMMIT without an answer
@@ -145,6 +146,17 @@ void pg_write_refused(struct writing *w, struct write_item *item, const char *sq
 /* A deletion's own cascades are done when its statement has ended, so another one looks whether they were: with the same parameters, it
  * answers with a number that is to be 0. PG_STATEMENTS: the kind has none. */
 enum pg_statement pg_write_looks_back(const struct writing *w, enum write_kind kind);
+/* Where a statement may change a table only once, others do the rest of what a kind does: before its own statement, of these items, or behind it. */
+enum write_where { WRITE_BEFORE, WRITE_BEHIND };
+/* Queue them; they are given the first parameters of that statement. */
+enum shmeta_status pg_write_send_beside(const struct writing *w, const struct write_item *items, size_t count,
+                                        enum write_where where, const struct pg_params *params,
+                                        struct backend_error *err);
+/* Take their results, which say nothing. */
+enum shmeta_status pg_write_take_beside(const struct writing *w, const struct write_item *items, size_t count,
+                                        enum write_where where, struct backend_error *err);
+/* A text about items of the kind, in the words of pg_write_kinds.c; NULL: no memory. */
+char *pg_write_expand(const struct pg_state *state, enum write_kind kind, const char *text);
 /* Which other items wait for the same rows as this one, by the first of its resources that is not shared. */
 uint64_t pg_write_resource_hash(const struct write_item *item);
 

@@ -181,12 +181,6 @@ CLAIM(c13_what_is_refused_begins_no_epoch)
 	cr_expect_str_eq(end_of(2), "2 ends at 20");
 }
 
-/* A statement of CockroachDB changes a table only once (docs/backends.md). */
-static bool drops_nothing(void)
-{
-	return strcmp(api.engine->name, "cockroachdb") == 0;
-}
-
 CLAIM(c13_deletion_drops_the_epochs_that_ended_but_the_newest_of_them)
 {
 	begin();
@@ -196,10 +190,6 @@ CLAIM(c13_deletion_drops_the_epochs_that_ended_but_the_newest_of_them)
 	}
 	cr_assert_eq(api_delete_before("orders", 0, 30), SHMETA_OK);
 	cr_assert_eq(api.result[0].count, 3);
-	if (drops_nothing()) {
-		cr_expect_str_eq(end_of(1), "1 ends at 10");
-		NOT_HERE("CockroachDB's dialect drops no epochs");
-	}
 	cr_expect_str_eq(end_of(0), "before the start");
 	cr_expect_str_eq(end_of(2), "before the start");
 	cr_expect_str_eq(end_of(3), "3 ends at 30");
@@ -278,10 +268,6 @@ CLAIM(c13_the_newest_4096_epochs_are_kept)
 	cr_assert_eq(epoch, MOST + 1);
 	cr_assert_eq(append(50000, 50009), SHMETA_OK, "%s", api.result[0].text);
 	cr_assert_eq(append(50010, 50019), SHMETA_OK, "%s", api.result[0].text);
-	if (drops_nothing()) {
-		cr_expect_str_eq(end_of(1), "1 ends at 20");
-		NOT_HERE("CockroachDB's dialect drops no epochs");
-	}
 	cr_expect_str_eq(end_of(1), "before the start");
 	cr_expect_str_eq(end_of(2), "2 ends at 30");
 	cr_expect_str_eq(end_of(MOST), "4096 ends at 50000");

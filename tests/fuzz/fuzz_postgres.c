@@ -608,6 +608,7 @@ static struct pg_state *state_of(uint8_t dialect, uint8_t bits)
 		                                    .cleanup_policy = (bits & 8) != 0,
 		                                    .timestamps = (bits & 16) != 0,
 		                                    .own = (bits & 32) != 0,
+		                                    .epochs = (bits & 32) != 0,
 		                                    .feed = (bits & 96) == 96,
 		                                    .segment_place = (bits & 128) != 0,
 		                                    .by_index = (bits & 128) != 0};
@@ -615,10 +616,8 @@ static struct pg_state *state_of(uint8_t dialect, uint8_t bits)
 		(*state)->replica.role = "replica";
 		(*state)->writer.role = "writer";
 		(*state)->seed = 1;
-		require(pg_read_texts(*state) && pg_feed_texts(*state) && pg_locked_texts(*state) &&
-		        pg_write_kind_texts(*state) && pg_write_look_back_texts(*state) && pg_write_run_texts(*state) &&
-		        pg_write_apart_texts(*state) && pg_write_resolve_texts(*state) && pg_object_texts(*state) &&
-		        pg_move_texts(*state));
+		for (size_t i = 0; pg_all_texts[i] != NULL; i++)
+			require(pg_all_texts[i](*state));
 		for (int i = 0; i < PG_STATEMENTS; i++)
 			if ((*state)->sql[i] == NULL)
 				require(pg_text_of(*state, (enum pg_statement)i, "SELECT 0"));

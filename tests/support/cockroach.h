@@ -38,7 +38,13 @@
 		COCKROACH_REFUSES("pg_control_system", "42883", "unknown function: pg_control_system()"),                \
 		COCKROACH_REFUSES("_lsn()", "42883", "unknown function: pg_current_wal_insert_lsn()"),                   \
 		COCKROACH_REFUSES("pg_advisory", "0A000", "unimplemented: advisory locks"),                              \
+		COCKROACH_REFUSES("ctid", "42703", "column \"ctid\" does not exist"),                                    \
 		COCKROACH_REFUSES("FORMAT binary", "0A000", "unimplemented: binary format for COPY TO"),                 \
+		{.pattern = "WITH ",                                                                                     \
+	         .action = PGWIRE_ERROR,                                                                                 \
+	         .sqlstate = "0A000",                                                                                    \
+	         .text = "multiple modification subqueries of the same table are not supported",                         \
+	         .holds = cockroach_changes_twice},                                                                      \
 		{.pattern = "version()",                                                                                 \
 	         .action = PGWIRE_REWRITE,                                                                               \
 	         .text = "(SELECT 'CockroachDB CCL v23.2.4 (x86_64-pc-linux-gnu, built 2024/04/08)'::text AS version)"}, \
@@ -49,6 +55,9 @@
 		.pattern = "crdb_internal.cluster_id()", .action = PGWIRE_REWRITE,                                       \
 		.text = "'c0ffee00-0000-4000-8000-000000000001'::uuid"                                                   \
 	}
+
+/* Does the statement change a table more than once? */
+bool cockroach_changes_twice(const char *sql);
 
 /* A server at SERIALIZABLE with a database `meta`, and before it the peer, which plays by these rules. Returns a connection to the server
  * itself, as another application has it. Fails the test where it cannot. */

@@ -219,7 +219,7 @@ static int rule_for(struct peer *p, const char *sql, int executing)
 		const struct pgwire_rule *r = &p->o->rules[i];
 
 		if (r->action != PGWIRE_REWRITE && by_execution(r->action) == executing &&
-		    strcasestr(sql, r->pattern) != NULL &&
+		    strcasestr(sql, r->pattern) != NULL && (r->holds == NULL || r->holds(sql)) &&
 		    (r->behind == NULL || strcasestr(p->begun, r->behind) != NULL) && use(p, i))
 			return (int)i;
 	}

@@ -5,6 +5,7 @@
 #ifndef SHMETA_TESTS_SUPPORT_PGWIRE_H
 #define SHMETA_TESTS_SUPPORT_PGWIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,8 +31,9 @@ struct pgwire_rule {
 	enum pgwire_action action;
 	const char *text;
 	const char *sqlstate;
-	uint32_t times;     /* how often, then the rule is off (errors, hang, close: by executions) */
-	const char *behind; /* only in a transaction whose BEGIN contains this; NULL: anywhere */
+	uint32_t times;                 /* how often, then the rule is off (errors, hang, close: by executions) */
+	const char *behind;             /* only in a transaction whose BEGIN contains this; NULL: anywhere */
+	bool (*holds)(const char *sql); /* only of statements of which this is true; NULL: of all */
 };
 
 enum pgwire_login { PGWIRE_TRUST, PGWIRE_PASSWORD, PGWIRE_REFUSE_SCRAM };
