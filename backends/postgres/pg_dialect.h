@@ -17,7 +17,7 @@ struct pg_dialect {
 	bool replay_positions; /* pg_current_wal_insert_lsn(), pg_last_wal_replay_lsn()                           */
 	bool historical_reads; /* AS OF SYSTEM TIME                                                               */
 	bool changefeeds;      /* CHANGEFEED FOR, its rows on the connection                                      */
-	const char *column_collate; /* of a text column of our own schema */
+	const char *column_collate; /* texts by their bytes, which all are where this is empty */
 	const char *identity;       /* one text that names the cluster and the database */
 	const char *clock; /* its time, in ms since the epoch, at the moment it is asked                      */
 	const char *begin_read, *begin_write;

@@ -75,10 +75,10 @@ static const struct pg_text texts[] = {
 	{PG_OBJECTS, "SELECT {!w:0}{w:b.s3_bucket, b.s3_key, b.size_bytes, b.created_at, b.slices, "
                      "CASE WHEN b.slices = 0 THEN coalesce(b.unreferenced_at, 0) ELSE 0 END FROM (SELECT b.*, "
                      "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id) AS slices "
-                     "FROM shmeta_objects b WHERE b.tenant = $1::text AND (b.s3_bucket COLLATE \"C\" > $2::text OR "
-                     "(b.s3_bucket = $2::text AND b.s3_key COLLATE \"C\" > $3::text))) b "
+                     "FROM shmeta_objects b WHERE b.tenant = $1::text AND (b.s3_bucket@binary > $2::text OR "
+                     "(b.s3_bucket = $2::text AND b.s3_key@binary > $3::text))) b "
                      "WHERE $4::bool OR (b.slices = 0 AND b.unreferenced_at <= $5::int8) "
-                     "ORDER BY b.s3_bucket COLLATE \"C\", b.s3_key COLLATE \"C\" LIMIT $6::int8}"},
+                     "ORDER BY b.s3_bucket@binary, b.s3_key@binary LIMIT $6::int8}"},
 };
 
 bool pg_object_texts(struct pg_state *state)

@@ -47,16 +47,16 @@
 	"@segments, {w:CASE WHEN EXISTS(SELECT 1 FROM shmeta_slices) THEN coalesce(" POSITION ", 0) ELSE 0 END}" \
 	"{!w:0}::int8"
 #define ORGANIZATION(alias) "{o:" alias ".organization_id::text}{!o:NULL::text}"
-#define BY_ORGANIZATION "{o:organization_id::text COLLATE \"C\", }"
+#define BY_ORGANIZATION "{o:organization_id::text@binary, }"
 
 static const struct pg_text texts[] = {
 	{PG_LOAD_TOPIC_KEYS, "SELECT " ORGANIZATION("t") ", t.name::text FROM topics t"},
 	{PG_LOAD_OTHER_KEYS, "SELECT DISTINCT " ORGANIZATION("p") ", p.topic::text FROM partitions p"},
-	{PG_LOAD_TOPICS, "SELECT @topics FROM topics t ORDER BY " BY_ORGANIZATION "t.name COLLATE \"C\""},
+	{PG_LOAD_TOPICS, "SELECT @topics FROM topics t ORDER BY " BY_ORGANIZATION "t.name@binary"},
 	{PG_LOAD_PARTITIONS,
-         "SELECT @partitions FROM partitions p ORDER BY " BY_ORGANIZATION "p.topic COLLATE \"C\", p.partition_id"},
+         "SELECT @partitions FROM partitions p ORDER BY " BY_ORGANIZATION "p.topic@binary, p.partition_id"},
 	{PG_LOAD_SEGMENTS, "SELECT " SEGMENT " FROM segments s ORDER BY " BY_ORGANIZATION
-                           "s.topic COLLATE \"C\", s.partition_id, s.base_offset{!p:, s.id COLLATE \"C\"}"},
+                           "s.topic@binary, s.partition_id, s.base_offset{!p:, s.id@binary}"},
 	{PG_AGENTS, "SELECT @agents FROM agents r"},
 	{PG_GROUPS, "SELECT @consumer_groups FROM consumer_groups r"},
 	{PG_OFFSETS, "SELECT @consumer_offsets FROM consumer_offsets r"},
@@ -69,11 +69,11 @@ static const struct pg_text texts[] = {
 	{PG_KEY_ALL_PARTITIONS, "SELECT @partitions, k.i" TOPICS_OF ALL_PARTITIONS
                                 " UNION ALL SELECT @partitions, k.i" MORE_PLACES ONE_PARTITION " ORDER BY 7, 3"},
 	{PG_KEY_SEGMENTS,
-         "SELECT " SEGMENT ", k.i" RANGES SOME_SEGMENTS " ORDER BY k.i, s.base_offset, s.id COLLATE \"C\""},
+         "SELECT " SEGMENT ", k.i" RANGES SOME_SEGMENTS " ORDER BY k.i, s.base_offset, s.id@binary"},
 	{PG_KEY_ALL_SEGMENTS,
          "SELECT * FROM (SELECT " SEGMENT ", k.i" TOPICS_OF ALL_SEGMENTS " UNION ALL SELECT " SEGMENT
          ", k.i" MORE_RANGES SOME_SEGMENTS ") u(tenant, topic, partition_id, base, finish, records, size, created, "
-         "earliest, latest, id, bucket, object, place, i) ORDER BY i, partition_id, base, id COLLATE \"C\""},
+         "earliest, latest, id, bucket, object, place, i) ORDER BY i, partition_id, base, id@binary"},
 	{PG_KEY_AGENTS,
          "SELECT @agents, k.i FROM unnest($1::int8[], $2::text[]) k(i, name)" AGENT_ROWS " ORDER BY k.i"},
 	{PG_KEY_GROUPS, "SELECT @consumer_groups, k.i" NAMES GROUP_ROWS " ORDER BY k.i"},

@@ -84,9 +84,15 @@ static void spell(FILE *out, const void *arg, enum table_index table, const stru
 
 static size_t word(FILE *out, const struct sql_words *words, const char *text)
 {
+	const struct pg_dialect *dialect = ((const struct pg_state *)words->arg)->dialect;
+
 	if (sql_is(text, "@server_time") > 0) {
-		fputs(((const struct pg_state *)words->arg)->dialect->clock, out);
+		fputs(dialect->clock, out);
 		return sql_is(text, "@server_time");
+	}
+	if (sql_is(text, "@binary") > 0) {
+		fputs(dialect->column_collate, out);
+		return sql_is(text, "@binary");
 	}
 	return tables_word(out, words, text, spell);
 }

@@ -127,7 +127,8 @@ bool pg_set_text(struct pg_state *state, enum pg_statement which, char *text); /
 __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
                                                       ...);
 
-/* A statement's text as a template (backends/sql/statement_template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time. Flags:
+/* A statement's text as a template (backends/sql/statement_template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time,
+ * @binary (texts by their bytes). Flags:
  *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
  *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
  *   k the primary key of leases has the tenant in it

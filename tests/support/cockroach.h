@@ -38,6 +38,7 @@
 		COCKROACH_REFUSES("pg_control_system", "42883", "unknown function: pg_control_system()"),                \
 		COCKROACH_REFUSES("_lsn()", "42883", "unknown function: pg_current_wal_insert_lsn()"),                   \
 		COCKROACH_REFUSES("pg_advisory", "0A000", "unimplemented: advisory locks"),                              \
+		COCKROACH_REFUSES("COLLATE \"C\"", "22023", "invalid locale C: language: tag is not well-formed"),       \
 		COCKROACH_REFUSES("ctid", "42703", "column \"ctid\" does not exist"),                                    \
 		COCKROACH_REFUSES("FORMAT binary", "0A000", "unimplemented: binary format for COPY TO"),                 \
 		{.pattern = "WITH ",                                                                                     \
