@@ -80,6 +80,7 @@ static const struct {
 } broken[] = {
 	{"store { max_byts = 1G }", 1, "store.max_byts", "did you mean 'max_bytes'?"},
 	{"\n\nstore {\n\tgrace = 1s\n}\n", 4, "store.grace", "unknown option"},
+	{"[store]\nmax_bytes = 1G", 1, "[store]", "a section is written 'name { ... }'"},
 	{"stor { max_bytes = 1G }", 1, "stor", "did you mean 'store'?"},
 	{"stor \"x\" { a = 1 b = 2 }", 1, "stor", "unknown section"},
 	{"ttl { max_bytes = 1G }", 1, "ttl.max_bytes", "in section 'store'"},

@@ -78,6 +78,7 @@ Test(shmetactl, a_wrong_command_line_exits_2_and_names_the_mistake)
 		{"refresh partition orders", "'refresh partition' takes TOPIC PARTITION"},
 		{"refresh partition orders x", "'x' is not a partition id"},
 		{"refresh list orders", "'refresh list' takes no further argument"},
+		{"segments replace orders 0 /dev/null", "no segment is to go"},
 		{"config check a --config b", "the file is given twice"},
 		{"verify --store a --source b", "--store looks at a store alone"},
 		{"help frobnicate", "unknown verb 'frobnicate'"},
@@ -531,15 +532,20 @@ Test(shmetactl, without_the_right_to_read_it_exits_4_and_names_the_group)
 		forged_done(&f);
 		cr_skip_test("needs root to become nobody");
 	}
-	cr_assert_eq(chmod(f.dir, 0750), 0);
-	run_tool(&t, "setpriv --reuid 65534 --regid 65534 --clear-groups %s/bin/shmetactl --dir %s status",
-	         places_build, f.dir);
-	/* Where the build itself is not readable for nobody, there is nothing to be shown. */
-	if (t.code != 127 && t.code != 126) {
-		cr_assert_eq(t.code, 4, "%d: %s", t.code, t.err);
-		cr_assert(strstr(t.err, "usermod -aG root") != NULL, "%s", t.err);
+	/* Nobody is told to join root's group. */
+	for (gid_t group = 0; group < 2; group++) {
+		cr_assert_eq(chown(f.dir, 0, group), 0);
+		cr_assert_eq(chmod(f.dir, 0750), 0);
+		run_tool(&t, "setpriv --reuid 65534 --regid 65534 --clear-groups %s/bin/shmetactl --dir %s status",
+		         places_build, f.dir);
+		/* Where the build itself is not readable for nobody, there is nothing to be shown. */
+		if (t.code != 127 && t.code != 126) {
+			cr_assert_eq(t.code, 4, "%d: %s", t.code, t.err);
+			cr_assert_eq(strstr(t.err, "usermod -aG daemon") != NULL, group == 1, "%s", t.err);
+			cr_assert_eq(strstr(t.err, "root's group") != NULL, group == 0, "%s", t.err);
+		}
+		run_tool_done(&t);
 	}
-	run_tool_done(&t);
 	forged_done(&f);
 }
 

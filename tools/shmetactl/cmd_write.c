@@ -226,6 +226,8 @@ int verb_segments_replace(struct tool *tool)
 		code = tool_error(tool, TOOL_USAGE, "'%s' is not an epoch", tool->argv[3]);
 	else
 		code = read_changes(tool, &c, tool->argv[2], (uint32_t)partition);
+	if (code == 0 && c.count[0] == 0)
+		code = tool_error(tool, TOOL_USAGE, "%s: no segment is to go: no line begins with '-'", tool->argv[2]);
 	if (code == 0) {
 		op.partition_id = (uint32_t)partition;
 		op.u.replace = (struct shmeta_replace){.old_segments = c.list[0],

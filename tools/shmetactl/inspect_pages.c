@@ -19,6 +19,10 @@ static int say_denied(const struct tool *tool, const char *path)
 		return tool_error(tool, TOOL_PERMISSION, "%s: permission denied", path);
 	if (getgrgid_r(st.st_gid, &entry, buffer, sizeof(buffer), &found) == 0 && found != NULL)
 		(void)snprintf(group, sizeof(group), "%s", found->gr_name);
+	if (st.st_gid == 0)
+		return tool_error(tool, TOOL_PERMISSION,
+		                  "%s: permission denied: mode %04o, of user %u and root's group", path,
+		                  (unsigned)(st.st_mode & 07777), (unsigned)st.st_uid);
 	return tool_error(
 		tool, TOOL_PERMISSION,
 		"%s: permission denied: mode %04o, group %s; join it with 'usermod -aG %s USER' and log in again", path,

@@ -319,7 +319,9 @@ static enum token statement(struct parser *p)
 	}
 	if (token == OPEN)
 		return section(p, &s, refused);
-	if (token != BROKEN && !refused) {
+	if (token != BROKEN && !refused && s.name[0] == '[')
+		refuse(p, &s, "a section is written 'name { ... }'");
+	else if (token != BROKEN && !refused) {
 		snprintf(why, sizeof(why), "'=' and a value, or '{', must follow, not %s",
 		         token_text(p, token, buffer, sizeof(buffer)));
 		refuse(p, &s, why);
