@@ -119,10 +119,10 @@ static bool names(const char *type, const char *const *some)
 }
 
 /* Of a transaction that was cancelled. */
-static enum verdict judge_reasons(struct ddb_call *call, const json_t *reasons)
+static enum verdict judge_reasons(struct ddb_link *link, struct ddb_call *call, const json_t *reasons)
 {
-	static const char *const passing[] = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded",
-	                                      "DuplicateRequest", NULL};
+	static const char *const throttled[] = {"ThrottlingError", "ProvisionedThroughputExceeded", NULL};
+	static const char *const passing[] = {"TransactionConflict", "DuplicateRequest", NULL};
 	enum verdict verdict = SETTLED;
 	bool condition = false;
 	size_t i;
@@ -135,14 +135,15 @@ static enum verdict judge_reasons(struct ddb_call *call, const json_t *reasons)
 		if (code == NULL || strcmp(code, "None") == 0)
 			continue;
 		condition |= strcmp(code, "ConditionalCheckFailed") == 0;
-		if (names(code, passing))
+		call->throttled |= names(code, throttled);
+		if (names(code, throttled) || names(code, passing))
 			verdict = AGAIN;
-		else
-			(void)snprintf(call->error, sizeof call->error, "%s of item %zu: %.160s", code, i,
-			               json_string_value(json_object_get(reason, "Message")) != NULL
-			                       ? json_string_value(json_object_get(reason, "Message"))
-			                       : "");
+		(void)snprintf(call->error, sizeof call->error, "%s of item %zu: %.160s", code, i,
+		               json_string_value(json_object_get(reason, "Message")) != NULL
+		                       ? json_string_value(json_object_get(reason, "Message"))
+		                       : "");
 	}
+	link->throttled += call->throttled;
 	if (condition)
 		verdict = SETTLED;
 	call->outcome = condition ? DDB_CONDITION : verdict == AGAIN ? DDB_AWAY : DDB_REFUSED;
@@ -169,7 +170,7 @@ static enum verdict judge_error(struct ddb_link *link, struct ddb_call *call, co
 	               text != NULL ? text : "");
 	call->outcome = DDB_REFUSED;
 	if (strcmp(type, "TransactionCanceledException") == 0)
-		return judge_reasons(call, json_object_get(call->answer, "CancellationReasons"));
+		return judge_reasons(link, call, json_object_get(call->answer, "CancellationReasons"));
 	if (strcmp(type, "ConditionalCheckFailedException") == 0) {
 		call->outcome = DDB_CONDITION;
 		return SETTLED;

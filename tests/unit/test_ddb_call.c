@@ -181,6 +181,25 @@ Test(ddb_call, a_cancelled_transaction_is_repeated_for_a_conflict_and_settled_by
 	cr_expect_eq(at.calls, 2);
 }
 
+Test(ddb_call, a_cancelled_transaction_counts_as_throttled_where_one_of_its_items_was)
+{
+#define CANCELLED(code)                                                              \
+	BAD "{\"__type\":\"TransactionCanceledException\",\"CancellationReasons\":[" \
+	    "{\"Code\":\"None\"},{\"Code\":\"" code "\",\"Message\":\"x\"}]}"
+	static const struct http_line lines[] = {{NULL, CANCELLED("ThrottlingError")},
+	                                         {NULL, CANCELLED("ProvisionedThroughputExceeded")},
+	                                         {NULL, CANCELLED("TransactionConflict")},
+	                                         {NULL, "{}"}};
+
+	begin(lines, 4);
+	call.target = "TransactWriteItems";
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.calls, 4);
+	cr_expect_eq(at.throttled, 2);
+	cr_expect_not(call.throttled);
+}
+
 /* ---- units a second ---- */
 
 /* Ten a second, 50 at once; the first call took 90 of them, so that there is none for four seconds. */
