@@ -9,7 +9,8 @@
  * - A row that violates semantics.md C9 or cannot be read (not UTF-8, a negative count, a duplicate base, a segment without its
  *   partition) goes to sink->quarantine with its key and a sentence instead of to its function, and the call goes on.
  * - Every failure fills err with a sentence that names the engine, what was being done, and what the engine said. ERR_SOURCE:
- *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
+ *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY. changes(), objects()
+ *   and epoch_end() also answer ERR_BUSY: the source answers, but throttles this, or a limit of the options holds it back.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
  * - Where a connection that was made anew leads to another source (fingerprint()), or another course of it (sink->history()), than
  *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply(), objects() and epoch_end() answer ERR_CONFLICT and do nothing,
@@ -95,7 +96,8 @@ struct backend_sink {
 	 * Any other, with a sentence: what came since key_begin() is void.
 	 *   ERR_INVALID_ARGUMENT  the source answers, but not for some row of it (a value that cannot be converted, a page
 	 *                         that cannot be read)
-	 *   ERR_BUSY              another session has locked what it needs
+	 *   ERR_BUSY              another session has locked what it needs, or it is throttled, or held back by a limit of the
+	 *                         options, or was not answered while others were
 	 *   ERR_SOURCE            not now, while other keys can be read
 	 * An engine that reads many keys at a time may end all that it has not answered like this: the core asks for fewer
 	 * of them, until the culprit is alone. */
@@ -312,7 +314,8 @@ struct backend_writer {
 	 * judges leases and offers by that, and moves now_ms and heartbeats by the distance between the two.
 	 * Every result says what became of its operation, whatever the call answers:
 	 *   OK                   committed
-	 *   ERR_BUSY             not done: another session's lock kept it out
+	 *   ERR_BUSY             not done: another session's lock kept it out, or the source throttles it, or a limit of the
+	 *                        options holds it back
 	 *   ERR_OUTCOME_UNKNOWN  may have been committed, or may be yet
 	 *   ERR_SOURCE, ERR_CONFIG, ERR_NO_MEMORY, ERR_READ_ONLY   not done: nothing can be at present
 	 *   ERR_FULL             not done: the source has no room for it, or its files fail to be written; whether it

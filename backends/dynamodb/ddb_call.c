@@ -144,6 +144,8 @@ static enum verdict judge_reasons(struct ddb_link *link, struct ddb_call *call, 
 		                       : "");
 	}
 	link->throttled += call->throttled;
+	link->answered++;
+	call->late = verdict == AGAIN && !condition;
 	if (condition)
 		verdict = SETTLED;
 	call->outcome = condition ? DDB_CONDITION : verdict == AGAIN ? DDB_AWAY : DDB_REFUSED;
@@ -177,7 +179,9 @@ static enum verdict judge_error(struct ddb_link *link, struct ddb_call *call, co
 	}
 	if (names(type, throttled) || names(type, passing)) {
 		call->throttled = names(type, throttled);
+		call->late = true;
 		link->throttled += call->throttled;
+		link->answered++;
 		call->outcome = DDB_AWAY;
 		return AGAIN;
 	}
@@ -205,9 +209,12 @@ static enum verdict judge_error(struct ddb_link *link, struct ddb_call *call, co
 
 static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const struct ddb_exchange *x)
 {
-	call->throttled = false;
+	call->begun |= x->begun;
+	/* What an earlier attempt was told says more than that time is up. */
+	if (x->status != 0 || x->sent)
+		call->throttled = call->late = false;
+	call->late |= x->status == 0 && (link->budget.purpose == DDB_FOR_FETCH || !call->begun);
 	if (x->status == 0) {
-		/* What an earlier attempt was told says more than that time is up. */
 		if (x->sent || call->error[0] == '\0')
 			(void)snprintf(call->error, sizeof call->error, "%s", x->error);
 		call->doubted |= x->sent;
@@ -224,6 +231,7 @@ static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const st
 	}
 	call->answer = json_loadb(x->answer != NULL ? x->answer : "", x->answer_bytes, JSON_ALLOW_NUL, NULL);
 	if (x->status == 200 && json_is_object(call->answer)) {
+		link->answered++;
 		call->outcome = DDB_DONE;
 		return SETTLED;
 	}
@@ -294,6 +302,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 			if (!calls[i].settled) {
 				calls[i].settled = true;
 				calls[i].outcome = DDB_AWAY;
+				calls[i].throttled = calls[i].late = false;
 				(void)snprintf(calls[i].error, sizeof calls[i].error, "%.*s",
 				               (int)sizeof calls[i].error - 1, err.text);
 			}
@@ -311,10 +320,12 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		if (!ddb_budget_take(&link->budget, calls[i].target, calls[i].body, &calls[i].estimate, &when)) {
 			if (*ret_when == 0 || when < *ret_when)
 				*ret_when = when;
-			if (calls[i].error[0] == '\0')
+			if (!calls[i].throttled)
 				(void)snprintf(calls[i].error, sizeof calls[i].error,
 				               "postponed: %s allows no more now", ddb_budget_option(calls[i].target));
-			again++;
+			calls[i].throttled = true;
+			calls[i].settled = link->in_haste;
+			again += !calls[i].settled;
 			continue;
 		}
 		attempts[sent].call = &calls[i];
@@ -360,7 +371,7 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 	deadline_ns += link->budget.excused_ns;
 	for (size_t i = 0; i < count; i++) {
 		calls[i].outcome = DDB_AWAY;
-		calls[i].doubted = calls[i].throttled = calls[i].settled = false;
+		calls[i].doubted = calls[i].throttled = calls[i].late = calls[i].settled = calls[i].begun = false;
 		calls[i].tries = calls[i].renewed = 0;
 		calls[i].error[0] = '\0';
 		calls[i].text = json_dumps(calls[i].body, JSON_COMPACT);
@@ -395,18 +406,26 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 	for (size_t i = 0; i < count; i++) {
 		if (calls[i].outcome == DDB_AWAY && calls[i].doubted)
 			calls[i].outcome = DDB_UNKNOWN;
+		link->late += calls[i].late;
 		free(calls[i].text);
 		calls[i].text = NULL;
 	}
 	free(attempts);
 }
 
+bool ddb_call_kept_back(const struct ddb_link *link, const struct ddb_call *call)
+{
+	return (call->outcome == DDB_AWAY || call->outcome == DDB_UNKNOWN) &&
+	       (call->throttled || (call->late && link->answered > 0));
+}
+
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err)
 {
-	enum shmeta_status status = call->outcome == DDB_REFUSED                ? SHMETA_ERR_CONFIG
-	                            : call->throttled && link->patience_ns != 0 ? SHMETA_ERR_BUSY
-	                                                                        : SHMETA_ERR_SOURCE;
+	bool loading = link->budget.purpose == DDB_FOR_LOAD;
+	enum shmeta_status status = call->outcome == DDB_REFUSED                 ? SHMETA_ERR_CONFIG
+	                            : !loading && ddb_call_kept_back(link, call) ? SHMETA_ERR_BUSY
+	                                                                         : SHMETA_ERR_SOURCE;
 
 	return backend_fail(err, status, "dynamodb: %s (%s at %s): %s", doing, call->target, link->uri.host,
 	                    call->error);

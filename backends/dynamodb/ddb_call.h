@@ -25,14 +25,15 @@ struct ddb_call {
 	json_t *body;
 	enum ddb_outcome outcome;
 	bool doubted;   /* one of its attempts had no answer */
-	bool throttled; /* the last of them was */
+	bool throttled; /* the last of them was, or it is postponed for its units */
+	bool late; /* others were in its way each time, or it was not answered; unless it is a fetch's: nor was it begun */
 	json_t *answer; /* ddb_call_free() */
 	char error[300];
 	/* Of ddb_call.c alone. */
 	char *text;
 	unsigned int tries, renewed;
 	uint32_t estimate;
-	bool settled;
+	bool settled, begun;
 };
 
 struct ddb_link {
@@ -42,7 +43,10 @@ struct ddb_link {
 	int64_t skew_s; /* to be added to this host's clock */
 	struct ddb_budget budget;
 	uint64_t calls, retries, throttled;
-	uint64_t patience_ns; /* of a fetch: what is throttled then (CLOCK_MONOTONIC) is given up; 0: at the deadline */
+	uint64_t patience_ns; /* what is throttled then (CLOCK_MONOTONIC) is given up; 0: at the deadline */
+	bool in_haste;        /* what has no units now is given up */
+	/* Since ddb_begin(): attempts that the source answered, be it by throttling, and calls that were late. */
+	uint64_t answered, late;
 };
 
 /* OK, ERR_CONFIG, ERR_NO_MEMORY. Nothing is sent. */
@@ -53,8 +57,11 @@ void ddb_link_close(struct ddb_link *link);
 /* Make the calls, in any order, up to 16 at a time. Blocks: until each has its outcome, at most until the deadline (CLOCK_MONOTONIC); of a
  * load the time in which calls are postponed for their units does not count. */
 void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, uint64_t deadline_ns);
-/* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. ERR_BUSY: throttled, and given up
- * for that by link->patience_ns; the source is there. */
+/* Was it throttled, postponed for its units, or late beside others that were answered, until nobody waited any more? Then the source is
+ * there, and that is its own affair. */
+bool ddb_call_kept_back(const struct ddb_link *link, const struct ddb_call *call);
+/* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. ERR_BUSY: it was kept back; of a
+ * load, which is all or nothing, that is ERR_SOURCE. */
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err);
 /* Before the next of several tries: full jitter, anywhere up to a bound that doubles from 25 ms to 1 s; never beyond the deadline. */

@@ -13,6 +13,12 @@
 /* UNIT_OPS: an object and slices of three items each, in one transaction. */
 enum { UNIT_OPS = 33, KEYS = 1000, OPS = 4096 };
 
+/* To the core there is no less than the source where nothing can be asked before this. */
+static enum shmeta_status as_the_source(enum shmeta_status status, struct backend_error *err)
+{
+	return status == SHMETA_ERR_BUSY ? (err->code = SHMETA_ERR_SOURCE) : status;
+}
+
 static enum shmeta_status engine_open(void *state, const struct backend_options *options, struct backend_error *err)
 {
 	struct ddb_state *s = state;
@@ -36,7 +42,7 @@ static enum shmeta_status engine_open(void *state, const struct backend_options 
 			"dynamodb: there is no table %s in %s: `shmetactl schema apply` makes the tables, or "
 			"source.create",
 			s->link.uri.table[DDB_META], s->link.uri.region);
-	return status;
+	return as_the_source(status, err);
 }
 
 static void engine_close(void *state)
@@ -113,7 +119,7 @@ static enum shmeta_status engine_position(void *state, void *ret, size_t capacit
 static enum shmeta_status engine_resume(void *state, const void *position, size_t bytes, struct backend_error *err)
 {
 	ddb_begin(state, DDB_FOR_FEED);
-	return ddb_log_resume(state, position, bytes, err);
+	return as_the_source(ddb_log_resume(state, position, bytes, err), err);
 }
 
 /* ---- writer ---- */
@@ -144,7 +150,8 @@ static enum shmeta_status create_again(struct ddb_writing *w, const struct backe
 	bool swept = false;
 
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
-		if (ops[i].op->type != SHMETA_OP_CREATE_TOPIC || results[i].status != SHMETA_ERR_BUSY)
+		if (ops[i].op->type != SHMETA_OP_CREATE_TOPIC || results[i].status != SHMETA_ERR_BUSY ||
+		    ddb_now_ns() >= w->s->deadline_ns)
 			continue;
 		if (!swept)
 			ddb_sweep(w, true);
@@ -187,7 +194,11 @@ static enum shmeta_status engine_apply(void *state, const struct backend_op *ops
 			status = ddb_do_apart(w, &ops[end++], &results[from], err);
 			/* Where it ended early it answers for itself. */
 			if (status != SHMETA_OK && results[from].status == SHMETA_OK)
-				(void)backend_answer_all(&ops[from], 1, &results[from], SHMETA_ERR_SOURCE, err->text);
+				(void)backend_answer_all(&ops[from], 1, &results[from],
+				                         status == SHMETA_ERR_BUSY ? status : SHMETA_ERR_SOURCE,
+				                         err->text);
+			if (status == SHMETA_ERR_BUSY)
+				status = SHMETA_OK;
 		}
 		from = end;
 	}

@@ -6,7 +6,7 @@
 #include "backends/dynamodb/ddb_ledger.h"
 #include "backends/dynamodb/ddb_read.h"
 
-enum { TRIES = 12 };
+enum { TRIES = 12, LATE_MOST = 4 };
 
 /* What a key needs beyond the items of the ledger. */
 struct wanted {
@@ -14,7 +14,7 @@ struct wanted {
 	json_t *header; /* SEGMENT: as it was before its segments were read */
 	json_t *segments;
 	bool good;
-	bool busy; /* something of it is throttled, and was given up */
+	bool busy; /* something of it was kept back, and was given up */
 };
 
 static bool needs_topic(const struct backend_key *key)
@@ -34,7 +34,6 @@ static const json_t *find(struct ddb_ledger *l, const struct ddb_key *key)
 {
 	const struct ddb_entry *e = ddb_ledger_get(l, key);
 
-	l->met_throttled |= e != NULL && e->throttled;
 	return e != NULL ? e->base : NULL;
 }
 
@@ -261,22 +260,32 @@ static enum shmeta_status emit_key(struct ddb_reading *r, struct wanted *w, stru
 	}
 }
 
-/* Half of its time goes to keys that are throttled, and none where that was in vain a moment ago: the core asks for them one by one. */
+/* A part of its time goes to keys that are throttled. Where that, or waiting for units, was in vain a moment ago, none does: the core asks for
+ * them one by one. */
 static void begin(struct ddb_state *s)
 {
 	uint64_t now_ns = ddb_now_ns();
 
 	ddb_begin(s, DDB_FOR_FETCH);
-	s->link.patience_ns = now_ns < s->hot_ns ? now_ns : now_ns + (s->deadline_ns - now_ns) / 2;
+	s->link.in_haste = now_ns < s->hot_ns;
+	s->link.patience_ns = s->link.in_haste ? now_ns : s->patience_ns;
 }
 
 static enum shmeta_status end_busy(struct ddb_reading *r, const struct backend_key *key)
 {
-	uint64_t now_ns = ddb_now_ns();
+	ddb_was_in_vain(r->s);
+	return r->sink->key_end(r->sink->arg, key, SHMETA_ERR_BUSY, r->err->text);
+}
 
-	if (now_ns >= r->s->hot_ns)
-		r->s->hot_ns = now_ns + r->s->options.timeout_ms * UINT64_C(1000000);
-	return r->sink->key_end(r->sink->arg, key, SHMETA_ERR_SOURCE, r->err->text);
+/* Its time was over a moment ago, too, and it showed none of its keys: to ask for fewer at a time, each time until the deadline, would
+ * take all of the caller's time. */
+static bool is_away(const struct ddb_reading *r, const struct wanted *wanted, size_t count)
+{
+	bool away = r->s->link.in_haste && r->s->link.late > 0 && count > LATE_MOST;
+
+	for (size_t i = 0; away && i < count; i++)
+		away = wanted[i].busy;
+	return away;
 }
 
 enum shmeta_status ddb_fetch(void *state, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
@@ -299,6 +308,8 @@ enum shmeta_status ddb_fetch(void *state, const struct backend_key *keys, size_t
 	begin(r.s);
 	if (status == SHMETA_OK)
 		status = read_all(&r, wanted, count, &ledger);
+	if (status == SHMETA_OK && is_away(&r, wanted, count))
+		status = err->code = SHMETA_ERR_SOURCE;
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		bool there = true;
 

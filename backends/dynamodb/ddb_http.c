@@ -222,6 +222,8 @@ static void begin(struct ddb_http *http, struct slot *slot, struct ddb_exchange 
 		x->status = 0;
 		x->sent = false;
 		release(slot);
+	} else {
+		x->begun = true;
 	}
 }
 

@@ -15,9 +15,10 @@ struct ddb_exchange {
 	const char *const *headers; /* "Name: value", NULL at the end */
 	const void *body;           /* NULL: none */
 	size_t body_bytes, answer_max;
-	/* What came of it: the status, 0 where there was no whole answer; error says why. sent: the request may have arrived. */
+	/* What came of it: the status, 0 where there was no whole answer; error says why. sent: the request may have arrived.
+	 * begun: there was time to try. */
 	long status;
-	bool sent;
+	bool sent, begun;
 	char *answer; /* terminated; freed by ddb_exchange_free() */
 	size_t answer_bytes;
 	bool has_crc;

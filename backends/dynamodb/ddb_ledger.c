@@ -90,6 +90,7 @@ struct ddb_entry *ddb_ledger_get(struct ddb_ledger *l, const struct ddb_key *key
 {
 	struct ddb_entry *e = entry_of(l, key);
 
+	l->met_throttled |= e != NULL && e->throttled;
 	if (e == NULL || e->key.impossible || (e->known && !e->blind))
 		return e;
 	e->known = e->blind = false;
@@ -102,6 +103,7 @@ struct ddb_entry *ddb_ledger_blind(struct ddb_ledger *l, const struct ddb_key *k
 {
 	struct ddb_entry *e = entry_of(l, key);
 
+	l->met_throttled |= e != NULL && e->throttled;
 	if (e != NULL && !e->known && !e->wanted)
 		e->known = e->blind = true;
 	if (e != NULL && e->known)
@@ -241,8 +243,8 @@ static enum shmeta_status take_answer(const struct ddb_state *s, struct ddb_ledg
 	json_t *rest = json_object_get(call->answer, "UnprocessedKeys");
 
 	if (call->outcome != DDB_DONE)
-		return call->throttled ? throttled(s, l, call, err)
-		                       : ddb_call_fail(&s->link, call, "reading items", err);
+		return ddb_call_kept_back(&s->link, call) ? throttled(s, l, call, err)
+		                                          : ddb_call_fail(&s->link, call, "reading items", err);
 	take_items(s, l, call->answer);
 	if (keys_in(rest) > 0 && ddb_link_gives_up(&s->link) &&
 	    keys_in(rest) == keys_in(json_object_get(call->body, "RequestItems")))

@@ -21,7 +21,7 @@ struct ddb_entry {
 	json_t *before; /* as it was before the unit that is being judged, where in_unit */
 	bool known, wanted, in_unit;
 	bool blind;             /* it is written whatever is there: nobody read it */
-	bool throttled;         /* it could not be read (l->tolerant) */
+	bool throttled;         /* its read was kept back (l->tolerant) */
 	enum ddb_touch touch;   /* of the group that is being gathered */
 	size_t writer, checker; /* the last groups that wrote it, and that looked at it, plus 1; 0: none */
 };
@@ -32,8 +32,8 @@ struct ddb_ledger {
 	size_t *slots; /* by hash: index + 1 */
 	size_t slot_count;
 	bool missing, no_memory;
-	bool tolerant; /* entries that are throttled fail alone */
-	bool met_throttled;
+	bool tolerant;      /* entries whose read is kept back fail alone */
+	bool met_throttled; /* one of them was got */
 };
 
 void ddb_ledger_free(struct ddb_ledger *l);

@@ -5,14 +5,22 @@
 
 #include "backends/dynamodb/ddb_state.h"
 
+/* So long others wait for what is throttled, at most half of their time. */
+enum { PATIENCE_MAX_MS = 2000 };
+
 void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose)
 {
-	uint64_t now_ns = ddb_now_ns();
+	uint64_t now_ns = ddb_now_ns(), patience_ns = PATIENCE_MAX_MS * UINT64_C(1000000);
 
 	s->link.budget.purpose = purpose;
 	s->link.budget.excused_ns = 0;
 	s->link.patience_ns = 0;
+	s->link.in_haste = false;
+	s->link.answered = s->link.late = 0;
 	s->deadline_ns = now_ns + s->options.timeout_ms * UINT64_C(750000);
+	if (patience_ns > (s->deadline_ns - now_ns) / 2)
+		patience_ns = (s->deadline_ns - now_ns) / 2;
+	s->patience_ns = now_ns + patience_ns;
 	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
 }
 
@@ -48,6 +56,14 @@ static bool take_page(struct ddb_query *q, struct ddb_call *call)
 	return json_object_set(call->body, "ExclusiveStartKey", last) == 0;
 }
 
+void ddb_was_in_vain(struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	if (now_ns >= s->hot_ns)
+		s->hot_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
+}
+
 enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, size_t count, const char *doing,
                                struct backend_error *err)
 {
@@ -71,7 +87,7 @@ enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, s
 		for (size_t i = 0; i < open; i++) {
 			bool more = false;
 
-			of[i]->throttled = calls[i].outcome != DDB_DONE && calls[i].throttled;
+			of[i]->throttled = ddb_call_kept_back(&s->link, &calls[i]);
 			if (of[i]->throttled && of[i]->tolerant)
 				(void)ddb_call_fail(&s->link, &calls[i], doing, err);
 			else if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)

@@ -15,14 +15,18 @@ struct ddb_state {
 	struct rows_scratch scratch;
 	uint64_t rows, reads, transactions; /* counters */
 	uint64_t deadline_ns;               /* of the call that is being made */
+	uint64_t patience_ns;               /* until then others wait for what is throttled */
 	uint64_t settle_ns;                 /* a while later: to learn what became of what was sent */
 	uint64_t fingerprint;
 	uint64_t swept_ns; /* when what deleted topics left was last looked at */
-	uint64_t hot_ns;   /* until then a fetch does not wait for keys that are throttled: one did, in vain */
+	uint64_t hot_ns;   /* until then nobody waits for what is kept back beside others: somebody did, in vain */
 };
 
 /* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. purpose: as what its units count. */
 void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose);
+
+/* Something was kept back until nobody waited any more: for a while nobody does. */
+void ddb_was_in_vain(struct ddb_state *s);
 
 /* A Query: all items of a pk, in order of sk, within [from, to]. */
 struct ddb_query {
@@ -32,7 +36,7 @@ struct ddb_query {
 	uint32_t newest;       /* only so many, the greatest sk first; 0: all, ascending */
 	uint32_t oldest;       /* only so many, the least sk first; 0: all */
 	json_t *items;         /* the answer: an array, ddb_query_free() */
-	bool tolerant;         /* that it is throttled is its own affair, told by `throttled`: its items are not all */
+	bool tolerant;         /* that it is kept back is its own affair, told by `throttled`: its items are not all */
 	bool throttled;
 };
 /* All of them, several at a time, page by page, each page consistent (strongly). doing: for the sentence. OK: each has its items. */

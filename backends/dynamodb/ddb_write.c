@@ -166,7 +166,11 @@ static bool end_unit(struct ddb_writing *w, struct ddb_step *first, const struct
 
 	for (size_t i = 0; i < w->unit_count; i++)
 		more += w->unit[i].entry->touch == DDB_NONE;
-	if (w->too_much || w->unit_count > DDB_UNIT_ITEMS) {
+	if (w->ledger.met_throttled) {
+		drop_unit(w, true);
+		for (struct ddb_step *step = first; step < end; step++)
+			refuse(step->result, SHMETA_ERR_BUSY, "%s", w->kept_back);
+	} else if (w->too_much || w->unit_count > DDB_UNIT_ITEMS) {
 		drop_unit(w, true);
 		for (struct ddb_step *step = first; step < end; step++)
 			refuse(step->result, SHMETA_ERR_INVALID_ARGUMENT,
@@ -219,8 +223,10 @@ static void judge_all(struct ddb_writing *w, struct ddb_step *steps, size_t coun
 		}
 		if (i == count)
 			break;
-		if (first == NULL)
+		if (first == NULL) {
 			first = &steps[i];
+			w->ledger.met_throttled = false;
+		}
 		memset(steps[i].result, 0, sizeof *steps[i].result);
 		if (steps[i].op != NULL)
 			steps[i].result->partition_id = steps[i].op->op->partition_id;
@@ -251,9 +257,13 @@ static enum shmeta_status judge(struct ddb_writing *w, struct ddb_step *steps, s
 			return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
 		if (!w->ledger.missing)
 			return SHMETA_OK;
+		w->ledger.tolerant = true;
+		err->code = SHMETA_OK;
 		status = ddb_ledger_read(w->s, &w->ledger, err);
 		if (status != SHMETA_OK)
 			return status;
+		if (err->code == SHMETA_ERR_BUSY)
+			(void)snprintf(w->kept_back, sizeof w->kept_back, "%.159s", err->text);
 	}
 }
 
@@ -298,11 +308,12 @@ static bool is_about_items(const struct ddb_call *call)
 	return false;
 }
 
-/* What became of a transaction. OK; otherwise why its steps were not done, or ERR_OUTCOME_UNKNOWN. BUSY: they are to be judged anew. */
+/* What became of a transaction. OK; otherwise why its steps were not done, or ERR_OUTCOME_UNKNOWN. CONTENDED: they are to be judged
+ * anew. */
 static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, struct ddb_call *call,
                                  struct backend_error *err)
 {
-	enum shmeta_status status = SHMETA_ERR_BUSY;
+	enum shmeta_status status = SHMETA_ERR_CONTENDED;
 	bool doubted = call->doubted || call->outcome == DDB_UNKNOWN ||
 	               (call->outcome == DDB_CONDITION && log_entry_was_there(call, json_array_size(g->items)));
 
@@ -310,6 +321,8 @@ static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, str
 		return SHMETA_OK;
 	if (call->outcome != DDB_CONDITION)
 		status = ddb_call_fail(&w->s->link, call, "writing", err);
+	else
+		(void)backend_fail(err, status, "others change what it needs again and again");
 	if (call->outcome == DDB_REFUSED && is_about_items(call))
 		status = SHMETA_ERR_INVALID_ARGUMENT;
 	if (!doubted) {
@@ -351,7 +364,13 @@ static bool take_apart(struct ddb_step *steps, size_t count, size_t group)
 	return units > 1;
 }
 
-/* Send the groups of a wave. Returns the worst that became of one: BUSY is less than any other failure. */
+/* A failure of some steps alone, and to be judged anew, are less than that the source is away. */
+static int badness(enum shmeta_status status)
+{
+	return status == SHMETA_OK ? 0 : status == SHMETA_ERR_CONTENDED ? 1 : status == SHMETA_ERR_BUSY ? 2 : 3;
+}
+
+/* Send the groups of a wave. Returns the worst that became of one. */
 static enum shmeta_status send_wave(struct ddb_writing *w, struct ddb_step *steps, size_t count, size_t wave,
                                     struct backend_error *err)
 {
@@ -380,14 +399,17 @@ static enum shmeta_status send_wave(struct ddb_writing *w, struct ddb_step *step
 			struct backend_error own = {.code = SHMETA_OK};
 			enum shmeta_status status = settle(w, g, &calls[i], &own);
 
-			if (status == SHMETA_ERR_INVALID_ARGUMENT && take_apart(steps, count, of[i] + 1))
-				status = SHMETA_ERR_BUSY;
+			if (status == SHMETA_ERR_BUSY && calls[i].throttled)
+				ddb_was_in_vain(w->s);
+			if ((status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY) &&
+			    take_apart(steps, count, of[i] + 1))
+				status = SHMETA_ERR_CONTENDED;
 			g->done = status == SHMETA_OK;
 			if (status == SHMETA_OK)
 				(void)json_array_extend(w->told, g->keys);
-			if (status != SHMETA_ERR_BUSY)
+			if (status != SHMETA_ERR_CONTENDED)
 				answer_group(steps, count, of[i] + 1, status, own.text);
-			if (status != SHMETA_OK && (worst == SHMETA_OK || worst == SHMETA_ERR_BUSY)) {
+			if (badness(status) > badness(worst)) {
 				worst = status;
 				*err = own;
 			}
@@ -457,40 +479,60 @@ static void answer_rest(struct ddb_step *steps, size_t count, enum shmeta_status
 		}
 }
 
+/* Is it about some of the steps alone? */
+static bool is_of_steps(enum shmeta_status status)
+{
+	return status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_BUSY || status == SHMETA_ERR_INVALID_ARGUMENT;
+}
+
+/* A part of the time goes to what is throttled, where others may be done without it; none where that was in vain a moment ago. How many
+ * steps are left. */
+static size_t be_patient(struct ddb_writing *w, const struct ddb_step *steps, size_t count)
+{
+	uint64_t now_ns = ddb_now_ns();
+	size_t left = 0, units = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		left += !steps[i].settled;
+		units += !steps[i].settled && !steps[i].behind;
+	}
+	w->s->link.patience_ns = units <= 1 ? 0 : now_ns < w->s->hot_ns ? now_ns : w->s->patience_ns;
+	return left;
+}
+
 enum shmeta_status ddb_steps(struct ddb_writing *w, struct ddb_step *steps, size_t count, struct backend_error *err)
 {
 	enum shmeta_status status = begin(w) ? ddb_log_register(w->s, err)
 	                                     : backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
 
 	for (unsigned int tries = 1; status == SHMETA_OK; tries++) {
-		size_t left = 0;
+		size_t left;
 
+		(void)be_patient(w, steps, count);
 		status = judge(w, steps, count, err);
 		if (status == SHMETA_OK && w->group_count > 0)
 			status = ddb_log_announce(w->s, w->group_count, err);
 		if (status == SHMETA_OK)
 			status = send_all(w, steps, count, err);
-		for (size_t i = 0; i < count; i++)
-			left += !steps[i].settled;
+		left = be_patient(w, steps, count);
 		ddb_ledger_free(&w->ledger);
-		if (left == 0 && (status == SHMETA_ERR_BUSY || status == SHMETA_ERR_INVALID_ARGUMENT))
+		if (left == 0 && is_of_steps(status))
 			status = SHMETA_OK;
 		if (left == 0)
 			break;
-		if (status == SHMETA_ERR_INVALID_ARGUMENT)
-			status = SHMETA_ERR_BUSY; /* its own steps have their answer; the others have their turn */
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			status = SHMETA_ERR_SOURCE; /* nothing more is sent before that is known */
-		if (status != SHMETA_ERR_BUSY)
+		if (!is_of_steps(status))
 			break;
 		if (tries == TRIES || ddb_now_ns() >= w->s->deadline_ns) {
-			answer_rest(steps, count, SHMETA_ERR_BUSY, "others change what it needs again and again");
+			answer_rest(steps, count, SHMETA_ERR_BUSY, err->text);
 			status = SHMETA_OK;
 			break;
 		}
 		ddb_pause(tries, w->s->deadline_ns);
 		status = SHMETA_OK;
 	}
+	w->s->link.patience_ns = 0;
 	if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
 		status = SHMETA_OK;
 	if (status != SHMETA_OK)

@@ -53,6 +53,7 @@ struct ddb_writing {
 	size_t unit_count;
 	json_t *unit_keys;
 	bool too_much;
+	char kept_back[160]; /* why something could not be read for them */
 	struct ddb_entry *gathered[DDB_TRANSACTION_ITEMS];
 	size_t gathered_count;
 	json_t *gathered_keys;

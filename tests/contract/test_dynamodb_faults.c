@@ -515,7 +515,7 @@ static void expect_keys(struct backend_key *keys, size_t count, uint64_t good)
 {
 	enum shmeta_status status = world_fetch(&w, keys, count);
 
-	cr_expect_eq(status, good < count ? SHMETA_ERR_SOURCE : SHMETA_OK, "%s", shmeta_strerror(status));
+	cr_expect_eq(status, good < count ? SHMETA_ERR_BUSY : SHMETA_OK, "%s", shmeta_strerror(status));
 	cr_expect_eq(w.recorder.keys_ended, count, "%s", recorder_text(&w.recorder));
 	cr_expect_eq(w.recorder.keys_failed, count - good, "%s", recorder_text(&w.recorder));
 	cr_expect_eq(w.recorder.segments, good, "%s", recorder_text(&w.recorder));
@@ -538,12 +538,10 @@ static void expect_one_hot_key(const char *target, const char *part, size_t besi
 		                               .to = INT64_MAX};
 	}
 	expect_keys(keys, 4, 4);
-	give(SHORT_MS);
 	ddb_proxy_rule(
 		&proxy,
 		(struct ddb_rule){.fault = DDB_FAULT_THROTTLED, .target = target, .part = part, .times = UINT32_MAX});
 	expect_keys(keys, 4, beside);
-	give(w.options.timeout_ms);
 	((struct ddb_state *)w.state)->hot_ns = UINT64_MAX;
 	before = met(DDB_FAULT_THROTTLED);
 	expect_keys(keys + 2, 1, 0);
@@ -563,6 +561,125 @@ Test(dynamodb_faults, segments_that_are_throttled_fail_for_their_key_alone)
 Test(dynamodb_faults, items_that_are_throttled_fail_for_their_keys_alone)
 {
 	expect_one_hot_key("BatchGetItem", "0000000002", 0);
+}
+
+/* The feed stands still, and the source is there. */
+Test(dynamodb_faults, a_poll_that_is_throttled_is_no_failure_of_the_source)
+{
+	enum shmeta_status status;
+
+	fill();
+	meet(DDB_FAULT_THROTTLED, NULL, 0, UINT32_MAX);
+	give(SHORT_MS);
+	status = world_changes(&w);
+	cr_expect_eq(status, SHMETA_ERR_BUSY, "%s: %s", shmeta_strerror(status), w.err.text);
+	cr_expect_not_null(strstr(w.err.text, "ProvisionedThroughputExceeded"), "%s", w.err.text);
+	give(w.options.timeout_ms);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_changes(&w));
+}
+
+/* ---- writes that are kept back ---- */
+
+enum { CALL = 4 };
+static struct shmeta_op call_ops[CALL];
+static struct shmeta_result call_results[CALL];
+
+/* The segment at 0 of each partition of t, in one call. */
+static enum shmeta_status add_to_each(void)
+{
+	static const char *const ids[CALL] = {"t-0-0", "t-1-0", "t-2-0", "t-3-0"};
+	struct backend_op batch[CALL];
+
+	for (uint32_t i = 0; i < CALL; i++) {
+		call_ops[i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+		                                 .name = rows_str("t"),
+		                                 .partition_id = i,
+		                                 .u.segment = {.end_offset = 9,
+		                                               .record_count = 10,
+		                                               .size_bytes = 100,
+		                                               .created_at_ms = 5,
+		                                               .partition_id = i,
+		                                               .id = rows_str(ids[i]),
+		                                               .s3_bucket = rows_str("bucket"),
+		                                               .s3_key = rows_str(ids[i])}};
+		batch[i] = (struct backend_op){.op = &call_ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	}
+	recorder_clear(&w.recorder);
+	return w.ops->writer->apply(w.state, batch, CALL, 1700000000000, call_results, &w.recorder.sink, &w.err);
+}
+
+/* Writes, or reads to judge them, of partition 2 are throttled without end. */
+static void expect_one_hot_write(const char *target, bool alone)
+{
+	fill();
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_THROTTLED,
+	                                         .target = target,
+	                                         .part = "\"0000000002\"",
+	                                         .times = UINT32_MAX});
+	((struct ddb_state *)w.state)->hot_ns = UINT64_MAX; /* nobody waits for it any more */
+	expect_ok(add_to_each());
+	for (uint32_t i = 0; i < CALL; i++) {
+		bool busy = i == 2 || !alone;
+
+		cr_expect_eq(call_results[i].status, busy ? SHMETA_ERR_BUSY : SHMETA_OK, "%u: %s %s", i,
+		             shmeta_strerror(call_results[i].status), call_results[i].text);
+		if (busy)
+			cr_expect_not_null(strstr(call_results[i].text, "Throughput"), "%s", call_results[i].text);
+	}
+	/* Whoever writes elsewhere does not notice. */
+	expect_ok(add_segment(1, alone ? 10 : 0));
+	ddb_proxy_clear(&proxy);
+	expect_ok(add_segment(2, 0));
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, alone ? 5 : 2, "%s", recorder_text(&w.recorder));
+}
+
+Test(dynamodb_faults, a_write_that_is_throttled_without_end_fails_alone)
+{
+	expect_one_hot_write("TransactWriteItems", true);
+}
+
+/* What is read to judge a call is read in one. */
+Test(dynamodb_faults, operations_whose_items_are_throttled_are_busy)
+{
+	expect_one_hot_write("BatchGetItem", false);
+}
+
+Test(dynamodb_faults, a_write_that_meets_a_conflict_without_end_is_busy)
+{
+	enum shmeta_status status;
+
+	fill();
+	meet(DDB_FAULT_CONFLICT, "TransactWriteItems", 0, UINT32_MAX);
+	give(SHORT_MS / 4);
+	status = add_segment(0, 0);
+	give(w.options.timeout_ms);
+	cr_expect_eq(status, SHMETA_ERR_BUSY, "%s: %s", shmeta_strerror(status), result.text);
+	cr_expect_neq(w.err.code, SHMETA_ERR_SOURCE, "%s", w.err.text);
+	ddb_proxy_clear(&proxy);
+	expect_ok(add_segment(0, 0));
+	expect_segments(1);
+}
+
+Test(dynamodb_faults, a_write_beyond_the_units_of_a_second_is_busy_and_names_the_option)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	fill();
+	world_close(&w);
+	w.options.write_units_s = 1;
+	world_open(&w);
+	give(SHORT_MS / 4);
+	for (uint64_t base = 0; status == SHMETA_OK && base < 300; base += 10) {
+		status = add_segment(0, base); /* six of them a time */
+		cr_expect(w.err.code != SHMETA_ERR_SOURCE, "%s", w.err.text);
+	}
+	cr_expect_eq(status, SHMETA_ERR_BUSY, "%s: %s", shmeta_strerror(status), w.err.text);
+	cr_expect_not_null(strstr(result.text, "postponed: source.write_units_s"), "%s", result.text);
+	/* Reads have units of their own. */
+	give(w.options.timeout_ms);
+	expect_ok(world_load(&w));
 }
 
 /* ---- read committed ---- */

@@ -97,8 +97,11 @@ Test(ddb_call, throttling_without_end_is_given_up_at_the_deadline_as_not_done)
 	run(400);
 	cr_expect_eq(call.outcome, DDB_AWAY);
 	cr_expect_lt(ddb_now_ns() - begun, UINT64_C(5000000000));
-	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_SOURCE);
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_BUSY);
 	cr_expect_not_null(strstr(err.text, "ThrottlingException"), "%s", err.text);
+	/* A load is all or nothing. */
+	at.budget.purpose = DDB_FOR_LOAD;
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_SOURCE);
 }
 
 Test(ddb_call, credentials_that_were_refused_are_renewed_once)
@@ -152,6 +155,44 @@ Test(ddb_call, a_server_that_never_answers_is_left_at_the_deadline)
 	run(300);
 	cr_expect_eq(call.outcome, DDB_UNKNOWN);
 	cr_expect_lt(ddb_now_ns() - begun, UINT64_C(5000000000));
+}
+
+/* What a fetch asks for beside what was answered is its own affair; what nobody answers is the source's. */
+Test(ddb_call, what_is_not_answered_is_busy_where_other_calls_were)
+{
+	static const struct http_line lines[] = {{NULL, "{}"}, {NULL, NULL}};
+
+	begin(lines, 2);
+	at.budget.purpose = DDB_FOR_FETCH;
+	run(5000);
+	cr_assert_eq(call.outcome, DDB_DONE, "%s", call.error);
+	ddb_call_free(&call);
+	run(300);
+	cr_expect(ddb_call_kept_back(&at, &call));
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_BUSY);
+	at.answered = 0; /* as a call of the core begins */
+	cr_expect_not(ddb_call_kept_back(&at, &call));
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_SOURCE);
+}
+
+/* A write that has arrived, perhaps, is nobody's own affair; one for which there was no time is. */
+Test(ddb_call, a_write_that_is_not_answered_is_not_busy)
+{
+	static const struct http_line lines[] = {{NULL, "{}"}, {NULL, NULL}};
+
+	begin(lines, 2);
+	at.budget.purpose = DDB_FOR_WRITE;
+	call.target = "PutItem";
+	run(5000);
+	cr_assert_eq(call.outcome, DDB_DONE, "%s", call.error);
+	ddb_call_free(&call);
+	run(300);
+	cr_expect_eq(call.outcome, DDB_UNKNOWN);
+	cr_expect_eq(ddb_call_fail(&at, &call, "writing", &err), SHMETA_ERR_SOURCE);
+	run(0);
+	cr_expect_not(call.begun, "there was no time for it");
+	cr_expect_not(call.doubted);
+	cr_expect_eq(ddb_call_fail(&at, &call, "writing", &err), SHMETA_ERR_BUSY);
 }
 
 Test(ddb_call, a_redirect_is_not_followed)
@@ -239,6 +280,7 @@ Test(ddb_call, what_has_no_units_before_its_deadline_is_not_sent_and_says_why)
 	cr_expect_not(call.doubted);
 	cr_expect_eq(at.calls, 1);
 	cr_expect_not_null(strstr(call.error, "postponed: source.write_units_s"), "%s", call.error);
+	cr_expect_eq(ddb_call_fail(&at, &call, "writing", &err), SHMETA_ERR_BUSY);
 }
 
 Test(ddb_call, a_load_waits_for_its_units_beyond_its_deadline)

@@ -122,15 +122,14 @@ Test(sync_health, a_pass_whose_connection_breaks_refuses_no_write)
 	fixture_done(&f);
 }
 
-/* As where the rights to the change log alone were withdrawn. */
-Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
+static void expect_all_is_done_while_polls_fail(enum shmeta_status why, const char *sentence)
 {
 	static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
 	struct memory_stats stats;
 	uint64_t polls;
 
 	open_serving();
-	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, why, sentence);
 	fixture_pass(&f, 20000);
 	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
 	memory_read_stats(f.db, &stats);
@@ -162,14 +161,24 @@ Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
 	fixture_done(&f);
 }
 
-/* What is read instead of the feed has its true age, and nothing is too old as long as it can be read. */
-Test(sync_health, while_polls_fail_alone_full_passes_find_what_changes_before_it_is_too_old)
+/* As where the rights to the change log alone were withdrawn. */
+Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
+{
+	expect_all_is_done_while_polls_fail(SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+}
+
+Test(sync_health, while_polls_are_kept_back_every_write_and_every_refresh_is_done)
+{
+	expect_all_is_done_while_polls_fail(SHMETA_ERR_BUSY, "postponed: source.read_units_s allows no more now");
+}
+
+static void expect_passes_while_polls_fail(enum shmeta_status why, const char *sentence)
 {
 	struct memory_stats stats;
 	uint64_t before, polls;
 
 	open_serving();
-	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, why, sentence);
 	fixture_pass(&f, 5000);
 	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
 	before = loads();
@@ -203,6 +212,17 @@ Test(sync_health, while_polls_fail_alone_full_passes_find_what_changes_before_it
 	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
 	cr_expect_null(fixture_difference(&f));
 	fixture_done(&f);
+}
+
+/* What is read instead of the feed has its true age, and nothing is too old as long as it can be read. */
+Test(sync_health, while_polls_fail_alone_full_passes_find_what_changes_before_it_is_too_old)
+{
+	expect_passes_while_polls_fail(SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+}
+
+Test(sync_health, while_polls_are_kept_back_full_passes_find_what_changes_before_it_is_too_old)
+{
+	expect_passes_while_polls_fail(SHMETA_ERR_BUSY, "postponed: source.read_units_s allows no more now");
 }
 
 /* A source that is away as a whole is not read whole when it is back: its feed tells what was missed. */

@@ -181,7 +181,7 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 	if (sentence[0] == '\0')
 		sentence = shmeta_strerror(status);
 	job_failed(s, job, sentence);
-	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
+	if (status != SHMETA_ERR_INVALID_ARGUMENT && status != SHMETA_ERR_BUSY) {
 		if (!gate->on)
 			begins(s, gate);
 		shmeta__say(gate->text, sizeof gate->text, "%s", sentence);

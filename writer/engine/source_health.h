@@ -116,7 +116,7 @@ static inline const struct sync_trouble *health_first_of(const struct health *h,
 
 /* ---- troubles of the source ---- */
 
-/* ERR_INVALID_ARGUMENT: the source answers, but not this; any other status: nothing is asked of it before a pause. */
+/* ERR_INVALID_ARGUMENT, ERR_BUSY: the source answers, but not this, or not now; any other status: nothing is asked of it before a pause. */
 void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence);
 /* A pass over a connection of its own failed, which says nothing about the engine's: only passes pause. */
 void sync_pass_failed(struct sync *s, enum shmeta_status status, const char *sentence);

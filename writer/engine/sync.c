@@ -57,7 +57,7 @@ static bool follow_on(struct sync *s, bool retried)
 	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
 	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
 	if (probe && feed_is_followed(s) && feed_is_behind(s))
-		refresh_poll(s);
+		(void)refresh_poll(s);
 	if (probe || (!source_is_away(s) && now >= schedule_advisory_when(s))) {
 		orphans_are_read(&s->orphans);
 		reread_advisory(s, false);
@@ -107,7 +107,7 @@ static bool follow(struct sync *s, bool retried)
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
 	if (is_polled(s) && schedule_poll_due(&s->schedule, now) && sync_job_due(s, SYNC_JOB_FEED))
-		refresh_poll(s);
+		(void)refresh_poll(s);
 	polled_at_ns = stamps_unapplied(&s->stamps);
 	ok = follow_on(s, retried);
 	if (asked.list == NULL)
@@ -160,8 +160,7 @@ static void full_pass(struct sync *s)
 {
 	/* It may have come back with what has worked, and tells what was missed. */
 	if (feed_in_step(s) && health_job_on(&s->health, SYNC_JOB_FEED)) {
-		refresh_poll(s);
-		if (!source_is_away(s)) {
+		if (refresh_poll(s) && !source_is_away(s)) {
 			sync_wake_at(s, sync_now(s));
 			return;
 		}

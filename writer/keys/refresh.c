@@ -93,7 +93,7 @@ void refresh_bound_feed(struct sync *s)
 	}
 }
 
-void refresh_poll(struct sync *s)
+bool refresh_poll(struct sync *s)
 {
 	struct poll poll = {.s = s, .born_since = stamps_born_since(&s->stamps)};
 	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .history = poll_history};
@@ -112,7 +112,7 @@ void refresh_poll(struct sync *s)
 		          0, "%s", status != SHMETA_OK ? err.text : "it was asked what has changed");
 	if (status != SHMETA_OK) {
 		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);
-		return;
+		return false;
 	}
 	sync_source_works(s, SYNC_JOB_FEED);
 	stamps_feed_told(s, began, lag_ns, next_topic_id, s->counters.changes > named);
@@ -130,11 +130,13 @@ void refresh_poll(struct sync *s)
 			reread_advisory(s, false);
 	}
 	refresh_bound_feed(s);
+	return true;
 }
 
 bool refresh_meet(struct sync *s)
 {
-	refresh_poll(s);
+	bool told = refresh_poll(s);
+
 	generation_judge(s);
-	return !source_is_away(s) && !origin_is_foreign(s);
+	return told && !source_is_away(s) && !origin_is_foreign(s);
 }

@@ -10,7 +10,8 @@ void refresh_set_limits(struct sync *s, const struct sync_options *options); /* 
 enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
 void refresh_free(struct sync *s);
 /* Ask the feed. */
-void refresh_poll(struct sync *s);
+/* false: it could not be asked. */
+bool refresh_poll(struct sync *s);
 /* The source would not do what it was asked before the feed has told what became of it (ERR_CONFLICT, backend.h): have it told. true: it is
  * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (its origin is not the same). */
 bool refresh_meet(struct sync *s);

@@ -56,8 +56,7 @@ static bool meet_feed(struct sync *s)
 {
 	if (feed_in_step(s) || s->engine->feed == NULL)
 		return true;
-	refresh_poll(s);
-	if (source_is_away(s) || origin_is_foreign(s))
+	if (!refresh_poll(s) || source_is_away(s) || origin_is_foreign(s))
 		return false;
 	if (session_has_feed(&s->session))
 		feed_begins(s);
@@ -222,7 +221,8 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	                 .may_lag = !schedule_pass_is_asked(&s->schedule) && !feed_is_behind(s) &&
 	                            !refresh_list_waiting(s) && !refresh_pass_waiting(s),
 	                 .rows_only = need_no_partitions(s)};
-	bool had_feed = feed_is_followed(s), wanted = schedule_pass_is_asked(&s->schedule) || !feed_in_step(s), unfed;
+	bool had_feed = feed_is_followed(s), wanted = schedule_pass_is_asked(&s->schedule) || !feed_in_step(s), unfed,
+	     made;
 	char why[SCHEDULE_WHY];
 	struct sync_list_tickets tickets;
 	enum pass_end end = PASS_LATER;
@@ -240,7 +240,8 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	/* A feed that cannot be read keeps nothing from being read. */
 	if (aside != NULL)
 		sync_source_works(s, SYNC_JOB_OPEN);
-	if (aside != NULL || !unfed) {
+	made = aside != NULL || !unfed;
+	if (made) {
 		tickets = refresh_take_list(s, true);
 		do {
 			rows = s->pass_rows;
@@ -260,5 +261,5 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	pass_forget_unnamed(&p);
 	arena_free(&p.unnamed_memory);
 	differences_free(&p.found);
-	return end != PASS_SOURCE && end != PASS_STORE;
+	return made && end != PASS_SOURCE && end != PASS_STORE;
 }
