@@ -10,7 +10,7 @@
 #include "backends/dynamodb/ddb_segment.h"
 
 /* SHARDS_AT_ONCE: of headers. TRIES: a partition that changes each time it is read is left to the next read. */
-enum { SHARDS_AT_ONCE = 4, TRIES = 12, PROGRESS_MS = 50 };
+enum { SHARDS_AT_ONCE = 4, GROUPS_AT_ONCE = 16, QUERIES_AT_ONCE = 64, TRIES = 12, PROGRESS_MS = 50 };
 
 /* Before each row. */
 static enum shmeta_status count(struct ddb_reading *r)
@@ -262,8 +262,8 @@ static enum shmeta_status emit_partitions(struct ddb_reading *r, const json_t *t
 		c->first = first;
 		c->count = left < MOST ? left : MOST;
 		c->shards = (c->count + DDB_PARTITIONS_PER_SHARD - 1) / DDB_PARTITIONS_PER_SHARD;
-		if (r->loading)
-			ddb_begin(r->s, DDB_FOR_LOAD);
+		if (r->loading || first > 0)
+			ddb_go_on(r->s);
 		status = read_chunk(r, c, topic, tenant, row->name, segments);
 		for (uint32_t p = 0; status == SHMETA_OK && p < c->count; p++) {
 			struct backend_key where = {.tenant = tenant, .topic = row->name, .partition_id = first + p};
@@ -413,120 +413,191 @@ enum shmeta_status ddb_emit_lease(struct ddb_reading *r, const struct backend_ke
 	                 &fault);
 }
 
-enum shmeta_status ddb_emit_group(struct ddb_reading *r, const json_t *item)
+/* ---- groups and their offsets ---- */
+
+/* Some groups, and the shards of their offsets. */
+struct some_groups {
+	const json_t *item[GROUPS_AT_ONCE];
+	size_t count;
+	struct ddb_key key[GROUPS_AT_ONCE * DDB_OFFSET_SHARDS];
+	struct ddb_query q[GROUPS_AT_ONCE * DDB_OFFSET_SHARDS];
+	struct ddb_ledger topics;
+};
+
+/* What the topics say of the offsets of a group, which are emitted where they were read. Offsets of another life of the group, or of the
+ * topic, are not these. */
+static enum shmeta_status judge_offsets(struct ddb_reading *r, struct some_groups *g, size_t at, bool emit)
 {
-	struct ddb_query q[DDB_OFFSET_SHARDS];
-	struct ddb_key *key = calloc(DDB_OFFSET_SHARDS, sizeof *key), topic_key;
-	struct ddb_ledger topics = {.count = 0};
 	struct shmeta_str name[2], sk, part[2];
-	enum shmeta_status status = ddb_emit_group_row(r, item);
+	struct ddb_key topic_key;
+	enum shmeta_status status = SHMETA_OK;
 	size_t k;
 	json_t *offset;
 
-	memset(q, 0, sizeof q);
-	(void)two_names(item, name);
-	if (key == NULL)
-		status = backend_fail(r->err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
-	for (unsigned int i = 0; status == SHMETA_OK && i < DDB_OFFSET_SHARDS; i++) {
-		ddb_pk_offsets(&key[i], name[0], name[1], i);
-		q[i] = (struct ddb_query){.table = DDB_META, .pk = key[i].pk};
+	(void)two_names(g->item[at], name);
+	for (size_t i = at * DDB_OFFSET_SHARDS; i < (at + 1) * DDB_OFFSET_SHARDS; i++)
+		json_array_foreach(g->q[i].items, k, offset)
+		{
+			const struct ddb_entry *topic;
+
+			if (!ddb_get_s(offset, "sk", &sk) || ddb_split(sk, part, 2) != 2 ||
+			    strcmp(ddb_text(offset, "gi"), ddb_text(g->item[at], "gi")) != 0)
+				continue;
+			ddb_key_topic(&topic_key, name[0], part[0]);
+			topic = ddb_ledger_get(&g->topics, &topic_key);
+			if (emit && status == SHMETA_OK && topic != NULL && topic->base != NULL &&
+			    !ddb_has(topic->base, "gone") &&
+			    strcmp(ddb_text(topic->base, "inc"), ddb_text(offset, "inc")) == 0)
+				status = ddb_emit_offset(r, name[0], part[0], name[1], offset);
+		}
+	return status;
+}
+
+static enum shmeta_status emit_some_groups(struct ddb_reading *r, struct some_groups *g)
+{
+	size_t shards = g->count * DDB_OFFSET_SHARDS;
+	struct shmeta_str name[2];
+	enum shmeta_status status;
+
+	for (size_t i = 0; i < shards; i++) {
+		(void)two_names(g->item[i / DDB_OFFSET_SHARDS], name);
+		ddb_pk_offsets(&g->key[i], name[0], name[1], (unsigned int)(i % DDB_OFFSET_SHARDS));
+		g->q[i] = (struct ddb_query){.table = DDB_META, .pk = g->key[i].pk};
 	}
+	status = ddb_queries(r->s, g->q, shards, "reading committed offsets", r->err);
+	for (size_t i = 0; status == SHMETA_OK && i < g->count; i++)
+		status = judge_offsets(r, g, i, false);
 	if (status == SHMETA_OK)
-		status = ddb_queries(r->s, q, DDB_OFFSET_SHARDS, "reading committed offsets", r->err);
-	/* Offsets of another life of the group, or of the topic, are not these. */
-	for (int pass = 0; status == SHMETA_OK && pass < 2; pass++) {
-		for (unsigned int i = 0; status == SHMETA_OK && i < DDB_OFFSET_SHARDS; i++)
-			json_array_foreach(q[i].items, k, offset)
-			{
-				const struct ddb_entry *topic;
-
-				if (!ddb_get_s(offset, "sk", &sk) || ddb_split(sk, part, 2) != 2 ||
-				    strcmp(ddb_text(offset, "gi"), ddb_text(item, "gi")) != 0)
-					continue;
-				ddb_key_topic(&topic_key, name[0], part[0]);
-				topic = ddb_ledger_get(&topics, &topic_key);
-				if (topic != NULL && topic->base != NULL && !ddb_has(topic->base, "gone") &&
-				    strcmp(ddb_text(topic->base, "inc"), ddb_text(offset, "inc")) == 0 &&
-				    status == SHMETA_OK)
-					status = ddb_emit_offset(r, name[0], part[0], name[1], offset);
-			}
-		if (status == SHMETA_OK && pass == 0)
-			status = ddb_ledger_read(r->s, &topics, r->err);
+		status = ddb_ledger_read(r->s, &g->topics, r->err);
+	for (size_t i = 0; status == SHMETA_OK && i < g->count; i++) {
+		status = ddb_emit_group_row(r, g->item[i]);
+		if (status == SHMETA_OK)
+			status = judge_offsets(r, g, i, true);
 	}
-	ddb_queries_free(q, DDB_OFFSET_SHARDS);
-	ddb_ledger_free(&topics);
-	free(key);
+	ddb_queries_free(g->q, shards);
+	ddb_ledger_free(&g->topics);
 	return status;
 }
 
-/* Each item of a pk of the table meta. */
-static enum shmeta_status each_of(struct ddb_reading *r, const char *pk, const char *doing,
-                                  enum shmeta_status (*emit)(struct ddb_reading *, const json_t *))
+enum shmeta_status ddb_emit_group(struct ddb_reading *r, const json_t *item)
 {
-	struct ddb_query q = {.table = DDB_META, .pk = pk};
-	enum shmeta_status status = ddb_queries(r->s, &q, 1, doing, r->err);
+	struct some_groups *g = calloc(1, sizeof *g);
+	enum shmeta_status status;
 
-	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(q.items); i++) {
-		if (r->loading)
-			ddb_begin(r->s, DDB_FOR_LOAD);
-		status = emit(r, json_array_get(q.items, i));
-	}
-	ddb_queries_free(&q, 1);
+	if (g == NULL)
+		return backend_fail(r->err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	g->item[g->count++] = item;
+	status = emit_some_groups(r, g);
+	free(g);
 	return status;
-}
-
-enum shmeta_status ddb_emit_agents(struct ddb_reading *r)
-{
-	return each_of(r, "A", "reading agents", ddb_emit_agent);
 }
 
 enum shmeta_status ddb_emit_groups(struct ddb_reading *r)
 {
-	return each_of(r, "G", "reading groups", ddb_emit_group);
+	struct ddb_query all = {.table = DDB_META, .pk = "G"};
+	struct some_groups *g = calloc(1, sizeof *g);
+	enum shmeta_status status = g != NULL ? ddb_queries(r->s, &all, 1, "reading groups", r->err)
+	                                      : backend_fail(r->err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+
+	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(all.items);) {
+		memset(g, 0, sizeof *g);
+		for (; g->count < GROUPS_AT_ONCE && i < json_array_size(all.items); i++)
+			g->item[g->count++] = json_array_get(all.items, i);
+		ddb_go_on(r->s);
+		status = emit_some_groups(r, g);
+	}
+	ddb_queries_free(&all, 1);
+	free(g);
+	return status;
 }
 
-static enum shmeta_status leases_of(struct ddb_reading *r, const json_t *topic)
+/* ---- whole classes ---- */
+
+enum shmeta_status ddb_emit_agents(struct ddb_reading *r)
 {
-	enum { MOST = SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD };
-	uint32_t partitions = (uint32_t)ddb_number(topic, "n");
-	struct chunk *c = calloc(1, sizeof *c);
-	struct shmeta_str name[2];
-	enum shmeta_status status =
-		c != NULL ? SHMETA_OK : backend_fail(r->err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	struct ddb_query q = {.table = DDB_META, .pk = "A"};
+	enum shmeta_status status = ddb_queries(r->s, &q, 1, "reading agents", r->err);
+
+	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(q.items); i++)
+		status = ddb_emit_agent(r, json_array_get(q.items, i));
+	ddb_queries_free(&q, 1);
+	return status;
+}
+
+/* Shards of headers, of any topics. */
+struct some_shards {
+	const json_t *topic[QUERIES_AT_ONCE];
+	uint32_t first[QUERIES_AT_ONCE];
+	size_t count;
+	struct ddb_key key[QUERIES_AT_ONCE];
+	struct ddb_query q[QUERIES_AT_ONCE];
+};
+
+static enum shmeta_status emit_leases_of(struct ddb_reading *r, const json_t *topic, const json_t *headers)
+{
+	struct shmeta_str name[2], sk;
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t id;
+	size_t k;
+	json_t *item;
 
 	(void)two_names(topic, name);
-	for (uint32_t first = 0; status == SHMETA_OK && first < partitions; first += MOST) {
-		uint32_t left = partitions - first;
-
-		memset(c, 0, sizeof *c);
-		c->first = first;
-		c->count = left < MOST ? left : MOST;
-		c->shards = (c->count + DDB_PARTITIONS_PER_SHARD - 1) / DDB_PARTITIONS_PER_SHARD;
-		status = read_headers(r, c, topic, name[0], name[1]);
-		for (uint32_t p = 0; status == SHMETA_OK && p < c->count; p++)
-			if (c->header[p] != NULL)
-				status = ddb_emit_lease(r,
-				                        &(struct backend_key){.tenant = name[0],
-				                                              .topic = name[1],
-				                                              .partition_id = first + p},
-				                        c->header[p]);
-		free_chunk(c);
+	json_array_foreach(headers, k, item)
+	{
+		if (status != SHMETA_OK || !ddb_get_s(item, "sk", &sk) || !ddb_u64(sk, &id) ||
+		    (int64_t)id >= ddb_number(topic, "n") || !ddb_header_is_of(item, topic))
+			continue;
+		status = ddb_emit_lease(
+			r, &(struct backend_key){.tenant = name[0], .topic = name[1], .partition_id = (uint32_t)id},
+			item);
 	}
-	free(c);
+	return status;
+}
+
+static enum shmeta_status emit_some_leases(struct ddb_reading *r, struct some_shards *h)
+{
+	struct shmeta_str name[2];
+	enum shmeta_status status;
+
+	for (size_t i = 0; i < h->count; i++) {
+		(void)two_names(h->topic[i], name);
+		ddb_key_header(&h->key[i], name[0], name[1], h->first[i]);
+		h->q[i] = (struct ddb_query){.table = DDB_META, .pk = h->key[i].pk};
+	}
+	status = ddb_queries(r->s, h->q, h->count, "reading leases", r->err);
+	for (size_t i = 0; status == SHMETA_OK && i < h->count; i++)
+		status = emit_leases_of(r, h->topic[i], h->q[i].items);
+	ddb_queries_free(h->q, h->count);
 	return status;
 }
 
 enum shmeta_status ddb_emit_leases(struct ddb_reading *r)
 {
-	struct ddb_query topics;
-	enum shmeta_status status = ddb_all_topics(r, &topics);
+	struct ddb_query topics = {.items = NULL};
+	struct some_shards *h = calloc(1, sizeof *h);
+	enum shmeta_status status = h != NULL ? ddb_all_topics(r, &topics)
+	                                      : backend_fail(r->err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	int64_t first = 0;
 
-	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(topics.items); i++) {
-		if (r->loading)
-			ddb_begin(r->s, DDB_FOR_LOAD);
-		status = leases_of(r, json_array_get(topics.items, i));
+	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(topics.items);) {
+		memset(h, 0, sizeof *h);
+		while (h->count < QUERIES_AT_ONCE && i < json_array_size(topics.items)) {
+			const json_t *topic = json_array_get(topics.items, i);
+
+			if (first >= ddb_number(topic, "n") || first > UINT32_MAX) {
+				i++;
+				first = 0;
+				continue;
+			}
+			h->topic[h->count] = topic;
+			h->first[h->count++] = (uint32_t)first;
+			first += DDB_PARTITIONS_PER_SHARD;
+		}
+		ddb_go_on(r->s);
+		status = emit_some_leases(r, h);
 	}
 	ddb_queries_free(&topics, 1);
+	free(h);
 	return status;
 }
 

@@ -8,20 +8,32 @@
 /* So long others wait for what is throttled, at most half of their time. */
 enum { PATIENCE_MAX_MS = 2000 };
 
-void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose)
+static void set_deadlines(struct ddb_state *s)
 {
 	uint64_t now_ns = ddb_now_ns(), patience_ns = PATIENCE_MAX_MS * UINT64_C(1000000);
 
-	s->link.budget.purpose = purpose;
 	s->link.budget.excused_ns = 0;
-	s->link.patience_ns = 0;
-	s->link.in_haste = false;
-	s->link.answered = s->link.late = 0;
 	s->deadline_ns = now_ns + s->options.timeout_ms * UINT64_C(750000);
+	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
 	if (patience_ns > (s->deadline_ns - now_ns) / 2)
 		patience_ns = (s->deadline_ns - now_ns) / 2;
 	s->patience_ns = now_ns + patience_ns;
-	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
+}
+
+void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose)
+{
+	set_deadlines(s);
+	s->link.budget.purpose = purpose;
+	s->link.patience_ns = 0;
+	s->link.in_haste = false;
+	s->link.answered = s->link.late = 0;
+}
+
+void ddb_go_on(struct ddb_state *s)
+{
+	set_deadlines(s);
+	if (s->link.patience_ns != 0 && !s->link.in_haste)
+		s->link.patience_ns = s->patience_ns;
 }
 
 static json_t *query_body(const struct ddb_state *s, const struct ddb_query *q)

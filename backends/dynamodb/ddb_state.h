@@ -24,6 +24,8 @@ struct ddb_state {
 
 /* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. purpose: as what its units count. */
 void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose);
+/* It reads something that has no bound, and the next part of that begins: it has the time of a call, too. */
+void ddb_go_on(struct ddb_state *s);
 
 /* Something was kept back until nobody waited any more: for a while nobody does. */
 void ddb_was_in_vain(struct ddb_state *s);

@@ -579,6 +579,113 @@ Test(dynamodb_faults, a_poll_that_is_throttled_is_no_failure_of_the_source)
 	expect_ok(world_changes(&w));
 }
 
+/* ---- whole classes ---- */
+
+enum { MANY_TOPICS = 150 };
+static char many_names[MANY_TOPICS][8];
+static struct shmeta_op many_ops[MANY_TOPICS];
+static struct backend_op many_batch[MANY_TOPICS];
+static struct shmeta_result many_results[MANY_TOPICS];
+
+static void do_many(void)
+{
+	for (size_t i = 0; i < MANY_TOPICS; i++)
+		many_batch[i] = (struct backend_op){.op = &many_ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	expect_ok(w.ops->writer->apply(w.state, many_batch, MANY_TOPICS, 1700000000000, many_results, &w.recorder.sink,
+	                               &w.err));
+	for (size_t i = 0; i < MANY_TOPICS; i++)
+		cr_assert_eq(many_results[i].status, SHMETA_OK, "%s", many_results[i].text);
+}
+
+/* Topics of one partition, each with a lease, and as many groups, each with an offset. */
+static void fill_many(void)
+{
+	fill();
+	for (size_t i = 0; i < MANY_TOPICS; i++) {
+		(void)snprintf(many_names[i], sizeof many_names[i], "m%zu", i);
+		many_ops[i] = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+		                                 .u.topic = {.name = rows_str(many_names[i]), .partition_count = 1}};
+	}
+	do_many();
+	for (size_t i = 0; i < MANY_TOPICS; i++)
+		many_ops[i] = (struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+		                                 .name = rows_str(many_names[i]),
+		                                 .agent_id = rows_str("agent-1"),
+		                                 .duration_ms = 60000};
+	do_many();
+	for (size_t i = 0; i < MANY_TOPICS; i++)
+		many_ops[i] =
+			(struct shmeta_op){.type = SHMETA_OP_COMMIT_OFFSET,
+		                           .name = rows_str(many_names[i]),
+		                           .group_id = rows_str(many_names[i]),
+		                           .u.committed = {.group_id = rows_str(many_names[i]), .committed_offset = i}};
+	do_many();
+}
+
+/* The time of the call is over with the first row of each part. */
+static enum shmeta_status late_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                     const struct shmeta_lease *lease)
+{
+	((struct ddb_state *)w.state)->deadline_ns = 1;
+	return w.recorder.sink.lease(arg, tenant, topic, lease);
+}
+
+static enum shmeta_status late_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+{
+	((struct ddb_state *)w.state)->deadline_ns = 1;
+	return w.recorder.sink.group(arg, tenant, group);
+}
+
+static const struct backend_key all_leases = {.cls = SHMETA_CLASS_LEASE}, all_offsets = {.cls = SHMETA_CLASS_OFFSET};
+
+Test(dynamodb_faults, each_part_of_a_whole_class_has_the_time_of_a_call)
+{
+	struct backend_sink sink;
+
+	fill_many();
+	sink = w.recorder.sink;
+	sink.lease = late_lease;
+	sink.group = late_group;
+	recorder_clear(&w.recorder);
+	expect_ok(w.ops->source->fetch(w.state, &all_leases, 1, &sink, &w.err));
+	cr_expect_eq(w.recorder.keys_failed, 0, "%s", w.recorder.key_sentence);
+	cr_expect_eq(w.recorder.leases, MANY_TOPICS);
+	recorder_clear(&w.recorder);
+	expect_ok(w.ops->source->fetch(w.state, &all_offsets, 1, &sink, &w.err));
+	cr_expect_eq(w.recorder.keys_failed, 0, "%s", w.recorder.key_sentence);
+	cr_expect_eq(w.recorder.groups, MANY_TOPICS);
+	cr_expect_eq(w.recorder.offsets, MANY_TOPICS);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.leases, MANY_TOPICS);
+	cr_expect_eq(w.recorder.groups, MANY_TOPICS);
+	cr_expect_eq(w.recorder.offsets, MANY_TOPICS);
+	cr_expect_str_empty(w.recorder.order_error);
+}
+
+static void *fetch_leases_aside(void *arg)
+{
+	*(enum shmeta_status *)arg = world_fetch(&w, &all_leases, 1);
+	return NULL;
+}
+
+Test(dynamodb_faults, leases_of_many_topics_are_read_at_the_same_time)
+{
+	enum shmeta_status status = SHMETA_ERR_SYSTEM;
+	pthread_t thread;
+
+	fill_many();
+	meet(DDB_FAULT_HOLD, "Query", 1, UINT32_MAX); /* the first one lists the topics */
+	cr_assert_eq(pthread_create(&thread, NULL, fetch_leases_aside, &status), 0);
+	for (double last = run_now_s() + 20; counts.held < 16; ddb_proxy_counts(&proxy, &counts)) {
+		cr_assert_lt(run_now_s(), last, "%llu at a time", (unsigned long long)counts.held);
+		(void)usleep(1000);
+	}
+	ddb_proxy_clear(&proxy);
+	(void)pthread_join(thread, NULL);
+	expect_ok(status);
+	cr_expect_eq(w.recorder.leases, MANY_TOPICS);
+}
+
 /* ---- writes that are kept back ---- */
 
 enum { CALL = 4 };
