@@ -10,8 +10,8 @@
 #include "backends/dynamodb/ddb_http.h"
 #include "backends/tokens.h"
 
-/* What a bucket holds: so many seconds' units. */
-enum { BURST_S = 5 };
+/* What a bucket holds: so many seconds' units. PAGE: of a Query, 1 MB. */
+enum { BURST_S = 5, PAGE_UNITS = 256, PAGE_MAX_S = 2 };
 
 struct ddb_buckets {
 	struct ddb_buckets *next;
@@ -85,8 +85,8 @@ void ddb_budget_close(struct ddb_budget *b)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-/* The least that a call costs, nearly; what it cost beyond that is owed. */
-static uint32_t estimate_of(const char *target, const json_t *body)
+/* Nearly. What it costs beyond what was taken is owed. */
+static uint32_t least_of(const char *target, const json_t *body)
 {
 	const char *name;
 	json_t *of;
@@ -99,20 +99,33 @@ static uint32_t estimate_of(const char *target, const json_t *body)
 	return units > 0 ? (uint32_t)units : 1;
 }
 
-bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, uint32_t *ret_estimate,
+/* Many begin at once, and are to owe little together. */
+static uint32_t estimate_of(const struct ddb_budget *b, const char *target, const json_t *body, uint32_t least,
+                            uint32_t rate)
+{
+	uint32_t most = rate < PAGE_UNITS / PAGE_MAX_S ? rate * PAGE_MAX_S : PAGE_UNITS;
+
+	if (strcmp(target, "Query") != 0 || json_object_get(body, "Limit") != NULL ||
+	    (b->purpose != DDB_FOR_LOAD && json_object_get(body, "ExclusiveStartKey") == NULL))
+		return least;
+	return most > least ? most : least;
+}
+
+bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, struct ddb_units *ret,
                      uint64_t *ret_when)
 {
 	uint64_t now_ns = ddb_now_ns();
 	struct tokens *t;
 	bool granted;
 
-	*ret_estimate = estimate_of(target, body);
+	ret->taken = ret->least = least_of(target, body);
 	if (b->shared == NULL)
 		return true;
 	(void)pthread_mutex_lock(&lock);
 	t = is_read(target) ? &b->shared->read : &b->shared->write;
-	granted = tokens_take(t, *ret_estimate, now_ns);
-	*ret_when = granted ? now_ns : tokens_when(t, *ret_estimate, now_ns);
+	ret->taken = estimate_of(b, target, body, ret->least, t->rate);
+	*ret_when = tokens_when(t, ret->taken + (b->purpose == DDB_FOR_LOAD ? t->rate : 0), now_ns);
+	granted = *ret_when <= now_ns && tokens_take(t, ret->taken, now_ns);
 	(void)pthread_mutex_unlock(&lock);
 	return granted;
 }
@@ -129,16 +142,17 @@ static double units_of(const json_t *used)
 	return units;
 }
 
-void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer, bool done)
+void ddb_budget_settle(struct ddb_budget *b, const char *target, const struct ddb_units *of, const json_t *answer,
+                       bool done)
 {
 	const json_t *used = json_object_get(answer, "ConsumedCapacity");
-	double units = !done ? 0 : used != NULL ? units_of(used) : estimate;
+	double units = !done ? 0 : used != NULL ? units_of(used) : of->least;
 
 	(is_read(target) ? b->read_units : b->write_units)[b->purpose] += units;
 	if (b->shared == NULL)
 		return;
 	(void)pthread_mutex_lock(&lock);
-	tokens_settle(is_read(target) ? &b->shared->read : &b->shared->write, estimate,
+	tokens_settle(is_read(target) ? &b->shared->read : &b->shared->write, of->taken,
 	              units < TOKENS_MAX ? (uint32_t)ceil(units) : TOKENS_MAX);
 	(void)pthread_mutex_unlock(&lock);
 }

@@ -26,12 +26,19 @@ struct ddb_budget {
 bool ddb_budget_open(struct ddb_budget *b, const char *name, uint32_t read_units_s, uint32_t write_units_s);
 void ddb_budget_close(struct ddb_budget *b);
 
-/* May this call be made now? What it will cost is taken, as an estimate; *ret_estimate goes to ddb_budget_settle(). Otherwise nothing
- * is taken, and *ret_when (CLOCK_MONOTONIC) is when to ask again. */
-bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, uint32_t *ret_estimate,
+/* Of a call: the least that it costs, nearly, and what was taken for it. */
+struct ddb_units {
+	uint32_t least, taken;
+};
+
+/* May this call be made now? What it may cost is taken, as an estimate: of a Query of a load, and of the next page of any, a full page, as
+ * far as two seconds' units. Otherwise nothing is taken, and *ret_when (CLOCK_MONOTONIC) is when to ask again. A load leaves a second's
+ * units to all others. ret goes to ddb_budget_settle(). */
+bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, struct ddb_units *ret,
                      uint64_t *ret_when);
-/* It was made. done: it cost what its answer says, or its estimate where that says nothing; otherwise it cost nothing. */
-void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer, bool done);
+/* It was made. done: it cost what its answer says, or the least where that says nothing; otherwise it cost nothing. */
+void ddb_budget_settle(struct ddb_budget *b, const char *target, const struct ddb_units *of, const json_t *answer,
+                       bool done);
 /* Which of the options holds calls of this operation back: its name. */
 const char *ddb_budget_option(const char *target);
 

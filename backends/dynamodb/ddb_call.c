@@ -11,7 +11,7 @@
 
 #include "backends/dynamodb/ddb_sign.h"
 
-enum { PARALLEL = 16, ANSWER_MAX = 48 << 20, BACKOFF_MS = 25, BACKOFF_MAX_MS = 1000 };
+enum { PARALLEL = 16, ANSWER_MAX = 48 << 20, BACKOFF_MS = 25, BACKOFF_MAX_MS = 1000, SLICE_MS = 50 };
 #define ATTEMPT_LEAST_NS UINT64_C(1000000000)
 
 enum shmeta_status ddb_link_open(struct ddb_link *link, const struct backend_options *options,
@@ -258,17 +258,66 @@ static uint64_t wait_until(uint64_t when_ns, uint64_t deadline_ns)
 	return wait_ns;
 }
 
-void ddb_pause(unsigned int tries, uint64_t deadline_ns)
+static uint64_t pause_end(unsigned int tries)
 {
-	uint64_t bound_ms = BACKOFF_MS, now_ns = ddb_now_ns(), wait_ns;
+	uint64_t bound_ms = BACKOFF_MS, now_ns = ddb_now_ns();
 	uint32_t random = 0;
 
 	for (unsigned int i = 1; i < tries && bound_ms < BACKOFF_MAX_MS; i++)
 		bound_ms *= 2;
 	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
 		random = (uint32_t)now_ns;
-	wait_ns = random % (bound_ms * 1000) * 1000;
-	(void)wait_until(now_ns + wait_ns, deadline_ns);
+	return now_ns + random % (bound_ms * 1000) * UINT64_C(1000);
+}
+
+void ddb_pause(unsigned int tries, uint64_t deadline_ns)
+{
+	(void)wait_until(pause_end(tries), deadline_ns);
+}
+
+static void give_turn(struct ddb_link *link)
+{
+	uint64_t began_ns = ddb_now_ns();
+
+	if (link->turn == NULL || link->turned != SHMETA_OK)
+		return;
+	link->turned = link->turn(link->turn_arg);
+	link->budget.excused_ns += ddb_now_ns() - began_ns;
+}
+
+static void http_turn(void *arg)
+{
+	give_turn(arg);
+}
+
+void ddb_link_turns(struct ddb_link *link, enum shmeta_status (*turn)(void *arg), void *arg)
+{
+	link->turn = turn;
+	link->turn_arg = arg;
+	link->turned = SHMETA_OK;
+	ddb_http_turns(link->http, turn != NULL ? http_turn : NULL, link);
+}
+
+/* Until then, or until the deadline, in slices with a turn between them. Returns how long it was. */
+static uint64_t wait_in_turns(struct ddb_link *link, uint64_t when_ns, uint64_t deadline_ns)
+{
+	uint64_t slice_ns = link->turn != NULL ? SLICE_MS * UINT64_C(1000000) : UINT64_MAX, waited_ns = 0, left_ns;
+
+	if (when_ns > deadline_ns)
+		when_ns = deadline_ns;
+	do {
+		uint64_t now_ns = ddb_now_ns();
+
+		left_ns = when_ns > now_ns ? when_ns - now_ns : 0;
+		waited_ns += wait_until(left_ns > slice_ns ? now_ns + slice_ns : when_ns, deadline_ns);
+		give_turn(link);
+	} while (left_ns > slice_ns && link->turned == SHMETA_OK);
+	return waited_ns;
+}
+
+void ddb_link_pause(struct ddb_link *link, unsigned int tries, uint64_t deadline_ns)
+{
+	(void)wait_in_turns(link, pause_end(tries), deadline_ns);
 }
 
 /* How long an attempt is waited for: half of what is left, so that one connection that has gone silent does not take all of it. */
@@ -317,7 +366,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 
 		if (calls[i].settled)
 			continue;
-		if (!ddb_budget_take(&link->budget, calls[i].target, calls[i].body, &calls[i].estimate, &when)) {
+		if (!ddb_budget_take(&link->budget, calls[i].target, calls[i].body, &calls[i].units, &when)) {
 			if (*ret_when == 0 || when < *ret_when)
 				*ret_when = when;
 			if (!calls[i].throttled)
@@ -348,7 +397,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		struct ddb_call *call = attempts[i].call;
 		enum verdict verdict = judge(link, call, &xs[i]);
 
-		ddb_budget_settle(&link->budget, call->target, call->estimate, call->answer, call->outcome == DDB_DONE);
+		ddb_budget_settle(&link->budget, call->target, &call->units, call->answer, call->outcome == DDB_DONE);
 		call->tries++;
 		call->settled = verdict == SETTLED || (call->throttled && ddb_link_gives_up(link));
 		*renew |= verdict == AGAIN_AT_ONCE;
@@ -365,10 +414,10 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 
 void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, uint64_t deadline_ns)
 {
+	const struct ddb_budget *b = &link->budget;
 	struct attempt *attempts = calloc(count + 1, sizeof *attempts);
 	bool renew = false;
 
-	deadline_ns += link->budget.excused_ns;
 	for (size_t i = 0; i < count; i++) {
 		calls[i].outcome = DDB_AWAY;
 		calls[i].doubted = calls[i].throttled = calls[i].late = calls[i].settled = calls[i].begun = false;
@@ -381,27 +430,26 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 			               "out of memory, or a text that is not UTF-8");
 		}
 	}
-	while (attempts != NULL) {
+	while (attempts != NULL && link->turned == SHMETA_OK) {
 		unsigned int tries = 0;
 		uint64_t when = 0;
-		size_t again = round_of(link, calls, count, attempts, deadline_ns, &renew, &tries, &when);
+		size_t again =
+			round_of(link, calls, count, attempts, deadline_ns + b->excused_ns, &renew, &tries, &when);
 
-		if (again == 0 || ddb_now_ns() >= deadline_ns)
+		give_turn(link);
+		if (again == 0 || ddb_now_ns() >= deadline_ns + b->excused_ns)
 			break;
 		if (when != 0) {
-			uint64_t waited_ns =
-				wait_until(when, link->budget.purpose == DDB_FOR_LOAD ? when : deadline_ns);
+			bool loading = b->purpose == DDB_FOR_LOAD;
+			uint64_t waited_ns = wait_in_turns(link, when, loading ? when : deadline_ns);
 
 			link->budget.postponed_ns += waited_ns;
-			if (link->budget.purpose == DDB_FOR_LOAD) {
-				link->budget.excused_ns += waited_ns;
-				deadline_ns += waited_ns;
-			}
+			link->budget.excused_ns += loading ? waited_ns : 0;
 			continue;
 		}
 		link->retries += again;
 		if (tries > 0)
-			ddb_pause(tries, deadline_ns);
+			ddb_link_pause(link, tries, deadline_ns + b->excused_ns);
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (calls[i].outcome == DDB_AWAY && calls[i].doubted)
@@ -427,6 +475,8 @@ enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_c
 	                            : !loading && ddb_call_kept_back(link, call) ? SHMETA_ERR_BUSY
 	                                                                         : SHMETA_ERR_SOURCE;
 
+	if (link->turned != SHMETA_OK)
+		return link->turned;
 	return backend_fail(err, status, "dynamodb: %s (%s at %s): %s", doing, call->target, link->uri.host,
 	                    call->error);
 }

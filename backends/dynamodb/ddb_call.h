@@ -32,7 +32,7 @@ struct ddb_call {
 	/* Of ddb_call.c alone. */
 	char *text;
 	unsigned int tries, renewed;
-	uint32_t estimate;
+	struct ddb_units units;
 	bool settled, begun;
 };
 
@@ -45,6 +45,11 @@ struct ddb_link {
 	uint64_t calls, retries, throttled;
 	uint64_t patience_ns; /* what is throttled then (CLOCK_MONOTONIC) is given up; 0: at the deadline */
 	bool in_haste;        /* what has no units now is given up */
+	/* Of a load: called every 100 ms or more often while calls are waited for; not OK: they are given up, and that is their status.
+	 * What it takes is not taken from them. */
+	enum shmeta_status (*turn)(void *arg);
+	void *turn_arg;
+	enum shmeta_status turned; /* what it has answered */
 	/* Since ddb_begin(): attempts that the source answered, be it by throttling, and calls that were late. */
 	uint64_t answered, late;
 };
@@ -61,11 +66,15 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
  * there, and that is its own affair. */
 bool ddb_call_kept_back(const struct ddb_link *link, const struct ddb_call *call);
 /* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. ERR_BUSY: it was kept back; of a
- * load, which is all or nothing, that is ERR_SOURCE. */
+ * load, which is all or nothing, that is ERR_SOURCE. What link->turn has answered comes first. */
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err);
 /* Before the next of several tries: full jitter, anywhere up to a bound that doubles from 25 ms to 1 s; never beyond the deadline. */
 void ddb_pause(unsigned int tries, uint64_t deadline_ns);
+/* The same, with link->turn meanwhile. */
+void ddb_link_pause(struct ddb_link *link, unsigned int tries, uint64_t deadline_ns);
+/* From now on; NULL: it ends. */
+void ddb_link_turns(struct ddb_link *link, enum shmeta_status (*turn)(void *arg), void *arg);
 /* Is what is throttled now given up? */
 bool ddb_link_gives_up(const struct ddb_link *link);
 void ddb_call_free(struct ddb_call *call);

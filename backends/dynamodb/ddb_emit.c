@@ -12,20 +12,24 @@
 /* SHARDS_AT_ONCE: of headers. TRIES: a partition that changes each time it is read is left to the next read. */
 enum { SHARDS_AT_ONCE = 4, GROUPS_AT_ONCE = 16, QUERIES_AT_ONCE = 64, TRIES = 12, PROGRESS_MS = 50 };
 
+static enum shmeta_status tell(struct ddb_reading *r)
+{
+	uint64_t now_ns = ddb_now_ns();
+	enum shmeta_status status;
+
+	if (now_ns - r->told_ns < PROGRESS_MS * UINT64_C(1000000))
+		return SHMETA_OK;
+	status = r->sink->progress(r->sink->arg, r->rows, 0);
+	r->told_ns = ddb_now_ns();
+	return status;
+}
+
 /* Before each row. */
 static enum shmeta_status count(struct ddb_reading *r)
 {
-	uint64_t now_ns;
-
 	r->rows++;
 	r->s->rows++;
-	if (!r->loading || r->sink->progress == NULL || r->rows % 64 != 0)
-		return SHMETA_OK;
-	now_ns = ddb_now_ns();
-	if (now_ns - r->told_ns < PROGRESS_MS * UINT64_C(1000000))
-		return SHMETA_OK;
-	r->told_ns = now_ns;
-	return r->sink->progress(r->sink->arg, r->rows, 0);
+	return !r->loading || r->sink->progress == NULL || r->rows % 64 != 0 ? SHMETA_OK : tell(r);
 }
 
 static bool two_names(const json_t *item, struct shmeta_str ret[2])
@@ -235,7 +239,7 @@ static enum shmeta_status read_chunk(struct ddb_reading *r, struct chunk *c, con
 			return backend_fail(r->err, SHMETA_ERR_SOURCE,
 			                    "dynamodb: a partition changed each of %d times that it was read", TRIES);
 		if (tries > 2)
-			ddb_pause(tries - 2, r->s->deadline_ns);
+			ddb_link_pause(&r->s->link, tries - 2, r->s->deadline_ns);
 		status = read_headers(r, c, topic, tenant, name);
 	}
 	return status;
@@ -601,6 +605,12 @@ enum shmeta_status ddb_emit_leases(struct ddb_reading *r)
 	return status;
 }
 
+/* While its calls are waited for. */
+static enum shmeta_status turn(void *arg)
+{
+	return tell(arg);
+}
+
 enum shmeta_status ddb_load(void *state, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct ddb_state *s = state;
@@ -610,6 +620,7 @@ enum shmeta_status ddb_load(void *state, const struct backend_sink *sink, struct
 	enum shmeta_status status;
 
 	ddb_begin(s, DDB_FOR_LOAD);
+	ddb_link_turns(&s->link, sink->progress != NULL ? turn : NULL, &r);
 	status = ddb_log_baseline(s, err);
 	if (status == SHMETA_OK)
 		status = ddb_all_topics(&r, &topics);
@@ -631,6 +642,9 @@ enum shmeta_status ddb_load(void *state, const struct backend_sink *sink, struct
 		status = ddb_emit_groups(&r);
 	if (status == SHMETA_OK && sink->key == NULL)
 		status = ddb_emit_leases(&r);
+	if (status == SHMETA_OK || s->link.turned != SHMETA_OK)
+		status = s->link.turned;
+	ddb_link_turns(&s->link, NULL, NULL);
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, r.rows, r.rows);
 	return status;

@@ -19,6 +19,8 @@ struct slot {
 };
 
 struct ddb_http {
+	void (*turn)(void *arg);
+	void *turn_arg;
 	CURLM *multi;
 	struct slot *slots;
 	size_t count;
@@ -245,6 +247,12 @@ static void end(struct ddb_http *http, struct slot *slot, CURLcode code)
 	release(slot);
 }
 
+void ddb_http_turns(struct ddb_http *http, void (*turn)(void *arg), void *arg)
+{
+	http->turn = turn;
+	http->turn_arg = arg;
+}
+
 void ddb_http_run(struct ddb_http *http, struct ddb_exchange *exchanges, size_t count, uint64_t deadline_ns)
 {
 	size_t next = 0, under_way = 0;
@@ -270,6 +278,8 @@ void ddb_http_run(struct ddb_http *http, struct ddb_exchange *exchanges, size_t 
 		}
 		/* Each handle's own timeout ends what the deadline ends. */
 		if (under_way > 0 && running > 0)
-			(void)curl_multi_poll(http->multi, NULL, 0, 100, NULL);
+			(void)curl_multi_poll(http->multi, NULL, 0, http->turn != NULL ? 50 : 100, NULL);
+		if (http->turn != NULL)
+			http->turn(http->turn_arg);
 	} while (under_way > 0 || next < count);
 }

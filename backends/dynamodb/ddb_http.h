@@ -30,6 +30,8 @@ struct ddb_exchange {
 /* NULL: no memory. At most `parallel` exchanges are under way at a time. Owned by one thread. */
 struct ddb_http *ddb_http_new(size_t parallel);
 void ddb_http_free(struct ddb_http *http);
+/* While exchanges are under way, this is called every 50 ms or more often. NULL: nothing is. */
+void ddb_http_turns(struct ddb_http *http, void (*turn)(void *arg), void *arg);
 /* Do them all. Blocks: until each has an answer or the deadline (CLOCK_MONOTONIC) has passed. */
 void ddb_http_run(struct ddb_http *http, struct ddb_exchange *exchanges, size_t count, uint64_t deadline_ns);
 void ddb_exchange_free(struct ddb_exchange *x);

@@ -299,7 +299,7 @@ enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, st
 		}
 		open = left;
 		if (open > 0)
-			ddb_pause(1, s->deadline_ns);
+			ddb_link_pause(&s->link, 1, s->deadline_ns);
 		if (status != SHMETA_OK)
 			for (size_t i = 0; i < open; i++)
 				json_decref(calls[i].body);

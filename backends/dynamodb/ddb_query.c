@@ -94,6 +94,9 @@ enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, s
 			of[open] = &queries[next];
 			calls[open] = (struct ddb_call){.target = "Query", .body = query_body(s, of[open])};
 		}
+		/* A partition may have any number of pages. */
+		if (s->link.budget.purpose == DDB_FOR_LOAD)
+			ddb_go_on(s);
 		ddb_link_run(&s->link, calls, open, s->deadline_ns);
 		s->reads += open;
 		for (size_t i = 0; i < open; i++) {

@@ -686,6 +686,30 @@ Test(dynamodb_faults, leases_of_many_topics_are_read_at_the_same_time)
 	cr_expect_eq(w.recorder.leases, MANY_TOPICS);
 }
 
+static enum shmeta_status fifth_turn_ends_it(void *arg, uint64_t done, uint64_t total)
+{
+	(void)w.recorder.sink.progress(arg, done, total);
+	return w.recorder.progressed < 5 ? SHMETA_OK : SHMETA_ERR_TIMEOUT;
+}
+
+/* It takes units of many seconds. */
+Test(dynamodb_faults, a_load_gives_turns_while_it_waits_for_its_units)
+{
+	struct backend_sink sink;
+	enum shmeta_status status;
+
+	fill_many();
+	world_close(&w);
+	w.options.read_units_s = 1;
+	world_open(&w);
+	sink = w.recorder.sink;
+	sink.progress = fifth_turn_ends_it;
+	recorder_clear(&w.recorder);
+	status = w.ops->source->load(w.state, &sink, &w.err);
+	cr_expect_eq(status, SHMETA_ERR_TIMEOUT, "%s: %s", shmeta_strerror(status), w.err.text);
+	cr_expect_eq(w.recorder.progressed, 5);
+}
+
 /* ---- writes that are kept back ---- */
 
 enum { CALL = 4 };

@@ -292,6 +292,79 @@ Test(ddb_call, a_load_waits_for_its_units_beyond_its_deadline)
 	cr_expect_gt(at.budget.postponed_ns, UINT64_C(100000000));
 }
 
+static unsigned int turns;
+
+static enum shmeta_status third_turn_ends_it(void *arg)
+{
+	(void)arg;
+	return ++turns < 3 ? SHMETA_OK : SHMETA_ERR_TIMEOUT;
+}
+
+/* There are no units for four seconds: by then it would have been sent. */
+Test(ddb_call, a_load_that_waits_for_its_units_gives_turns_and_ends_by_them)
+{
+	spend("Query");
+	at.budget.purpose = DDB_FOR_LOAD;
+	ddb_link_turns(&at, third_turn_ends_it, NULL);
+	run(20000);
+	cr_expect_eq(turns, 3);
+	cr_expect_eq(at.calls, 1);
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_TIMEOUT);
+	ddb_link_turns(&at, NULL, NULL);
+}
+
+/* The server keeps silent. */
+Test(ddb_call, a_load_that_waits_for_an_answer_gives_turns)
+{
+	static const struct http_line lines[] = {{NULL, NULL}};
+
+	begin(lines, 1);
+	at.budget.purpose = DDB_FOR_LOAD;
+	ddb_link_turns(&at, third_turn_ends_it, NULL);
+	run(1500);
+	cr_expect_eq(turns, 3);
+	ddb_link_turns(&at, NULL, NULL);
+}
+
+/* How much later than a fetch of one item it may be made, in ms. */
+static int64_t later(struct ddb_budget *b, enum ddb_purpose purpose, const char *target, const json_t *of)
+{
+	struct ddb_units units;
+	uint64_t item, when;
+
+	b->purpose = DDB_FOR_FETCH;
+	cr_assert_not(ddb_budget_take(b, "GetItem", of, &units, &item));
+	b->purpose = purpose;
+	cr_assert_not(ddb_budget_take(b, target, of, &units, &when));
+	cr_expect_eq(units.least, 1);
+	return ((int64_t)(when - item) + 500000) / 1000000;
+}
+
+/* 20 a second. */
+Test(ddb_budget, a_load_takes_a_page_and_leaves_a_reserve_to_others, .timeout = 30)
+{
+	struct ddb_units units;
+	uint64_t when;
+	struct ddb_budget b;
+	json_t *answer = json_pack("{s:{s:i}}", "ConsumedCapacity", "CapacityUnits", 100000);
+	json_t *first = json_object(), *next = json_pack("{s:{}}", "ExclusiveStartKey"),
+	       *few = json_pack("{s:i}", "Limit", 1);
+
+	cr_assert(ddb_budget_open(&b, "reserve", 20, 0));
+	cr_assert(ddb_budget_take(&b, "GetItem", first, &units, &when));
+	ddb_budget_settle(&b, "GetItem", &units, answer, true);
+	cr_expect_eq(later(&b, DDB_FOR_FETCH, "Query", first), 0);
+	cr_expect_eq(later(&b, DDB_FOR_LOAD, "GetItem", first), 1000, "a second's units are left to others");
+	cr_expect_eq(later(&b, DDB_FOR_LOAD, "Query", first), 1000 + 39 * 50, "two seconds' units of a page");
+	cr_expect_eq(later(&b, DDB_FOR_LOAD, "Query", few), 1000);
+	cr_expect_eq(later(&b, DDB_FOR_FETCH, "Query", next), 39 * 50);
+	ddb_budget_close(&b);
+	json_decref(answer);
+	json_decref(first);
+	json_decref(next);
+	json_decref(few);
+}
+
 Test(ddb_call, connections_of_one_process_to_the_same_tables_share_their_units)
 {
 	struct backend_options options = {.uri = uri, .write_units_s = 10};
