@@ -143,10 +143,10 @@ static double units_of(const json_t *used)
 }
 
 void ddb_budget_settle(struct ddb_budget *b, const char *target, const struct ddb_units *of, const json_t *answer,
-                       bool done)
+                       bool billed)
 {
 	const json_t *used = json_object_get(answer, "ConsumedCapacity");
-	double units = !done ? 0 : used != NULL ? units_of(used) : of->least;
+	double units = !billed ? 0 : used != NULL ? units_of(used) : of->least;
 
 	(is_read(target) ? b->read_units : b->write_units)[b->purpose] += units;
 	if (b->shared == NULL)

@@ -36,9 +36,10 @@ struct ddb_units {
  * units to all others. ret goes to ddb_budget_settle(). */
 bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, struct ddb_units *ret,
                      uint64_t *ret_when);
-/* It was made. done: it cost what its answer says, or the least where that says nothing; otherwise it cost nothing. */
+/* It was made. billed: it was done, or a condition of it does not hold. Then it cost what its answer says, or the least where that says
+ * nothing; otherwise it cost nothing. */
 void ddb_budget_settle(struct ddb_budget *b, const char *target, const struct ddb_units *of, const json_t *answer,
-                       bool done);
+                       bool billed);
 /* Which of the options holds calls of this operation back: its name. */
 const char *ddb_budget_option(const char *target);
 

@@ -397,7 +397,8 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		struct ddb_call *call = attempts[i].call;
 		enum verdict verdict = judge(link, call, &xs[i]);
 
-		ddb_budget_settle(&link->budget, call->target, &call->units, call->answer, call->outcome == DDB_DONE);
+		ddb_budget_settle(&link->budget, call->target, &call->units, call->answer,
+		                  call->outcome == DDB_DONE || call->outcome == DDB_CONDITION);
 		call->tries++;
 		call->settled = verdict == SETTLED || (call->throttled && ddb_link_gives_up(link));
 		*renew |= verdict == AGAIN_AT_ONCE;

@@ -241,6 +241,29 @@ Test(ddb_call, a_cancelled_transaction_counts_as_throttled_where_one_of_its_item
 	cr_expect_not(call.throttled);
 }
 
+/* A write that its condition refuses is billed like one that was done; one that was throttled is not. */
+Test(ddb_call, refused_conditions_are_counted_as_they_are_billed)
+{
+	static const struct http_line lines[] = {{NULL, ERROR_400("ThrottlingException")},
+	                                         {NULL, ERROR_400("ConditionalCheckFailedException")},
+	                                         {NULL, CANCELLED("TransactionConflict")},
+	                                         {NULL, CANCELLED("ConditionalCheckFailed")}};
+
+	begin(lines, 4);
+	at.budget.purpose = DDB_FOR_WRITE;
+	call.target = "PutItem";
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_CONDITION, "%s", call.error);
+	cr_expect_eq(at.budget.write_units[DDB_FOR_WRITE], 1);
+	ddb_call_free(&call);
+	call.target = "TransactWriteItems";
+	(void)json_object_set_new(body, "TransactItems", json_pack("[{}, {}, {}]"));
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_CONDITION, "%s", call.error);
+	cr_expect_eq(at.calls, 4);
+	cr_expect_eq(at.budget.write_units[DDB_FOR_WRITE], 1 + 2 * 3);
+}
+
 /* ---- units a second ---- */
 
 /* Ten a second, 50 at once; the first call took 90 of them, so that there is none for four seconds. */
