@@ -427,6 +427,9 @@ enum shmeta_status ddb_restore(void *state, const struct backend_row *rows, size
 		w->s = state;
 		ddb_begin(w->s, DDB_FOR_WRITE);
 		status = ddb_steps(w, steps + from, count - from < BATCH ? count - from : BATCH, err);
+		for (size_t i = from; status == SHMETA_OK && i < count && i < from + BATCH; i++)
+			if (results[i].status == SHMETA_ERR_BUSY)
+				status = backend_fail(err, SHMETA_ERR_BUSY, "%s", results[i].text);
 	}
 	if (w != NULL && w->s != NULL) {
 		ddb_log_close_gaps(w->s);

@@ -793,6 +793,27 @@ Test(dynamodb_faults, a_write_that_meets_a_conflict_without_end_is_busy)
 	expect_segments(1);
 }
 
+/* Rows that are moved are there, or the call says that they are not. */
+Test(dynamodb_faults, rows_whose_writes_are_throttled_are_not_put_and_the_call_says_so)
+{
+	const struct backend_row row = {.kind = BACKEND_ROW_TOPIC,
+	                                .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                                .topic = rows_str("moved"),
+	                                .u.topic = {.name = rows_str("moved"), .partition_count = 1}};
+	enum shmeta_status status;
+
+	meet(DDB_FAULT_THROTTLED, "TransactWriteItems", 0, UINT32_MAX);
+	give(SHORT_MS / 4);
+	memset(&result, 0, sizeof result);
+	status = w.ops->admin->restore(w.state, &row, 1, &result, &w.err);
+	cr_expect_eq(status, SHMETA_ERR_BUSY, "%s: %s", shmeta_strerror(status), w.err.text);
+	cr_expect_not_null(strstr(w.err.text, "Throughput"), "%s", w.err.text);
+	give(w.options.timeout_ms);
+	ddb_proxy_clear(&proxy);
+	expect_ok(w.ops->admin->restore(w.state, &row, 1, &result, &w.err));
+	expect_ok(result.status);
+}
+
 Test(dynamodb_faults, a_write_beyond_the_units_of_a_second_is_busy_and_names_the_option)
 {
 	enum shmeta_status status = SHMETA_OK;
