@@ -169,7 +169,7 @@ struct shmeta_partition {
 	uint32_t topic_id;
 	uint32_t partition_id;
 	uint64_t high_watermark;   /* next offset to be written */
-	uint64_t log_start_offset; /* base of the first segment; high_watermark when there is none. Backends: 0 */
+	uint64_t log_start_offset; /* base of the first segment that can be read; high_watermark when there is none. Backends: 0 */
 	uint64_t
 		segment_count; /* with those that are not resident, as they were when they left, as are the other sums. Backends: 0 */
 	uint64_t size_bytes; /* sum over the segments; backends: 0 */
@@ -543,13 +543,15 @@ SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_named(struct shmeta_reade
                                                              const struct shmeta_read *read, struct shmeta_segment *ret,
                                                              struct shmeta_freshness *ret_fresh);
 
-/* The first segment, in order of base, whose max_timestamp_ms is at or after the given time. ABSENT_AT_END when none is. */
+/* The first segment, in order of base, whose max_timestamp_ms is at or after the given time. ABSENT_AT_END when none is. UNKNOWN in place
+ * of both where one that cannot be read may be the first: it begins behind the one before. */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *handle, int64_t timestamp_ms,
                                                                      const struct shmeta_read *read,
                                                                      struct shmeta_segment *ret,
                                                                      struct shmeta_freshness *ret_fresh);
 
-/* The segment with the largest base. ABSENT_AT_END when the partition has none. */
+/* The segment with the largest base. ABSENT_AT_END when the partition has none. UNKNOWN in place of both where one that cannot be read may
+ * be the last. */
 SHMETA_MUST_USE enum shmeta_status shmeta_last_segment(struct shmeta_handle *handle, const struct shmeta_read *read,
                                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
 
@@ -648,7 +650,7 @@ struct shmeta_fetch_plan {
 	size_t segments;
 	size_t ranges;
 	uint64_t bytes;           /* of these segments */
-	uint64_t available_bytes; /* of all from the first one on that begin below the high watermark */
+	uint64_t available_bytes; /* of all that the store has, from the first one on, that begin below the high watermark */
 	uint64_t next_offset;     /* behind the last one: `from` of the next plan */
 	uint64_t high_watermark;
 	uint32_t enough; /* 1: available_bytes >= min_bytes */
@@ -657,10 +659,13 @@ struct shmeta_fetch_plan {
 /* The segments to read from an offset on: those that shmeta_list_segments() from there to the high watermark would give, in order, as
  * many as the limits and the room allow, and the byte ranges of objects that they lie in. Slices of one object that follow each other in
  * it are one range. Where `from` lies in a gap the plan begins behind it: look at the first segment's base. What is available is
- * summed up from the index, not by walking it, unless segments overlap.
- * OK: one segment or more. ABSENT_BEFORE_START, ABSENT_AT_END, ABSENT, UNKNOWN: as shmeta_find_segment() for `from`; ABSENT_AT_END also
- * where a segment that reaches beyond the high watermark holds it; ABSENT_GAP: the gap reaches to the high watermark. ERR_BUFFER: the
- * strings of the first segment do not fit.
+ * summed up from the index, not by walking it, unless segments overlap; segments behind one that cannot be
+ * read count.
+ * A plan leads over nothing that the source may have: it ends before a hole that may hold a segment that cannot be read, or is not resident,
+ * next_offset is where that hole begins, and a plan from there on is UNKNOWN (`shmetactl quarantine` says which row it is).
+ * OK: one segment or more. ABSENT_BEFORE_START, ABSENT_AT_END, ABSENT, UNKNOWN: as shmeta_find_segment() for `from`; UNKNOWN also
+ * where such a hole lies between `from` and the first segment; ABSENT_AT_END also where a segment that reaches beyond the high
+ * watermark holds it; ABSENT_GAP: the gap reaches to the high watermark. ERR_BUFFER: the strings of the first segment do not fit.
  * Borrows: the strings live as long as fetch->buffer. Threads, Blocks, Errors: as other lookups. */
 SHMETA_MUST_USE enum shmeta_status shmeta_plan_fetch(struct shmeta_handle *handle, const struct shmeta_fetch *fetch,
                                                      const struct shmeta_read *read, struct shmeta_fetch_plan *ret,

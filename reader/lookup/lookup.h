@@ -156,6 +156,11 @@ void shmeta__reader_judge_clock(struct shmeta_reader *r, uint64_t monotonic_ns);
 /* ---- quarantined rows (quarantined.c) ---- */
 
 /* What a lookup did not find. */
+/* Offsets, both inclusive. */
+struct span {
+	uint64_t first, last;
+	int begins; /* 1: a segment counts by its base alone; 0: by all that it may hold */
+};
 struct missing {
 	enum shmeta_class cls; /* TOPIC, PARTITION, SEGMENT; AGENT, LEASE, OFFSET */
 	const char *name;      /* the topic; the agent; of offsets: the group */
@@ -163,7 +168,7 @@ struct missing {
 	const char *topic; /* of offsets */
 	size_t topic_bytes;
 	uint32_t partition_id;
-	const uint64_t *offset; /* SEGMENT: what is to be in it; NULL: anything */
+	const struct span *span; /* SEGMENT: what it is to hold some of; NULL: anything */
 };
 /* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served.
  * ERR_CORRUPT, ERR_EXPIRED. */
@@ -309,6 +314,10 @@ enum shmeta_status shmeta__topic_absent(struct shmeta_reader *reader, const char
 /* The inside of shmeta_find_segment(). */
 enum shmeta_status shmeta__segment_find(struct shmeta_handle *handle, uint64_t offset, uint64_t assured_ns,
                                         struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
+
+/* No resident segment holds any of the offsets first to last, which lie below the high watermark: ABSENT_GAP; UNKNOWN: one that
+ * is not resident, or cannot be read, may. ERR_*. */
+enum shmeta_status shmeta__segment_hole(struct shmeta_handle *handle, uint64_t first, uint64_t last);
 
 /* ---- before and after each lookup ---- */
 

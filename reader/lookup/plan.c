@@ -87,6 +87,18 @@ static enum shmeta_status available(struct shmeta_handle *h, uint64_t first_base
 	return status == SHMETA_END ? SHMETA_OK : status;
 }
 
+/* The next one for the plan. UNKNOWN: before it lies a hole that may hold one that cannot be read, or is not resident. */
+static enum shmeta_status next(const struct shmeta_fetch_plan *plan, struct shmeta_handle *h,
+                               struct shmeta__part_cursor *cursor, struct shmeta_segment *ret)
+{
+	enum shmeta_status status = shmeta__part_next(&h->part, cursor, ret);
+
+	if (status != SHMETA_OK || ret->base_offset <= plan->next_offset)
+		return status;
+	status = shmeta__segment_hole(h, plan->next_offset, ret->base_offset - 1);
+	return status == SHMETA_ABSENT_GAP ? SHMETA_OK : status;
+}
+
 static enum shmeta_status fill(struct planning *p, struct shmeta_handle *h)
 {
 	struct shmeta_fetch_plan *plan = p->plan;
@@ -96,20 +108,21 @@ static enum shmeta_status fill(struct planning *p, struct shmeta_handle *h)
 	enum shmeta_status status = shmeta__part_seek(&h->part, p->fetch->from, plan->high_watermark - 1, &cursor);
 
 	while (status == SHMETA_OK) {
-		status = shmeta__part_next(&h->part, &cursor, &segment);
+		status = next(plan, h, &cursor, &segment);
+		if (status == SHMETA_OK || status == SHMETA_UNKNOWN)
+			left = segment.size_bytes; /* of the one that is left out */
 		if (status != SHMETA_OK)
 			break;
 		if (plan->segments == 0)
 			first_base = segment.base_offset;
-		left = segment.size_bytes; /* of the one that found no room */
 		status = take(p, h, &segment);
 		if (status == SHMETA_OK)
 			left = 0;
 	}
-	if (status == SHMETA_END)
-		status = plan->segments > 0
-		                 ? available(h, first_base, &cursor, plan->bytes + left, &plan->available_bytes)
-		                 : SHMETA_ABSENT_GAP;
+	if (plan->segments > 0 && (status == SHMETA_END || status == SHMETA_UNKNOWN))
+		status = available(h, first_base, &cursor, plan->bytes + left, &plan->available_bytes);
+	else if (status == SHMETA_END)
+		status = shmeta__segment_hole(h, p->fetch->from, plan->high_watermark - 1);
 	plan->enough = plan->available_bytes >= p->fetch->min_bytes;
 	return status;
 }
@@ -129,9 +142,13 @@ static enum shmeta_status answer(void *arg, struct shmeta_reader *unused, struct
 	*p->plan = (struct shmeta_fetch_plan){.size = p->plan->size, .next_offset = p->fetch->from};
 	/* Which absence it is, and whether a row that cannot be read, or is not resident, lies there. */
 	status = shmeta__segment_find(h, p->fetch->from, assured_ns, &found, ret_fresh);
-	if (status != SHMETA_OK && status != SHMETA_ABSENT_GAP)
+	if (status != SHMETA_OK && status != SHMETA_ABSENT_GAP && status != SHMETA_ABSENT_BEFORE_START)
 		return status;
 	shmeta__part_record(&h->part, &partition);
+	if (status == SHMETA_ABSENT_BEFORE_START) { /* who is told so goes on from the log start */
+		status = shmeta__segment_hole(h, p->fetch->from, partition.log_start_offset - 1);
+		return status == SHMETA_ABSENT_GAP ? SHMETA_ABSENT_BEFORE_START : status;
+	}
 	p->plan->high_watermark = partition.high_watermark;
 	/* A segment may have been added before the watermark was moved. */
 	if (p->fetch->from >= partition.high_watermark)

@@ -47,10 +47,19 @@ static enum shmeta_status unlisted(struct shmeta_reader *r, enum shmeta_class cl
 	return numbers[cls] > 0 ? SHMETA_OK : SHMETA_ABSENT;
 }
 
-/* OK: there is a quarantined row whose key has the prefix and which, where offset is not NULL, may
- * hold the offset; otherwise ABSENT. */
+static int may_hold(const struct shmeta__quarantined *row, const struct span *span)
+{
+	if ((row->unread & SHMETA_UNREAD_BASE) != 0)
+		return 1;
+	if (row->base > span->last)
+		return 0;
+	return span->begins ? row->base >= span->first : row->end >= span->first || row->end < row->base;
+}
+
+/* OK: there is a quarantined row whose key has the prefix and which, where span is not NULL, may
+ * hold some of it; otherwise ABSENT. */
 static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, size_t prefix_bytes,
-                               const uint64_t *offset)
+                               const struct span *span)
 {
 	struct shmeta__quarantined row;
 	enum shmeta_status status;
@@ -68,11 +77,10 @@ static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, s
 			status = shmeta__walk_ends(&walk, key, key_bytes, value, bytes);
 			break;
 		}
-		if (offset == NULL)
+		if (span == NULL)
 			break;
 		status = shmeta__quarantined_decode(value, bytes, key, key_bytes, 1, &row, NULL);
-		if (status != SHMETA_OK || (row.unread & SHMETA_UNREAD_BASE) != 0 ||
-		    (row.base <= *offset && (*offset <= row.end || row.end < row.base)))
+		if (status != SHMETA_OK || may_hold(&row, span))
 			break;
 		/* In order of base; rows whose base cannot be read come last. */
 	}
@@ -81,7 +89,7 @@ static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, s
 
 /* Rows of a name; of one partition where partition_id is not NULL. */
 static enum shmeta_status look_named(struct shmeta_reader *r, enum shmeta_class cls, const char *name, size_t bytes,
-                                     const uint32_t *partition_id, uint64_t topic, const uint64_t *offset)
+                                     const uint32_t *partition_id, uint64_t topic, const struct span *span)
 {
 	uint8_t key[SHMETA_QUARANTINE_KEY_MAX];
 	enum shmeta_status status;
@@ -101,7 +109,7 @@ static enum shmeta_status look_named(struct shmeta_reader *r, enum shmeta_class 
 		shmeta__put_be32(key + n + 8, *partition_id);
 		n += 12;
 	}
-	return look(r, key, n, offset);
+	return look(r, key, n, span);
 }
 
 /* Look for the row itself, and for the topic or partition without which it cannot be served. */
@@ -119,7 +127,7 @@ static enum shmeta_status look_for(struct shmeta_reader *r, const struct missing
 	if (status == SHMETA_ABSENT && m->cls != SHMETA_CLASS_TOPIC)
 		status = look_named(r, SHMETA_CLASS_PARTITION, m->name, m->name_bytes, &m->partition_id, 0, NULL);
 	if (status == SHMETA_ABSENT && m->cls == SHMETA_CLASS_SEGMENT)
-		status = look_named(r, SHMETA_CLASS_SEGMENT, m->name, m->name_bytes, &m->partition_id, 0, m->offset);
+		status = look_named(r, SHMETA_CLASS_SEGMENT, m->name, m->name_bytes, &m->partition_id, 0, m->span);
 	return status;
 }
 

@@ -4,16 +4,14 @@
 
 /* ---- one segment ---- */
 
-/* No segment of the store holds the offset: a quarantined row of the source may. No segment holds
- * offsets at or beyond the high watermark. */
+/* No segment of the store holds any of these offsets: a quarantined row of the source may. */
 static enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic, size_t topic_bytes,
-                                         const uint64_t *offset, enum shmeta_status status)
+                                         const struct span *span, enum shmeta_status status)
 {
 	const struct missing missing = {SHMETA_CLASS_SEGMENT, .name = topic, .name_bytes = topic_bytes,
-	                                .partition_id = (uint32_t)h->part_key, .offset = offset};
+	                                .partition_id = (uint32_t)h->part_key, .span = span};
 
-	return offset != NULL && status == SHMETA_ABSENT_AT_END ? status
-	                                                        : unless_quarantined(h->reader, &missing, status);
+	return unless_quarantined(h->reader, &missing, status);
 }
 
 /* By value: a lookup that finds its segment has nothing on the stack whose address is taken. */
@@ -21,7 +19,21 @@ static __attribute__((noinline)) enum shmeta_status offset_absent(struct shmeta_
                                                                   size_t topic_bytes, uint64_t offset,
                                                                   enum shmeta_status status)
 {
-	return segment_absent(h, topic, topic_bytes, &offset, status);
+	const struct span span = {offset, offset, 0};
+
+	/* No segment holds offsets at or beyond the high watermark. */
+	return status == SHMETA_ABSENT_AT_END ? status : segment_absent(h, topic, topic_bytes, &span, status);
+}
+
+enum shmeta_status shmeta__segment_hole(struct shmeta_handle *h, uint64_t first, uint64_t last)
+{
+	const struct span span = {first, last, 0};
+	struct shmeta_part_window window;
+
+	/* One that is not resident may reach beyond the first that is. */
+	if (shmeta__part_window(&h->part, &window) && first <= window.max_end)
+		return SHMETA_UNKNOWN;
+	return segment_absent(h, h->topic, h->topic_bytes, &span, SHMETA_ABSENT_GAP);
 }
 
 static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, const char *topic,
@@ -237,7 +249,9 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 
 /* ---- by time, and the last one ---- */
 
-typedef enum shmeta_status part_lookup(struct shmeta__part *part, int64_t argument, struct shmeta_segment *ret);
+/* *ret_span: where the rows begin of which one that is not here would be the answer. */
+typedef enum shmeta_status part_lookup(struct shmeta__part *part, int64_t argument, struct shmeta_segment *ret,
+                                       struct span *ret_span);
 
 struct other_lookup {
 	part_lookup *find;
@@ -246,30 +260,50 @@ struct other_lookup {
 	struct shmeta_segment segment;
 };
 
-static enum shmeta_status by_timestamp(struct shmeta__part *part, int64_t timestamp_ms, struct shmeta_segment *ret)
+/* The row before the one that was found is older than the time: so are those before that one, as far as times grow with offsets. */
+static enum shmeta_status by_timestamp(struct shmeta__part *part, int64_t timestamp_ms, struct shmeta_segment *ret,
+                                       struct span *ret_span)
 {
-	return shmeta__part_find_timestamp(part, timestamp_ms, ret);
+	enum shmeta_status status = shmeta__part_find_timestamp(part, timestamp_ms, ret), before;
+	struct shmeta_segment former;
+
+	if (status != SHMETA_OK || ret->base_offset == 0)
+		return status;
+	before = shmeta__part_before(part, ret->base_offset, &former);
+	*ret_span = (struct span){before == SHMETA_OK ? former.base_offset + 1 : 0, ret->base_offset - 1, 1};
+	return before < 0 ? before : status;
 }
 
-static enum shmeta_status by_position(struct shmeta__part *part, int64_t unused, struct shmeta_segment *ret)
+static enum shmeta_status by_position(struct shmeta__part *part, int64_t unused, struct shmeta_segment *ret,
+                                      struct span *ret_span)
 {
+	enum shmeta_status status = shmeta__part_last(part, ret);
+
 	(void)unused;
-	return shmeta__part_last(part, ret);
+	if (status == SHMETA_OK)
+		*ret_span = (struct span){ret->base_offset + 1, INT64_MAX, 1};
+	return status;
 }
 
 static enum shmeta_status find_other(struct shmeta_handle *h, part_lookup *by, int64_t argument, uint64_t assured_ns,
                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
-	enum shmeta_status status = handle_right(h);
+	enum shmeta_status status = handle_right(h), other;
+	struct span span = {1, 0, 1}; /* none */
 
 	if (status == SHMETA_ABSENT)
 		return shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh);
 	if (status != SHMETA_OK)
 		return status;
-	status = by(&h->part, argument, ret);
+	status = by(&h->part, argument, ret, &span);
 	if (ret_fresh != NULL)
 		segment_age(h, assured_ns, ret_fresh);
-	return is_absent(status) ? segment_absent(h, h->topic, h->topic_bytes, NULL, status) : status;
+	if (is_absent(status))
+		return segment_absent(h, h->topic, h->topic_bytes, NULL, status);
+	if (status != SHMETA_OK || span.first > span.last)
+		return status;
+	other = segment_absent(h, h->topic, h->topic_bytes, &span, SHMETA_ABSENT);
+	return other == SHMETA_ABSENT ? status : other;
 }
 
 static enum shmeta_status answer_other(void *arg, struct shmeta_reader *unused, struct shmeta_handle *h,

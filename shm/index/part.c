@@ -427,3 +427,19 @@ enum shmeta_status shmeta__part_last(struct shmeta__part *part, struct shmeta_se
 	give_row(part, entry, &block, shmeta__block_at(&block, block.rows - 1), ret);
 	return SHMETA_OK;
 }
+
+enum shmeta_status shmeta__part_before(struct shmeta__part *part, uint64_t base, struct shmeta_segment *ret)
+{
+	const uint8_t *entry;
+	struct shmeta__block block;
+	struct place place;
+	struct mark mark;
+
+	if (!top_count(part) || base <= log_start(part))
+		return SHMETA_ABSENT;
+	entry = locate(part, base - 1, &mark, &place);
+	if (!entry || !open_block(part, entry, mark, &block))
+		return SHMETA_ERR_CORRUPT;
+	give_row(part, entry, &block, floor_row(&block, entry, base - 1), ret);
+	return SHMETA_OK;
+}

@@ -305,6 +305,8 @@ void shmeta__part_fetch_record(const struct shmeta__part *part); /* before shmet
 enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_t timestamp_ms,
                                                struct shmeta_segment *ret);
 enum shmeta_status shmeta__part_last(struct shmeta__part *part, struct shmeta_segment *ret);
+/* The resident row with the largest base below this one: OK, ABSENT, ERR_CORRUPT. */
+enum shmeta_status shmeta__part_before(struct shmeta__part *part, uint64_t base, struct shmeta_segment *ret);
 
 /* Rows in ascending order of base that overlap [from, to]; both inclusive. */
 struct shmeta__part_cursor {

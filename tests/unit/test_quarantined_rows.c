@@ -222,10 +222,13 @@ static void put_topic(const char *name, uint32_t partition_count)
 	cr_assert(memory_put_topic(f.db, NULL, &row));
 }
 
-static void put_segment(const char *name, uint64_t base, uint64_t last)
+static void put_segment_of(const char *name, uint64_t base, uint64_t last, uint64_t bytes, int64_t max_timestamp_ms)
 {
 	struct shmeta_segment row = fixture_segment(0, base, 1);
 	char id[32];
+
+	row.size_bytes = bytes;
+	row.max_timestamp_ms = max_timestamp_ms;
 
 	snprintf(id, sizeof id, "s%llu", (unsigned long long)base);
 	row.id = str(id);
@@ -233,6 +236,11 @@ static void put_segment(const char *name, uint64_t base, uint64_t last)
 	row.s3_key = str("key");
 	row.end_offset = last;
 	cr_assert(memory_put_segment(f.db, NULL, name, &row));
+}
+
+static void put_segment(const char *name, uint64_t base, uint64_t last)
+{
+	put_segment_of(name, base, last, 100, 0);
 }
 
 Test(quarantine, a_topic_that_cannot_be_served_is_unknown_with_all_below_it_until_it_is_mended)
@@ -359,6 +367,134 @@ Test(quarantine, an_offset_is_unknown_where_a_segment_that_cannot_be_served_may_
 	cr_expect_eq(segment("t", 0, 249), SHMETA_OK);
 	cr_expect_eq(segment("t", 0, 250), SHMETA_ABSENT_GAP);
 	cr_expect_eq(segments_complete("t", 0), SHMETA_OK);
+	end();
+}
+
+/* A fetch plan from the offset: how many segments, and where the next one begins. */
+static enum shmeta_status planned(uint64_t from, size_t *ret_segments, uint64_t *ret_next)
+{
+	static struct shmeta_segment segments[8];
+	static struct shmeta_fetch_range ranges[8];
+	static char strings[8 * 300];
+	const struct shmeta_fetch fetch = {.size = sizeof fetch,
+	                                   .from = from,
+	                                   .max_segments = 8,
+	                                   .segments = segments,
+	                                   .max_ranges = 8,
+	                                   .ranges = ranges,
+	                                   .buffer = strings,
+	                                   .buffer_bytes = sizeof strings};
+	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	struct shmeta_handle *handle;
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handle), SHMETA_OK);
+	status = shmeta_plan_fetch(handle, &fetch, NULL, &plan, NULL);
+	shmeta_partition_close(handle);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	*ret_segments = plan.segments;
+	*ret_next = plan.next_offset;
+	return status;
+}
+
+static void expect_plan(uint64_t from, enum shmeta_status status, size_t segments, uint64_t next)
+{
+	uint64_t went_to;
+	size_t count;
+	enum shmeta_status answer = planned(from, &count, &went_to);
+
+	cr_expect_eq(answer, status, "from %llu: %d", (unsigned long long)from, (int)answer);
+	if (status == SHMETA_OK)
+		cr_expect(count == segments && went_to == next, "from %llu: %zu segments, then %llu",
+		          (unsigned long long)from, count, (unsigned long long)went_to);
+}
+
+Test(quarantine, a_fetch_plan_ends_before_what_cannot_be_read_and_does_not_begin_in_it)
+{
+	fixture_init(&f);
+	cr_assert(memory_create_topic(f.db, NULL, "t", 1, 1111));
+	put_segment_of("t", 10, 14, UINT64_MAX, 0);
+	put_segment("t", 20, 29);
+	put_segment("t", 35, 39); /* behind a gap */
+	put_segment_of("t", 43, 45, UINT64_MAX, 0);
+	put_segment("t", 50, 59);
+	put_segment_of("t", 70, 79, UINT64_MAX, 0);
+	cr_assert(memory_set_watermark(f.db, NULL, "t", 0, 100));
+	begin();
+	cr_expect_eq(rows(), 3, "%s", f.log);
+	/* Nobody goes from the log start, 20, on, who asked for less. */
+	expect_plan(0, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(12, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(15, SHMETA_ABSENT_BEFORE_START, 0, 0);
+	expect_plan(20, SHMETA_OK, 2, 40);
+	expect_plan(30, SHMETA_OK, 1, 40);
+	/* Nothing holds 40, but the plan would have gone over 43. */
+	expect_plan(40, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(44, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(46, SHMETA_OK, 1, 60);
+	expect_plan(60, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(75, SHMETA_UNKNOWN, 0, 0);
+	expect_plan(80, SHMETA_ABSENT_GAP, 0, 0);
+	expect_plan(100, SHMETA_ABSENT_AT_END, 0, 0);
+
+	put_segment("t", 43, 45);
+	follow();
+	expect_plan(20, SHMETA_OK, 4, 60);
+	put_segment("t", 70, 79);
+	put_segment("t", 10, 14);
+	follow();
+	cr_expect_eq(rows(), 0);
+	expect_plan(0, SHMETA_ABSENT_BEFORE_START, 0, 0);
+	expect_plan(10, SHMETA_OK, 6, 80);
+	end();
+}
+
+static enum shmeta_status at_time(int64_t timestamp_ms, uint64_t *ret_base)
+{
+	struct shmeta_handle *handle;
+	struct shmeta_segment found = {0};
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handle), SHMETA_OK);
+	status = timestamp_ms == INT64_MAX
+	                 ? shmeta_last_segment(handle, NULL, &found, NULL)
+	                 : shmeta_find_segment_for_timestamp(handle, timestamp_ms, NULL, &found, NULL);
+	shmeta_partition_close(handle);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	*ret_base = found.base_offset;
+	return status;
+}
+
+Test(quarantine, a_segment_that_cannot_be_read_may_be_the_first_at_a_time_and_the_last_of_all)
+{
+	uint64_t base;
+
+	fixture_init(&f);
+	cr_assert(memory_create_topic(f.db, NULL, "t", 1, 1111));
+	put_segment_of("t", 0, 9, 100, 1000);
+	put_segment_of("t", 10, 19, UINT64_MAX, 2000);
+	put_segment_of("t", 20, 29, 100, 3000);
+	put_segment_of("t", 30, 39, 100, 4000);
+	cr_assert(memory_set_watermark(f.db, NULL, "t", 0, 100));
+	begin();
+	cr_expect_eq(rows(), 1, "%s", f.log);
+	cr_expect(at_time(900, &base) == SHMETA_OK && base == 0);
+	cr_expect_eq(at_time(1001, &base), SHMETA_UNKNOWN);
+	cr_expect_eq(at_time(2500, &base), SHMETA_UNKNOWN);
+	cr_expect(at_time(3500, &base) == SHMETA_OK && base == 30);
+	cr_expect_eq(at_time(4500, &base), SHMETA_UNKNOWN);
+	cr_expect(at_time(INT64_MAX, &base) == SHMETA_OK && base == 30, "the last one is behind what cannot be read");
+
+	put_segment_of("t", 40, 49, UINT64_MAX, 5000);
+	follow();
+	cr_expect_eq(at_time(INT64_MAX, &base), SHMETA_UNKNOWN);
+	put_segment_of("t", 10, 19, 100, 2000);
+	put_segment_of("t", 40, 49, 100, 5000);
+	follow();
+	cr_expect(at_time(1001, &base) == SHMETA_OK && base == 10);
+	cr_expect(at_time(INT64_MAX, &base) == SHMETA_OK && base == 40);
 	end();
 }
 
