@@ -835,8 +835,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, str
 SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, enum shmeta_class cls,
                                                       uint64_t *ret_txn);
 
-/* Wait until a commit newer than `txn` is published: in a directory that was made anew meanwhile, any. Blocks: up to timeout_ms. ret_txn
- * (may be NULL): the newest commit.
+/* Wait until a commit newer than `txn` is published: in a directory that was made anew, or a store that was loaded anew, meanwhile: any, and
+ * *ret_txn may be less than txn then. A number does not say of which generation it is: where other threads' readers may have gone on to
+ * the next one already, shmeta_submit_wait_commit() takes both. Blocks: up to timeout_ms. ret_txn (may be NULL): the newest commit.
  * Threads: any, each on its own. Errors: ERR_TIMEOUT, and those of shmeta_get_state(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);

@@ -90,6 +90,8 @@ enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *
 struct env {
 	uint32_t refs;
 	uint32_t other_boot; /* 1: published before this boot; its stamps mean nothing */
+	uint32_t
+		loaded_anew; /* 1: this process had one of another lineage before, whose commits were counted otherwise */
 	uint64_t generation;
 	uint64_t grace_half_ns;
 	const struct shmeta_generation *gen;
@@ -200,6 +202,8 @@ void shmeta__core_close_inherited(struct core *core);
 /* The current generation, referenced. wait: 0: ERR_BUSY instead of waiting for another thread that
  * is opening it. UNKNOWN when nothing was published. */
 enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err);
+/* The lineage of the generation that was opened last; 0: there is none. */
+uint64_t shmeta__core_lineage(struct core *core);
 /* 1: the board's path now leads to another file. */
 int shmeta__core_was_replaced(const struct core *core);
 /* 1: the heartbeat has stopped, and that is so. Looks at most once a second. */

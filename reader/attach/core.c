@@ -353,6 +353,8 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 	     shmeta_observe(&core->board->generation) != core->env->generation)) {
 		status = open_current(core, &env, err);
 		if (status == SHMETA_OK) {
+			env->loaded_anew =
+				core->env != NULL && (core->env->loaded_anew || core->env->lineage != env->lineage);
 			shmeta__env_unref(core->env);
 			core->env = env;
 		}
@@ -361,6 +363,16 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 		*ret = shmeta__env_ref(core->env);
 	(void)pthread_mutex_unlock(&core->lock);
 	return status;
+}
+
+uint64_t shmeta__core_lineage(struct core *core)
+{
+	uint64_t lineage;
+
+	(void)pthread_mutex_lock(&core->lock);
+	lineage = core->env != NULL ? core->env->lineage : 0;
+	(void)pthread_mutex_unlock(&core->lock);
+	return lineage;
 }
 
 int shmeta__core_was_replaced(const struct core *core)

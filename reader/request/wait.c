@@ -62,6 +62,13 @@ static int follow(struct shmeta *instance, struct core **core)
 	return *core != former;
 }
 
+/* Is the number that a caller has of a store that was left, in whose place this one was loaded? lineage: of the one that was open when
+ * he called; 0: none. In one lineage nobody knows of a commit that is not published. */
+static int is_of_former(const struct env *env, uint64_t lineage, uint64_t txn, uint64_t committed)
+{
+	return (lineage != 0 && lineage != env->lineage) || (env->loaded_anew && committed < txn);
+}
+
 enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms, uint64_t *ret_txn)
 {
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
@@ -69,14 +76,16 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	enum shmeta_status status;
 	struct core *core;
 	struct env *env;
-	uint64_t committed;
-	int anew = 0; /* the commits of another directory are newer than any of the former */
+	uint64_t committed, lineage;
+	int anew =
+		0; /* the commits of another directory, or of a store that was loaded anew, are newer than any of the former */
 
 	if (instance == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
+	lineage = shmeta__core_lineage(core);
 	do {
 		committed = 0;
 		if (!anew && shmeta__core_is_abandoned(core))
@@ -86,6 +95,7 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 			status = pause_until(deadline);
 		} else if (status == SHMETA_OK) {
 			committed = shmeta_observe(&env->gen->committed);
+			anew |= is_of_former(env, lineage, txn, committed);
 			if (committed <= txn && !anew)
 				status = shmeta__commit_wait(env->gen, txn, deadline);
 			shmeta__env_unref(env);

@@ -167,7 +167,7 @@ static void publish(struct fake_writer *w, uint64_t number)
 	shmeta_publish(&w->board->generation, number); /* PAIR 4: new generation before retirement */
 }
 
-static void make_generation(struct fake_writer *w)
+static void make_generation(struct fake_writer *w, uint64_t number)
 {
 	struct shmeta_store_format format = {
 		.format = SHMETA_STORE_FORMAT, .writer_version = 1 << 8, .created_at_ns = shmeta__boottime_ns()};
@@ -175,8 +175,8 @@ static void make_generation(struct fake_writer *w)
 
 	boot_id_read(format.boot_id);
 	(void)snprintf(format.source, sizeof format.source, "fake");
-	must(shmeta__store_create(w->dir_fd, 1, MAX_BYTES, w->grace_ns, &format, &w->store, &err), "store", &err);
-	publish(w, 1);
+	must(shmeta__store_create(w->dir_fd, number, MAX_BYTES, w->grace_ns, &format, &w->store, &err), "store", &err);
+	publish(w, number);
 }
 
 static struct fake_writer *new_writer(uint64_t grace_ns)
@@ -223,7 +223,7 @@ struct fake_writer *fake_writer_with_grace(uint64_t grace_ns)
 {
 	struct fake_writer *w = new_writer(grace_ns);
 
-	make_generation(w);
+	make_generation(w, 1);
 	fake_serve(w);
 	return w;
 }
@@ -272,6 +272,18 @@ void fake_switch_generation(struct fake_writer *w)
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
+void fake_load_anew(struct fake_writer *w)
+{
+	struct shmeta__store *old = w->store;
+	struct shmeta_generation *old_gen = w->gen;
+
+	(void)pthread_mutex_lock(&w->lock);
+	make_generation(w, w->board->generation + 1);
+	shmeta_publish(&old_gen->retired, 1); /* PAIR 4: new generation before retirement */
+	shmeta__store_close(old);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
 void fake_remake(struct fake_writer *w)
 {
 	int served = w->serving;
@@ -282,7 +294,7 @@ void fake_remake(struct fake_writer *w)
 	w->gen = NULL;
 	empty_directory(w->dir_fd);
 	make_board(w, 1);
-	make_generation(w);
+	make_generation(w, 1);
 	if (served)
 		fake_serve(w);
 }

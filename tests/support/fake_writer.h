@@ -130,6 +130,8 @@ void fake_stamp_all(struct fake_writer *w);
 void fake_new_epoch(struct fake_writer *w);
 /* A copy of the store becomes the current generation, the old one is retired. */
 void fake_switch_generation(struct fake_writer *w);
+/* An empty store, whose commits are counted from 1, becomes the current generation, the old one is retired. */
+void fake_load_anew(struct fake_writer *w);
 /* Removes the directory's content and begins again in it with a new board and an empty generation 1. */
 void fake_remake(struct fake_writer *w);
 

@@ -406,6 +406,52 @@ Test(reader_requests, waiting_for_a_commit_ends_with_it_also_in_the_next_generat
 	cr_assert_eq(shmeta_wait_commit(NULL, 0, 0, &txn), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
+static void *load_anew_soon(void *unused)
+{
+	(void)unused;
+	(void)poll(NULL, 0, 30);
+	fake_load_anew(w);
+	return NULL;
+}
+
+Test(reader_requests, waiting_for_a_commit_ends_where_the_store_is_loaded_anew_and_commits_are_counted_again)
+{
+	uint64_t txn = 0, newest, first;
+	pthread_t thread;
+
+	for (int i = 0; i < 50; i++) {
+		fake_begin(w);
+		(void)fake_commit(w);
+	}
+	newest = w->gen->committed;
+	begin();
+	end();
+	cr_assert_eq(pthread_create(&thread, NULL, load_anew_soon, NULL), 0);
+	cr_assert_eq(shmeta_wait_commit(instance, newest, 10000, &txn), SHMETA_OK);
+	(void)pthread_join(thread, NULL);
+	first = w->gen->committed;
+	cr_assert_lt(first, newest);
+	cr_expect_eq(txn, first);
+	/* Also where a reader has gone on, or another wait, before this one begins. */
+	cr_expect_eq(shmeta_wait_commit(instance, newest, 10000, &txn), SHMETA_OK);
+	cr_expect_eq(shmeta_wait_commit(instance, first, 20, &txn), SHMETA_ERR_TIMEOUT, "it is of this store");
+
+	/* A copy counts on. */
+	fake_switch_generation(w);
+	cr_expect_eq(shmeta_wait_commit(instance, first, 20, &txn), SHMETA_ERR_TIMEOUT);
+	cr_expect_eq(shmeta_wait_commit(instance, newest, 10000, &txn), SHMETA_OK);
+
+	/* By chance it is the same number. */
+	newest = w->gen->committed;
+	fake_load_anew(w);
+	while (w->gen->committed < newest) {
+		fake_begin(w);
+		(void)fake_commit(w);
+	}
+	cr_expect_eq(shmeta_wait_commit(instance, newest, 10000, &txn), SHMETA_OK);
+	cr_expect_eq(txn, newest);
+}
+
 static uint64_t
 	restless; /* the commit that another one replaces, and the other way round, whenever its roots are read */
 
