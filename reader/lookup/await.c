@@ -105,6 +105,8 @@ static enum shmeta_status look(struct shmeta_reader *r, struct shmeta_wait *wait
 		    shmeta_observe(&r->env->touched[word]) > last_txn) { /* PAIR 2: touch before commit */
 			waits[i].status = judge(&waits[i]);
 			word = waits[i].handle->word;
+		} else { /* it stays resident while somebody waits for it */
+			lookup_touch(r, waits[i].handle->part_key);
 		}
 		*ret_ready += waits[i].status != SHMETA_ERR_TIMEOUT;
 		note_word(looked, word);

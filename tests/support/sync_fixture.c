@@ -43,6 +43,14 @@ static void touched(void *arg, uint8_t *seen, uint32_t ceiling)
 		f->on_touched(f, seen, ceiling);
 }
 
+static void waited(void *arg, uint64_t *words)
+{
+	struct fixture *f = arg;
+
+	if (f->on_waited != NULL)
+		f->on_waited(f, words);
+}
+
 static int all_kept(void *arg)
 {
 	return ((struct fixture *)arg)->kept;
@@ -184,6 +192,7 @@ enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 	const struct sync_host host = quiet_host((struct sync_host){.arg = f,
 	                                                            .oldest_pin = oldest_pin,
 	                                                            .touched = touched,
+	                                                            .waited = waited,
 	                                                            .all_registrations_kept = all_kept,
 	                                                            .phase = on_phase,
 	                                                            .progress = on_progress,

@@ -40,6 +40,7 @@ struct fixture {
 		struct fixture *f); /* called whenever the engine looks at the clock: it may move it, and more */
 	/* Marks what readers have used (shm/page/touch.h); NULL: nothing. */
 	void (*on_touched)(struct fixture *f, uint8_t *seen, uint32_t ceiling);
+	void (*on_waited)(struct fixture *f, uint64_t *words);
 	uint64_t oldest_pin; /* what the host answers */
 	int kept;
 	enum shmeta_phase phase;

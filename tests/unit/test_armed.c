@@ -164,6 +164,34 @@ static uint64_t cost_of_commit(uint64_t waits)
 }
 
 /* However its waits are arranged, a user makes a commit pay for each word once. */
+static bool waited(uint32_t word)
+{
+	uint64_t words[SHMETA_TOUCHED_WORDS / 64] = {0};
+
+	armed_waited(armed, words);
+	return (words[word / 64] >> word % 64 & 1) != 0;
+}
+
+Test(armed, tell_of_which_words_they_are_until_none_is_of_it)
+{
+	uint64_t ticket;
+
+	add(&c[0], 1, (uint32_t[]){5, 6}, 2);
+	add(&c[1], 10, (uint32_t[]){5}, 1);
+	add(&c[1], 100, NULL, 0);
+	cr_expect(waited(5));
+	cr_expect(waited(6));
+	cr_expect_not(waited(7));
+	cr_expect(armed_withdraw(armed, &c[0], 1, &ticket));
+	cr_expect(waited(6), "it was since the last call");
+	cr_expect_not(waited(6));
+	cr_expect(waited(5));
+	cr_expect(commit(5));
+	cr_expect_eq(taken(), 110);
+	cr_expect(waited(5));
+	cr_expect_not(waited(5));
+}
+
 Test(armed, cost_a_commit_nothing_for_words_that_did_not_move)
 {
 	enum { WAITS = 4096, OTHERS = 127 * 1024 };

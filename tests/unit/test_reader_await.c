@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "reader/lookup/lookup.h"
 #include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
 
@@ -63,6 +64,38 @@ static enum shmeta_status wait_for(uint32_t partition, uint64_t high_watermark, 
 	enum shmeta_status status = shmeta_wait_partitions(&wait, 1, timeout_ms, NULL);
 
 	return status == SHMETA_OK ? wait.status : status;
+}
+
+static uint8_t touches[4096];
+
+/* A wait of its own: the touches are looked at meanwhile. */
+static void *wait_until_it_grows(void *unused)
+{
+	(void)unused;
+	cr_expect_eq(wait_for(3, 5, LONG_MS), SHMETA_OK);
+	return NULL;
+}
+
+static void await_touch(uint64_t part_key)
+{
+	uint8_t *slot = &touches[touch_slot(part_key, sizeof touches)];
+
+	for (int i = 0; i < 3000 && __atomic_load_n(slot, __ATOMIC_RELAXED) == 0; i++)
+		(void)poll(NULL, 0, 10);
+	cr_assert_neq(__atomic_load_n(slot, __ATOMIC_RELAXED), 0);
+	__atomic_store_n(slot, 0, __ATOMIC_RELAXED);
+}
+
+Test(reader_await, a_partition_counts_as_used_for_as_long_as_it_is_waited_for)
+{
+	pthread_t thread;
+
+	reader->touch = (struct touch_view){touches, sizeof touches, NULL};
+	cr_assert_eq(pthread_create(&thread, NULL, wait_until_it_grows, NULL), 0);
+	for (int i = 0; i < 3; i++)
+		await_touch(handle[3]->part_key);
+	grow(3, 6);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
 }
 
 Test(reader_await, what_holds_already_is_told_at_once_and_a_timeout_tells_that_nothing_holds)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backends/memory/memory.h"
+#include "shm/page/touch.h"
 #include "shm/store/store_inspect.h"
 #include "tests/support/sync_fixture.h"
 #include "writer/apply/apply.h"
@@ -41,6 +42,7 @@ static void prepare(uint32_t max_topics, uint32_t max_partitions)
 	f.options.bounded = true;
 	f.options.max_topics = max_topics;
 	f.options.max_partitions = max_partitions;
+	f.options.touch_ceiling = touch_ceiling(max_partitions);
 	for (int i = 0; i < TOPICS; i++) {
 		name_of(name, sizeof name, i);
 		fixture_topic(&f, name, PARTITIONS, SEGMENTS, 1000 + i);
@@ -247,6 +249,39 @@ Test(sync_bounded, whoever_uses_what_another_one_only_looks_at_has_it_kept, .fin
 		cr_assert_eq(ask_how(SYNC_NO_FILL, SHMETA_CLASS_SEGMENT, name, (uint32_t)i % PARTITIONS), SHMETA_OK);
 	}
 	cr_expect_eq(says("topic-00", 0), SHMETA_OK);
+	cr_expect_eq(says("topic-00", 1), SHMETA_UNKNOWN);
+	is_right();
+}
+
+static uint32_t waited_word;
+
+static void waits(struct fixture *fixture, uint64_t *words)
+{
+	(void)fixture;
+	words[waited_word / 64] |= UINT64_C(1) << waited_word % 64;
+}
+
+Test(sync_bounded, a_partition_that_somebody_waits_for_stays, .fini = done)
+{
+	struct shmeta_topic row;
+	struct shmeta__txn *txn;
+	struct shmeta_err err;
+	char name[32];
+
+	prepare(TOPICS, 16);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-00", 0), SHMETA_OK);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-00", 1), SHMETA_OK);
+	cr_assert_eq(shmeta__txn_read(sync_store(f.sync), &txn, &err), SHMETA_OK);
+	cr_assert_eq(apply_topic_get(txn, str(SHMETA_DEFAULT_TENANT), str("topic-00"), &row, NULL, &err), SHMETA_OK);
+	waited_word = shmeta__touched_partition(row.topic_id, 0);
+	shmeta__txn_abort(txn);
+	f.on_waited = waits;
+	for (int i = PARTITIONS; i < TOPICS * PARTITIONS; i++) {
+		fixture_pass(&f, 1500);
+		name_of(name, sizeof name, i / PARTITIONS);
+		cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, (uint32_t)i % PARTITIONS), SHMETA_OK);
+		cr_assert_eq(says("topic-00", 0), SHMETA_OK, "after %d others", i - PARTITIONS);
+	}
 	cr_expect_eq(says("topic-00", 1), SHMETA_UNKNOWN);
 	is_right();
 }

@@ -29,6 +29,13 @@ static void host_touched(void *arg, uint8_t *seen, uint32_t ceiling)
 	registry_collect_touched(d->registry, ceiling, seen);
 }
 
+static void host_waited(void *arg, uint64_t *words)
+{
+	struct daemon *d = arg;
+
+	control_waited(d->control, words);
+}
+
 static void host_missed(void *arg, sync_missed_fn *missed, void *missed_arg)
 {
 	struct daemon *d = arg;
@@ -240,6 +247,7 @@ struct sync_host daemon_engine_host(struct daemon *d)
 		.oldest_pin = host_oldest_pin,
 		.relieve = host_relieve,
 		.touched = host_touched,
+		.waited = host_waited,
 		.missed = host_missed,
 		.committed = host_committed,
 		.all_registrations_kept = host_all_registrations_kept,

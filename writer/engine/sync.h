@@ -121,6 +121,8 @@ struct sync_host {
 	void (*relieve)(void *arg, uint64_t generation, uint64_t before);
 	/* Or what readers have touched since the last call into seen[ceiling] (shm/page/touch.h). May be NULL. */
 	void (*touched)(void *arg, uint8_t *seen, uint32_t ceiling);
+	/* Set the bits of the touched words (shm/page/board.h) of partitions that clients wait for, or have since the last call. May be NULL. */
+	void (*waited)(void *arg, uint64_t *words);
 	/* Call missed() for each key that a lookup met unknown since the last call; it only takes a copy. May be NULL. */
 	void (*missed)(void *arg, sync_missed_fn *missed, void *missed_arg);
 	/* A commit is published that moved these touched words: a bit for each (shm/page/board.h). NULL: a new generation is. The bits die when

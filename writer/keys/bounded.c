@@ -51,6 +51,7 @@ struct bounded {
 	struct change *change;
 	size_t change_count, change_capacity, settled; /* settled: of them, in the residency */
 	uint8_t *seen;                                 /* touches as they were collected; NULL: not yet */
+	uint64_t waited[SHMETA_TOUCHED_WORDS / 64];    /* the same of waits, which need no reader: by touched words */
 	uint64_t collected_ns, missed_ns;
 	struct missed *missed; /* taken from the readers, not in the queue yet */
 	size_t missed_count, missed_room;
@@ -348,8 +349,11 @@ static enum shmeta_status look(struct sync *s, struct apply *a, struct shmeta_er
 static bool was_used(void *arg, uint64_t key)
 {
 	const struct sync *s = arg;
+	uint32_t word = shmeta__touched_partition((uint32_t)(key >> 32), (uint32_t)key);
 
-	return s->bounded->seen[touch_slot(key, s->options.touch_ceiling)] != 0;
+	if (s->bounded->seen[touch_slot(key, s->options.touch_ceiling)] != 0)
+		return true;
+	return (uint32_t)key != RESIDENT_TOPIC && (s->bounded->waited[word / 64] >> word % 64 & 1) != 0;
 }
 
 /* What readers have used since the last time. */
@@ -365,6 +369,9 @@ static void collect_touches(struct sync *s)
 		return;
 	memset(b->seen, 0, s->options.touch_ceiling);
 	s->host.touched(s->host.arg, b->seen, s->options.touch_ceiling);
+	memset(b->waited, 0, sizeof b->waited);
+	if (s->host.waited != NULL)
+		s->host.waited(s->host.arg, b->waited);
 	resident_touch(b->residency, was_used, s);
 	b->collected_ns = sync_now(s);
 }

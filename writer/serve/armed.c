@@ -31,7 +31,8 @@ struct armed {
 	/* Under the lock. */
 	uint64_t *moved; /* since the loop last looked */
 	bool committed, renewed;
-	size_t waits; /* that are not over */
+	size_t waits;                                 /* that are not over */
+	uint64_t held[MASK_WORDS], since[MASK_WORDS]; /* words that are waited for; that were since armed_waited() */
 
 	/* The loop's. */
 	uint64_t *seen;
@@ -79,11 +80,21 @@ bool armed_note(struct armed *a, const uint64_t *touched)
 	return waited;
 }
 
-static void count_waits(struct armed *a, int by)
+void armed_waited(struct armed *a, uint64_t *words)
 {
 	(void)pthread_mutex_lock(&a->lock);
-	a->waits += (size_t)by;
+	for (size_t i = 0; i < MASK_WORDS; i++) {
+		words[i] |= a->since[i];
+		a->since[i] = a->held[i];
+	}
 	(void)pthread_mutex_unlock(&a->lock);
+}
+
+static void hold(uint64_t *mask, uint32_t word, bool held)
+{
+	uint64_t bit = UINT64_C(1) << word % 64;
+
+	mask[word / 64] = held ? mask[word / 64] | bit : mask[word / 64] & ~bit;
 }
 
 static void place_add(struct place **head, struct place *place)
@@ -115,6 +126,13 @@ bool armed_add(struct armed *a, struct connection *c, uint64_t ticket, const str
 
 	if (wait == NULL)
 		return false;
+	(void)pthread_mutex_lock(&a->lock);
+	a->waits++;
+	for (uint32_t i = 0; !any && i < count; i++) {
+		hold(a->held, words[i], true);
+		hold(a->since, words[i], true);
+	}
+	(void)pthread_mutex_unlock(&a->lock);
 	wait->c = c;
 	wait->ticket = ticket;
 	wait->id = frame->head.id;
@@ -130,19 +148,26 @@ bool armed_add(struct armed *a, struct connection *c, uint64_t ticket, const str
 	c->waits = wait;
 	c->wait_words += count;
 	a->words += count;
-	count_waits(a, 1);
 	return true;
 }
 
 /* It waits for nothing any more. */
 static void disarm(struct armed *a, struct wait *wait)
 {
-	for (uint32_t i = 0; i < wait->count; i++)
+	(void)pthread_mutex_lock(&a->lock);
+	a->waits--;
+	for (uint32_t i = 0; i < wait->count; i++) {
+		struct place **head = wait->place[i].link;
+
 		place_remove(&wait->place[i]);
+		/* It was the last one of its word, which its place in the table tells. */
+		if (*head == NULL && head >= a->word && head < a->word + SHMETA_TOUCHED_WORDS)
+			hold(a->held, (uint32_t)(head - a->word), false);
+	}
+	(void)pthread_mutex_unlock(&a->lock);
 	wait->c->wait_words -= wait->count;
 	a->words -= wait->count;
 	wait->count = 0;
-	count_waits(a, -1);
 }
 
 static void end(struct armed *a, struct wait *wait)

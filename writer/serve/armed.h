@@ -2,7 +2,7 @@
  * Waits of connections: each for one of some touched words to move, or for any commit. The engine's thread notes which words a commit
  * moved; the loop finds whose waits are over by those words, so waits for other words cost a commit nothing.
  *
- * Everything but armed_note() is the loop's thread's. Private to writer/serve/, but for armed_new(), armed_free() and armed_note(). */
+ * Everything but armed_note() and armed_waited() is the loop's thread's. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_ARMED_H
 #define SHMETA_WRITER_SERVE_ARMED_H
 
@@ -25,6 +25,9 @@ void armed_free(struct armed *armed); /* accepts NULL */
 /* The engine's thread: a commit is published that moved these touched words, a bit for each; NULL: all of them. true: somebody waits for
  * one, and the loop is to call armed_take(). Blocks for as long as a pointer is exchanged. */
 bool armed_note(struct armed *armed, const uint64_t *touched);
+
+/* Any thread: set the bit of each word that was waited for since the last call, or is. */
+void armed_waited(struct armed *armed, uint64_t *words);
 
 /* How many words wait. */
 size_t armed_words(const struct armed *armed);

@@ -55,6 +55,11 @@ bool control_committed(struct control *control, const uint64_t *touched)
 	return armed_note(control->armed, touched);
 }
 
+void control_waited(struct control *control, uint64_t *words)
+{
+	armed_waited(control->armed, words);
+}
+
 void control_end_waits(struct control *control)
 {
 	uint64_t ticket, began = shmeta__boottime_ns();

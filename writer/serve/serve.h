@@ -95,6 +95,8 @@ void control_written(struct control *control, uint64_t ticket, void *frame, size
 /* The engine's thread: a commit is published that moved these touched words, a bit for each; NULL: a new generation is. true: the loop is to
  * call control_end_waits(). */
 bool control_committed(struct control *control, const uint64_t *touched);
+/* Any thread: set the bits of the touched words that are waited for, or were since the last call. */
+void control_waited(struct control *control, uint64_t *words);
 /* Answer the waits that are over. */
 void control_end_waits(struct control *control);
 
