@@ -1246,7 +1246,8 @@ enum { SHMETA_WAIT_MAX = 16384 }; /* partitions of one submitted wait */
 SHMETA_MUST_USE enum shmeta_status shmeta_submit_wait(struct shmeta_client *client, struct shmeta_watch *watches,
                                                       size_t count, shmeta_done_fn *done, void *arg,
                                                       uint64_t *ret_ticket);
-/* The same for a commit that is newer than `since` (generation and txn of a snapshot, or a token), as shmeta_wait_commit() waits for it. since is
+/* The same for a commit that is newer than `since` (generation and txn of a snapshot, or a token), as shmeta_wait_commit() waits for it. Until a
+ * token is shown, as shmeta_wait_token(): pass it with a txn that is less by 1; where it is shown already, the wait is over at once. since is
  * copied. Threads, Blocks, Errors: as shmeta_submit_wait(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_submit_wait_commit(struct shmeta_client *client,
                                                              const struct shmeta_token *since, shmeta_done_fn *done,

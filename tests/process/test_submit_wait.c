@@ -178,6 +178,34 @@ Test(submit_wait, for_a_commit_ends_with_the_next_one)
 	cr_expect(done.status == SHMETA_OK && done.token.txn > since.txn);
 }
 
+Test(submit_wait, for_a_token_is_over_as_soon_as_that_is_shown)
+{
+	struct shmeta_snapshot_info info;
+	struct shmeta_token before;
+	struct shmeta_done done;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &info), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	/* Of the newest commit: nobody else commits. */
+	before = (struct shmeta_token){.generation = info.generation, .txn = info.txn - 1};
+	cr_assert_eq(shmeta_submit_wait_commit(waiter, &before, NULL, NULL, NULL), SHMETA_OK);
+	cr_assert(over(&done, WAIT_MS));
+	cr_expect(done.status == SHMETA_OK && done.token.txn >= info.txn);
+	/* Of the next one. */
+	before.txn = info.txn;
+	cr_assert_eq(shmeta_submit_wait_commit(waiter, &before, NULL, NULL, NULL), SHMETA_OK);
+	cr_expect_not(over(&done, 100));
+	grow("other", 3, 1);
+	cr_assert(over(&done, WAIT_MS));
+	cr_expect(done.status == SHMETA_OK && done.token.txn > info.txn);
+	/* Of a generation that was left. */
+	before = (struct shmeta_token){.generation = info.generation - 1, .txn = INT64_MAX};
+	cr_assert_eq(shmeta_submit_wait_commit(waiter, &before, NULL, NULL, NULL), SHMETA_OK);
+	cr_assert(over(&done, WAIT_MS));
+	cr_expect_eq(done.status, SHMETA_OK);
+}
+
 Test(submit_wait, goes_on_with_the_next_writer)
 {
 	struct shmeta_watch watch = {.topic = S("orders")};
