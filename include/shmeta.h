@@ -619,7 +619,7 @@ struct shmeta_columns {
 };
 /* As shmeta_find_segments() with CACHED, for callers whose records are columns: offsets[i] is looked for in handles[which[i]], or in handles[0]
  * where `which` is NULL. All handles are of one reader. Borrows: all until the return. Threads: the reader's. Blocks: never.
- * Errors also: ERR_INVALID_ARGUMENT (size, no status, which[i] is not below handle_count). */
+ * Errors also: ERR_INVALID_ARGUMENT (size, no status, which[i] is not below handle_count, handles of several readers). */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count,
                                                        const uint32_t *which, const uint64_t *offsets, size_t count,
                                                        const struct shmeta_columns *ret);

@@ -225,13 +225,21 @@ enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, siz
 	struct shmeta_find finds[COLUMN_STEP];
 	struct shmeta_segment found[COLUMN_STEP];
 	enum shmeta_status status[COLUMN_STEP], all;
+	const struct shmeta_reader *reader = NULL;
 
 	if (handles == NULL || handle_count == 0 || offsets == NULL || ret == NULL || ret->size < sizeof *ret ||
 	    ret->status == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	for (size_t i = 0; which != NULL && i < count; i++)
-		if (which[i] >= handle_count)
+	for (size_t i = 0; i < count; i++) {
+		uint32_t at = which != NULL ? which[i] : 0;
+
+		if (at >= handle_count || handles[at] == NULL || handles[at]->reader == NULL)
 			return SHMETA_ERR_INVALID_ARGUMENT;
+		if (i == 0)
+			reader = handles[at]->reader;
+		if (handles[at]->reader != reader)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	}
 	for (size_t i = 0; i < count; i += COLUMN_STEP) {
 		size_t n = count - i < COLUMN_STEP ? count - i : COLUMN_STEP;
 

@@ -165,6 +165,32 @@ Test(once, columns_hold_what_single_finds_answer)
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
+Test(once, columns_are_of_one_reader_wherever_another_ones_handle_stands)
+{
+	enum { COUNT = 20 };
+	const uint64_t offsets[COUNT] = {0};
+	uint32_t which[COUNT] = {0};
+	int32_t status[COUNT];
+	const struct shmeta_columns columns = {.size = sizeof columns, .status = status};
+	struct shmeta_reader *other = fake_reader(instance);
+	struct shmeta_handle *handles[2];
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_begin(other), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handles[0]), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(other, "t", 1, 0, &handles[1]), SHMETA_OK);
+	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_OK);
+	/* Two snapshots would be in one answer. */
+	for (int i = 8; i < COUNT; i++)
+		which[i] = 1;
+	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	for (int p = 0; p < 2; p++)
+		shmeta_partition_close(handles[p]);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_end(other), SHMETA_OK);
+	shmeta_reader_free(other);
+}
+
 /* ---- errors of a reader -------------------------------------------------------------------------------------------------- */
 
 Test(once, a_reader_keeps_its_own_last_error_with_the_place_that_it_is_about)
