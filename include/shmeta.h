@@ -29,10 +29,10 @@
  * - No function uses more than 8 KiB of the caller's stack (callbacks aside).
  *
  * What bites:
- * - A snapshot that stays open keeps every page that it may read: the store grows with each commit until it is full, and then nobody's
- *   writes are shown. Begin and end around the lookups of one decision; page long lists.
- * - A thread that dies or is cancelled within a snapshot, or forgets shmeta_end(), does the same for as long as its process lives.
- *   shmeta_reader_free() from another thread ends it.
+ * - A snapshot that stays open keeps every page that it may read: the store grows with each commit until the writer revokes it.
+ *   Begin and end around the lookups of one decision; page long lists.
+ * - A thread that dies or is cancelled within a snapshot, or forgets shmeta_end(), leaves it open, and all threads of its process lose their
+ *   snapshots when the writer revokes it. shmeta_reader_free() from another thread ends it.
  * - A child of fork() that neither closes the library's descriptors nor calls exec keeps its dead parent registered, pins included.
  * - A thread that is cancelled (pthread_cancel) inside the library, or leaves a callback by longjmp() or an
  *   exception, keeps the library's locks: disable cancellation around calls, and let nothing out of callbacks.
