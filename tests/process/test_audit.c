@@ -116,6 +116,34 @@ Test(audit, reads_what_list_objects_v2_prints_in_pages_and_refuses_a_list_that_g
 	cr_expect(says("it goes on"), "%s", t.err);
 }
 
+Test(audit, refuses_pages_between_which_one_is_missing, .init = begin, .fini = end)
+{
+	static const char first[] = "{\"Contents\": [{\"Key\": \"here\", \"Size\": 5}], \"IsTruncated\": true, "
+				    "\"NextContinuationToken\": \"a\"}\n",
+			  second[] = "{\"Contents\": [{\"Key\": \"gone\", \"Size\": 5}], \"IsTruncated\": true, "
+				     "\"ContinuationToken\": \"a\", \"NextContinuationToken\": \"b\"}\n",
+			  third[] = "{\"Contents\": [{\"Key\": \"object\", \"Size\": 5}], \"IsTruncated\": false, "
+				    "\"ContinuationToken\": \"b\"}\n";
+	char text[1000];
+
+	(void)snprintf(text, sizeof text, "%s%s%s", first, second, third);
+	list(text);
+	audit(0, "");
+	cr_expect(says("3 objects listed"), "%s", t.err);
+	(void)snprintf(text, sizeof text, "%s%s", first, third);
+	list(text);
+	audit(2, "");
+	cr_expect(says("document 2 does not go on where the one before ended"), "%s", t.err);
+	(void)snprintf(text, sizeof text, "%s%s", second, third);
+	list(text);
+	audit(2, "");
+	cr_expect(says("document 1 begins in the middle of the bucket"), "%s", t.err);
+	(void)snprintf(text, sizeof text, "%s%s", first, second);
+	list(text);
+	audit(2, "");
+	cr_expect(says("it goes on"), "%s", t.err);
+}
+
 Test(audit, a_row_that_cannot_be_read_may_name_any_object, .init = begin, .fini = end)
 {
 	list(LINES);

@@ -265,11 +265,39 @@ static const char *not_whole(const json_t *document)
 	return NULL;
 }
 
-/* A document for each page, one behind the other. The last one says that nothing is missing. */
-static bool read_json(FILE *f, struct object_listing *l, char fault[240])
-{
-	bool cut = false;
+/* Where the pages before end, as far as they say that themselves. */
+struct end {
+	char *token; /* NULL: the last one says none */
+	bool cut;    /* something comes behind it */
+};
 
+/* Does the page go on where the one before ended? Tokens are in what the service itself answers; tools that put pages together leave them out. */
+static bool goes_on(const json_t *document, size_t page, struct end *end, char fault[240])
+{
+	const char *from = json_string_value(json_object_get(document, "ContinuationToken")),
+		   *to = json_string_value(json_object_get(document, "NextContinuationToken"));
+	const bool known = page == 1 || !end->cut || end->token != NULL;
+	bool ok = from == NULL || !known || (end->token != NULL && strcmp(from, end->token) == 0);
+
+	if (!ok)
+		(void)snprintf(fault, 240,
+		               page == 1 ? "document %zu begins in the middle of the bucket"
+		                         : "document %zu does not go on where the one before ended: a page is missing",
+		               page);
+	free(end->token);
+	end->token = to != NULL ? strdup(to) : NULL;
+	end->cut = json_is_true(json_object_get(document, "IsTruncated")) || to != NULL ||
+	           json_is_string(json_object_get(document, "NextToken"));
+	if (to != NULL && end->token == NULL) {
+		(void)snprintf(fault, 240, "out of memory");
+		ok = false;
+	}
+	return ok;
+}
+
+/* A document for each page, one behind the other. The last one says that nothing is missing. */
+static bool read_json(FILE *f, struct object_listing *l, char fault[240], struct end *end)
+{
 	for (size_t page = 1;; page++) {
 		json_error_t error;
 		json_t *document, *contents, *item;
@@ -307,15 +335,14 @@ static bool read_json(FILE *f, struct object_listing *l, char fault[240])
 		} else {
 			json_array_foreach(contents, i, item) if (ok) ok = add_json(l, item, l->count + 1, fault);
 		}
-		cut = json_is_true(json_object_get(document, "IsTruncated")) ||
-		      json_is_string(json_object_get(document, "NextToken"));
+		ok = ok && goes_on(document, page, end, fault);
 		json_decref(document);
 		if (!ok)
 			return false;
 	}
-	if (cut)
+	if (end->cut)
 		(void)snprintf(fault, 240, "the listing says that it goes on: give all of its pages");
-	return !cut;
+	return !end->cut;
 }
 
 /* ---- lines ---- */
@@ -373,6 +400,7 @@ static bool read_lines(FILE *f, struct object_listing *l, char fault[240])
 
 bool listing_read(FILE *f, const char *bucket, struct object_listing *ret, char ret_fault[240])
 {
+	struct end end = {NULL, false};
 	bool ok;
 	int c;
 
@@ -382,7 +410,8 @@ bool listing_read(FILE *f, const char *bucket, struct object_listing *ret, char 
 	while (c == '\n' || c == '\r');
 	if (c != EOF)
 		(void)ungetc(c, f);
-	ok = c == '{' ? read_json(f, ret, ret_fault) : read_lines(f, ret, ret_fault);
+	ok = c == '{' ? read_json(f, ret, ret_fault, &end) : read_lines(f, ret, ret_fault);
+	free(end.token);
 	if (ok && ferror(f) != 0) {
 		(void)snprintf(ret_fault, 240, "it cannot be read to its end");
 		return false;
