@@ -11,8 +11,9 @@
  * objects are not deleted here. Who deletes them waits until the times to live of readers have passed (objects.grace_ms): objects
  * that hold slices of many partitions are listed by `shmetactl objects --deletable` then; this program names the others.
  *
- * Where another compactor, or retention, was faster, the operation is refused with ERR_CONFLICT and nothing has happened: look again. EPOCH
- * is the compactor's own: one whose successor has begun with a higher number is refused with ERR_FENCED.
+ * Where another compactor, or retention, was faster, the operation is refused with ERR_CONFLICT and nothing has happened: the new object is
+ * removed, the partition is read anew from the source, and it is looked at again from there. After any error that leaves open what happened
+ * the object stays, because the store may name it. EPOCH is the compactor's own: one whose successor has begun with a higher number is refused with ERR_FENCED.
  *
  * Compile: cc compactor.c $(pkg-config --cflags --libs shmeta) */
 #include <inttypes.h>
@@ -24,13 +25,14 @@
 #include <unistd.h>
 
 /* So many segments fit a frame of 128 KiB whatever their strings are, within reason. */
-enum { RUN_MAX = 200, TIMEOUT_MS = 30000, TEXT_BYTES = 3 * (SHMETA_STRING_MAX + 1) };
+enum { RUN_MAX = 200, TIMEOUT_MS = 30000, CONFLICTS_MAX = 10, TEXT_BYTES = 3 * (SHMETA_STRING_MAX + 1) };
 
 static struct shmeta *instance;
 static struct shmeta_client *client;
 static const char *directory, *topic;
 static uint32_t partition;
 static uint64_t target_bytes, epoch, replaced, made;
+static int conflicts; /* in a row */
 
 static struct shmeta_segment run[RUN_MAX];
 static char text[RUN_MAX][TEXT_BYTES];
@@ -95,8 +97,29 @@ static int put(struct shmeta_str bucket, const char *key)
 	return 0;
 }
 
+static void remove_object(struct shmeta_str bucket, const char *key)
+{
+	char path[4200];
+
+	(void)snprintf(path, sizeof path, "%s/%.*s/%s", directory, (int)bucket.bytes, bucket.data, key);
+	(void)unlink(path);
+}
+
+/* Nothing was done, because these segments are not there any more: *from is where to look again. */
+static int look_again(uint64_t *from)
+{
+	*from = run[0].base_offset;
+	count = 0;
+	if (++conflicts > CONFLICTS_MAX)
+		return failed("replacing segments", "others are always faster");
+	if (shmeta_refresh(instance, SHMETA_CLASS_PARTITION, topic, strlen(topic), partition, TIMEOUT_MS, NULL) !=
+	    SHMETA_OK)
+		return failed("reading the partition anew", "");
+	return 0;
+}
+
 /* What was gathered is replaced by one. */
-static int flush(void)
+static int flush(uint64_t *from)
 {
 	char key[160], id[160];
 	struct shmeta_segment merged = run[0];
@@ -136,8 +159,13 @@ static int flush(void)
 	}
 	(void)shmeta_request_id(op.request_id);
 	status = shmeta_write(client, &op, 1, TIMEOUT_MS, &result, NULL);
+	if (status == SHMETA_OK && (result.status == SHMETA_ERR_CONFLICT || result.status == SHMETA_ERR_FENCED))
+		remove_object(run[0].s3_bucket, key);
+	if (status == SHMETA_OK && result.status == SHMETA_ERR_CONFLICT)
+		return look_again(from);
 	if (status != SHMETA_OK || result.status != SHMETA_OK)
 		return failed("replacing segments", result.text);
+	conflicts = 0;
 	for (uint32_t i = 0; i < count; i++)
 		(void)printf("replaced %.*s/%.*s %" PRIu64 "+%" PRIu64 "\n", (int)run[i].s3_bucket.bytes,
 		             run[i].s3_bucket.data, (int)run[i].s3_key.bytes, run[i].s3_key.data, run[i].position,
@@ -148,34 +176,44 @@ static int flush(void)
 	return 0;
 }
 
-/* A page of segments is gathered within one snapshot; work is done outside of any. Returns where to go on, UINT64_MAX at the end. */
-static uint64_t gather(struct shmeta_reader *reader, uint64_t from)
+/* A page of segments is gathered within one snapshot; work is done outside of any. Moves *from to where to go on, UINT64_MAX at the end. */
+static int gather(struct shmeta_reader *reader, uint64_t *from)
 {
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_segment s;
-	enum shmeta_status status;
+	enum shmeta_status status = shmeta_begin(reader);
 	uint64_t next = UINT64_MAX;
 
 	bytes = 0;
 	count = 0;
-	if (shmeta_begin(reader) != SHMETA_OK)
-		return UINT64_MAX;
-	status = shmeta_list_segments_named(reader, topic, strlen(topic), partition, from, INT64_MAX, NULL, &iter);
+	if (status == SHMETA_ERR_CONTENDED)
+		return 0; /* once more */
+	if (status != SHMETA_OK)
+		return failed("beginning a snapshot", shmeta_strerror(status));
+	status = shmeta_list_segments_named(reader, topic, strlen(topic), partition, *from, INT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &s)) == SHMETA_OK) {
 		int follows = count > 0 && s.base_offset == run[count - 1].end_offset + 1;
 
-		next = s.base_offset;
-		if (count == RUN_MAX || (count > 0 && (!follows || bytes + s.size_bytes > target_bytes)))
+		if (count == RUN_MAX || (count > 0 && (!follows || bytes + s.size_bytes > target_bytes))) {
+			next = s.base_offset;
 			break;
-		if (shmeta_iter_segment_strings(iter, &s, text[count], TEXT_BYTES) != SHMETA_OK)
+		}
+		status = shmeta_iter_segment_strings(iter, &s, text[count], TEXT_BYTES);
+		if (status != SHMETA_OK)
 			break;
 		bytes += s.size_bytes;
 		run[count++] = s;
-		next = UINT64_MAX;
 	}
 	shmeta_iter_free(iter);
-	(void)shmeta_end(reader);
-	return next;
+	/* The snapshot was taken back: what was read of it does not count. */
+	if (shmeta_end(reader) == SHMETA_ERR_EXPIRED) {
+		count = 0;
+		return 0;
+	}
+	if (status != SHMETA_OK && status != SHMETA_END)
+		return failed("listing segments", shmeta_strerror(status));
+	*from = next;
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -202,8 +240,9 @@ int main(int argc, char **argv)
 	    shmeta_reader_new(instance, &reader) != SHMETA_OK)
 		bad = failed("opening", "");
 	while (bad == 0 && from != UINT64_MAX) {
-		from = gather(reader, from);
-		bad = flush();
+		bad = gather(reader, &from);
+		if (bad == 0)
+			bad = flush(&from);
 	}
 	(void)printf("%" PRIu64 " segments became %" PRIu64 "\n", replaced, made);
 	shmeta_reader_free(reader);

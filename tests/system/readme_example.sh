@@ -273,6 +273,32 @@ compacts() {
 		[ "$("$work/compactor" "$work/instance" "$work/objects" paced 7 1000000 3)" = '0 segments became 0' ]
 }
 claim 'the compactor makes many segments one, byte for byte' compacts
+# Before the object of the one gets its name, another one does the same partition.
+conflicts() {
+	local before
+	cat >"$work/raced.c" <<-'C'
+		#include <stdlib.h>
+		int __real_rename(const char *from, const char *to);
+		int __wrap_rename(const char *from, const char *to);
+		int __wrap_rename(const char *from, const char *to)
+		{
+			static int raced;
+
+			if (!raced++ && system(getenv("RACE")) != 0)
+				return -1;
+			return __real_rename(from, to);
+		}
+	C
+	# shellcheck disable=SC2046
+	$cc $sanitize -Wl,--wrap=rename -o "$work/raced" examples/compactor.c "$work/raced.c" $(pkg-config --cflags --libs shmeta) || return 1
+	before=$(sql "SELECT count(*) FROM segments WHERE topic = 'paced' AND partition_id = 6")
+	[ "$before" -ge 3 ] && RACE="'$work/compactor' '$work/instance' '$work/objects' paced 6 1000000 >'$work/faster'" \
+		"$work/raced" "$work/instance" "$work/objects" paced 6 1000000 >"$work/slower" &&
+		[ "$(tail -n 1 "$work/faster") $(tail -n 1 "$work/slower")" = "$before segments became 1 0 segments became 0" ] &&
+		[ "$(find "$work/objects" -name 'compacted-paced-6-*' -printf '%f ')" = \
+			"$(sql "SELECT s3_key FROM segments WHERE topic = 'paced' AND partition_id = 6") " ]
+}
+claim 'a compactor that was slower than another one looks again and leaves nothing behind' conflicts
 # The operator's verb: the segment that is there goes, a shorter one comes; a former epoch is refused.
 replaces() {
 	local fields="'kind', 'segment', 'tenant', '00000000-0000-0000-0000-000000000000', 'topic', topic, 'partition_id', partition_id,
