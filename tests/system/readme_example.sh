@@ -74,7 +74,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop cross_partition_writer fetch_loop second_level_cache compactor leader; do
+	for example in write event_loop cross_partition_writer fetch_loop second_level_cache compactor leader pool; do
 		# shellcheck disable=SC2046
 		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -158,6 +158,19 @@ up to offset 2000' ] || {
 		return 1
 	}
 }
+# Its workers look up while the wait is not submitted yet; it ends by a commit that comes behind them.
+pools() {
+	"$work/pool" "$work/instance" orders 0 >"$work/pooled" 2>&1 &
+	local pool=$!
+	for _ in $(seq 1 300); do
+		grep -q lookups "$work/pooled" && break
+		sleep 0.1
+	done
+	sqlite3 "$work/metadata.db" ".timeout 5000" "UPDATE partitions SET high_watermark = high_watermark + 5 WHERE topic = 'orders'"
+	wait "$pool" && grep -qx '4000 lookups by 4 threads with 2 readers, 0 failed' "$work/pooled" &&
+		grep -qE '^grown from [0-9]+ to [0-9]+$' "$work/pooled"
+}
+claim 'tasks share a pool of readers while an event loop waits for growth' pools
 claim 'the fetch loop plans, waits at the end and goes on' fetches
 
 # While the database changes, and over a kill of the daemon, after which the store and its journal go on.
