@@ -335,6 +335,28 @@ bool ddb_link_gives_up(const struct ddb_link *link)
 	return link->patience_ns != 0 && ddb_now_ns() >= link->patience_ns;
 }
 
+/* Nobody can log in. */
+static void give_up(struct ddb_call *calls, size_t count, const char *why)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!calls[i].settled) {
+			calls[i].settled = true;
+			calls[i].outcome = DDB_AWAY;
+			calls[i].throttled = calls[i].late = false;
+			(void)snprintf(calls[i].error, sizeof calls[i].error, "%.*s", (int)sizeof calls[i].error - 1,
+			               why);
+		}
+}
+
+static void postpone(const struct ddb_link *link, struct ddb_call *call)
+{
+	if (!call->throttled)
+		(void)snprintf(call->error, sizeof call->error, "postponed: %s allows no more now",
+		               ddb_budget_option(call->target));
+	call->throttled = true;
+	call->settled = link->in_haste;
+}
+
 /* One round: each call that is not settled is sent once, unless it has to wait for its units. Returns how many are to be sent again;
  * *ret_tries: after how long a pause; *ret_when: where nothing was sent, when the first of them has its units. */
 static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t count, struct attempt *attempts,
@@ -347,14 +369,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 
 	if (ddb_credentials_get(&link->credentials, link->http, link->uri.region, *renew, deadline_ns, &keys, &err) !=
 	    SHMETA_OK) {
-		for (size_t i = 0; i < count; i++)
-			if (!calls[i].settled) {
-				calls[i].settled = true;
-				calls[i].outcome = DDB_AWAY;
-				calls[i].throttled = calls[i].late = false;
-				(void)snprintf(calls[i].error, sizeof calls[i].error, "%.*s",
-				               (int)sizeof calls[i].error - 1, err.text);
-			}
+		give_up(calls, count, err.text);
 		return 0;
 	}
 	*renew = false;
@@ -369,11 +384,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		if (!ddb_budget_take(&link->budget, calls[i].target, calls[i].body, &calls[i].units, &when)) {
 			if (*ret_when == 0 || when < *ret_when)
 				*ret_when = when;
-			if (!calls[i].throttled)
-				(void)snprintf(calls[i].error, sizeof calls[i].error,
-				               "postponed: %s allows no more now", ddb_budget_option(calls[i].target));
-			calls[i].throttled = true;
-			calls[i].settled = link->in_haste;
+			postpone(link, &calls[i]);
 			again += !calls[i].settled;
 			continue;
 		}

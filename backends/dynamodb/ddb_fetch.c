@@ -260,8 +260,8 @@ static enum shmeta_status emit_key(struct ddb_reading *r, struct wanted *w, stru
 	}
 }
 
-/* A part of its time goes to keys that are throttled. Where that, or waiting for units, was in vain a moment ago, none does: the core asks for
- * them one by one. */
+/* A part of its time goes to keys that are throttled. Where that, or waiting for units, was in vain a moment ago, none does: the core asks
+ * for them one by one. */
 static void begin(struct ddb_state *s)
 {
 	uint64_t now_ns = ddb_now_ns();

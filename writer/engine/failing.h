@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keys that fail by themselves: the source cannot show them, or the store cannot take what it shows, and both work otherwise. Each
  * is quarantined alone, and tried again by itself: after longer and longer, and soon after the feed has named it. One that is busy
- * (ERR_BUSY: another session has locked it, or the source keeps it back) is tried again in the same way, and quarantined only where the store has nothing of it.
+ * (ERR_BUSY: another session has locked it, or the source keeps it back) is tried again in the same way, and quarantined only where the
+ * store has nothing of it.
  *
  * While a key is here it does not wait in the queue, so that all others go on; whoever asks for it is answered with its own status.
  * What the store had of it stays, with its age. Everything here belongs to the engine's thread. */
