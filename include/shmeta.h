@@ -684,7 +684,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_agent(struct shmeta_reader *reader
                                                     size_t agent_id_bytes, const struct shmeta_read *read,
                                                     struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh);
 
-/* Agents whose last heartbeat is younger than 60 s at now_ms, by agent_id; group and zone (NULL: any) must be equal. */
+/* now_ms, here and of leases: the host's wall clock. Where the source has a clock of its own, which the records' times are of, the library
+ * adds to now_ms by how much that clock is ahead, from one second on (struct shmeta_state, source_ahead_ms).
+ * Agents whose last heartbeat is younger than 60 s at now_ms, by agent_id; group and zone (NULL: any) must be equal. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_agents(struct shmeta_reader *reader, const char *group,
                                                       size_t group_bytes, const char *zone, size_t zone_bytes,
                                                       int64_t now_ms, const struct shmeta_read *read,
@@ -816,7 +818,9 @@ struct shmeta_state {
 	enum shmeta_phase phase;
 	uint32_t writer_pid;   /* in the writer's pid namespace */
 	uint32_t writer_alive; /* 1: its heartbeat is younger than 5 s */
-	uint32_t reserved;
+	/* How far the clock of the source, which judges leases, is ahead of the host's: add it to now before a comparison with times of leases
+	 * and agents. 0: less than a second, or not known; +-INT32_MAX: 24 days or more. */
+	int32_t source_ahead_ms;
 	uint64_t
 		heartbeat_age_ns; /* UINT64_MAX: ahead of this process's clock, which is one of another time namespace */
 	uint64_t epoch;

@@ -377,6 +377,11 @@ void shmeta__instance_remove(struct shmeta *instance, struct attached *r)
 
 /* ---- state ---- */
 
+static int32_t in_32_bits(int64_t ms)
+{
+	return ms > INT32_MAX ? INT32_MAX : ms < -INT32_MAX ? -INT32_MAX : (int32_t)ms;
+}
+
 enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret)
 {
 	struct shmeta_state state = {.size = sizeof state};
@@ -405,6 +410,7 @@ enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state
 	if (status == SHMETA_OK) {
 		state.generation = env->generation;
 		state.committed_txn = shmeta_observe(&env->gen->committed);
+		state.source_ahead_ms = in_32_bits(shmeta_peek(&env->gen->source_ahead_ms));
 	}
 	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
 		synced = env == NULL || env->other_boot ? 0 : shmeta_observe(&env->gen->stamp[i].synced_at_ns);

@@ -12,6 +12,17 @@ void shmeta__advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const 
 		lookup_age(r, cls, 1, &known, ret_fresh);
 }
 
+/* The beginning of time stays what it is. */
+int64_t shmeta__by_source(const struct shmeta_reader *r, int64_t now_ms)
+{
+	const int64_t ahead_ms = shmeta_peek(&r->gen->source_ahead_ms);
+	int64_t moved;
+
+	if (now_ms == INT64_MIN)
+		return now_ms;
+	return !__builtin_add_overflow(now_ms, ahead_ms, &moved) ? moved : ahead_ms < 0 ? INT64_MIN + 1 : INT64_MAX;
+}
+
 /* At the beginning of time nothing has expired, not even what expires then. */
 int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms)
 {
@@ -175,7 +186,8 @@ static enum shmeta_status look(struct shmeta_reader *r, struct advisory *l, uint
 		stamps.synced_at_ns = assured_ns;
 	shmeta__advisory_age(r, l->what->cls, &stamps, ret_fresh);
 	/* What was found says that it has expired. */
-	return l->kind == LEASE && !shmeta__lease_held(&l->found.lease, l->now_ms) ? SHMETA_ABSENT : SHMETA_OK;
+	return l->kind == LEASE && !shmeta__lease_held(&l->found.lease, shmeta__by_source(r, l->now_ms)) ? SHMETA_ABSENT
+	                                                                                                 : SHMETA_OK;
 }
 
 static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused, uint64_t assured_ns,

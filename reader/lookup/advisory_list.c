@@ -66,7 +66,7 @@ static enum shmeta_status entries(struct shmeta_reader *r, const struct listed *
 		shmeta_iter_free(iter);
 		return SHMETA_ERR_NO_MEMORY;
 	}
-	iter->now_ms = what->now_ms;
+	iter->now_ms = shmeta__by_source(r, what->now_ms);
 	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, "", 0);
 	iter->never = (uint32_t)never;
 	iter->done = iter->tenant == 0 || never;

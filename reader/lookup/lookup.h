@@ -299,7 +299,9 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *reader, const struct
 
 /* ---- advisory.c ---- */
 
-int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms);
+/* What the source's clock says when the host's says now_ms. */
+int64_t shmeta__by_source(const struct shmeta_reader *reader, int64_t now_ms);
+int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms); /* now_ms: by the source's clock */
 void shmeta__advisory_age(struct shmeta_reader *reader, enum shmeta_class cls, const struct shmeta__stamps *stamps,
                           struct shmeta_freshness *ret_fresh);
 

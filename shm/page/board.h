@@ -131,7 +131,8 @@ struct shmeta_generation {
 	uint32_t retired;             /*  80  1: another generation is current                 PAIR 4       */
 	uint32_t commit_futex;        /*  84  low word of committed; readers may FUTEX_WAIT on it           */
 	int64_t boot_offset_ns;       /*  88  copy of the board's, so that a lookup reads one line          */
-	uint64_t reserved2[4];        /*  96                                                                */
+	int64_t source_ahead_ms;      /*  96  how far the source's clock is ahead of the host's             */
+	uint64_t reserved2[3];        /* 104                                                                */
 	struct shmeta_stamp stamp[8]; /* 128  by enum shmeta_class                                    */
 	uint64_t reserved3[16];       /* 384                                                          */
 };
@@ -148,6 +149,7 @@ SHMETA_FROZEN(shmeta_generation, committing, 72);
 SHMETA_FROZEN(shmeta_generation, retired, 80);
 SHMETA_FROZEN(shmeta_generation, commit_futex, 84);
 SHMETA_FROZEN(shmeta_generation, boot_offset_ns, 88);
+SHMETA_FROZEN(shmeta_generation, source_ahead_ms, 96);
 SHMETA_FROZEN(shmeta_generation, stamp, 128);
 SHMETA_FROZEN_SIZE(shmeta_generation, 512);
 

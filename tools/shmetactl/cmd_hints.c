@@ -4,12 +4,20 @@
 
 #include "tools/shmetactl/paging.h"
 
-static int64_t now_ms(void)
+struct rows {
+	struct list *list;
+	int64_t now_ms; /* by the clock that the records' times are of */
+};
+
+static struct rows rows_of(const struct session *s, void *list)
 {
+	struct shmeta_state state = {.size = sizeof(state)};
 	struct timespec t;
 
 	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (shmeta_get_state(s->instance, &state) != SHMETA_OK)
+		state.source_ahead_ms = 0;
+	return (struct rows){list, (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + state.source_ahead_ms};
 }
 
 static void keep(void *arg)
@@ -51,33 +59,35 @@ static void group_row(void *list, const struct shmeta_group *g, const struct shm
 	list_row(list, f, sizeof(f) / sizeof(*f));
 }
 
-static void agent_row(void *list, const struct shmeta_agent *a, const struct shmeta_freshness *fresh)
+static void agent_row(void *arg, const struct shmeta_agent *a, const struct shmeta_freshness *fresh)
 {
+	const struct rows *rows = arg;
 	struct field f[] = {f_text("agent_id", a->agent_id),
 	                    f_text("address", a->address),
 	                    f_text("availability_zone", a->availability_zone),
 	                    f_text("agent_group", a->agent_group),
 	                    f_time("last_heartbeat_ms", a->last_heartbeat_ms),
-	                    f_bool("alive", a->last_heartbeat_ms > now_ms() - 60000),
+	                    f_bool("alive", a->last_heartbeat_ms > rows->now_ms - 60000),
 	                    f_time("started_at_ms", a->started_at_ms),
 	                    f_age("age_ms", fresh->age_ns)};
 
-	list_row(list, f, sizeof(f) / sizeof(*f));
+	list_row(rows->list, f, sizeof(f) / sizeof(*f));
 }
 
-static void lease_row(void *list, struct shmeta_str topic, const struct shmeta_lease *l,
+static void lease_row(void *arg, struct shmeta_str topic, const struct shmeta_lease *l,
                       const struct shmeta_freshness *fresh)
 {
+	const struct rows *rows = arg;
 	struct field f[] = {f_text("topic", topic),
 	                    f_count("partition_id", l->partition_id),
 	                    f_text("leader_agent_id", l->leader_agent_id),
 	                    f_count("epoch", l->epoch),
 	                    f_time("lease_expires_at_ms", l->lease_expires_at_ms),
-	                    f_bool("held", l->lease_expires_at_ms > now_ms()),
+	                    f_bool("held", l->lease_expires_at_ms > rows->now_ms),
 	                    f_time("acquired_at_ms", l->acquired_at_ms),
 	                    f_age("age_ms", fresh->age_ns)};
 
-	list_row(list, f, sizeof(f) / sizeof(*f));
+	list_row(rows->list, f, sizeof(f) / sizeof(*f));
 }
 
 static enum shmeta_status slice_groups(struct session *s, struct page_place *at, void *list)
@@ -87,12 +97,16 @@ static enum shmeta_status slice_groups(struct session *s, struct page_place *at,
 
 static enum shmeta_status slice_agents(struct session *s, struct page_place *at, void *list)
 {
-	return page_agents(s, at, agent_row, list);
+	struct rows rows = rows_of(s, list);
+
+	return page_agents(s, at, agent_row, &rows);
 }
 
 static enum shmeta_status slice_leases(struct session *s, struct page_place *at, void *list)
 {
-	return page_leases(s, at, lease_row, list);
+	struct rows rows = rows_of(s, list);
+
+	return page_leases(s, at, lease_row, &rows);
 }
 
 int verb_groups(struct tool *tool)

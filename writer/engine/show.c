@@ -117,13 +117,26 @@ static void show_postponed(struct sync *s, uint64_t now)
 	                       : (c->postponed_ns - last[0].postponed_ns) * 100 / (now - last[0].at_ns);
 }
 
-/* How far the clocks of source and host are apart; 0: by less than a second, or that is not known. */
-static uint64_t clock_off_ns(struct sync *s)
+/* 0: by less than a second, or that is not known. */
+static int64_t clock_ahead_ms(struct sync *s)
 {
 	const struct backend_source *source = s->engine->source;
-	int64_t ms = session_is_open(&s->session) && source->clock_ahead_ms != NULL
-	                     ? source->clock_ahead_ms(s->backend, sync_wall_ms(s))
-	                     : 0;
+
+	return session_is_open(&s->session) && source->clock_ahead_ms != NULL
+	               ? source->clock_ahead_ms(s->backend, sync_wall_ms(s))
+	               : 0;
+}
+
+void sync_show_clock(struct sync *s)
+{
+	/* While the source is away its clock goes on as it was. */
+	if (s->gen != NULL && session_is_open(&s->session))
+		shmeta_poke(&s->gen->source_ahead_ms, clock_ahead_ms(s));
+}
+
+static uint64_t clock_off_ns(struct sync *s)
+{
+	int64_t ms = clock_ahead_ms(s);
 	uint64_t off = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
 
 	return off < UINT64_MAX / SYNC_MS ? off * SYNC_MS : UINT64_MAX;
@@ -147,6 +160,7 @@ void sync_show(struct sync *s)
 	c->postponed_ns = source.postponed_ns + query_budget_waited_ns(&s->query_budget, now);
 	show_postponed(s, now);
 	c->source_clock_off_ns = clock_off_ns(s);
+	sync_show_clock(s);
 	warm_count(s, c);
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 	if (s->store != NULL && s->apply.txn == NULL) {

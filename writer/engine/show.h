@@ -35,5 +35,6 @@ void show_free(struct sync *s);
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
 void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
+void sync_show_clock(struct sync *s);        /* to readers: how far the source's clock is ahead of the host's */
 
 #endif

@@ -139,6 +139,7 @@ static bool turn(struct sync *s, bool at_once)
 		return false;
 	options_take(s);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	sync_show_clock(s);
 	look_for_sign(s, now);
 	store_health_watch(s);
 	sync_show_now_and_then(s);
@@ -274,6 +275,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	pause_take(s);
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	sync_show_clock(s);
 	generation_remove_left(s);
 	store_health_watch(s);
 	bounded_run(s);

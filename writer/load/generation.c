@@ -161,6 +161,7 @@ static void take(struct sync *s, struct shmeta__store *store)
 	s->store = store;
 	s->gen = shmeta__store_generation(store);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	sync_show_clock(s);
 	stamps_show_ttl(s);
 	const struct shmeta_store_counters *counters = shmeta__store_counters(store);
 
