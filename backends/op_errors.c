@@ -12,9 +12,17 @@ void refuse(struct shmeta_result *result, enum shmeta_status status, const char 
 	va_list ap;
 
 	result->status = status;
+	refuse_about(result, 0, 0, 0);
 	va_start(ap, fmt);
 	(void)vsnprintf(result->text, sizeof result->text, fmt, ap);
 	va_end(ap);
+}
+
+void refuse_about(struct shmeta_result *result, uint64_t value, uint64_t least, uint64_t most)
+{
+	result->value = value;
+	result->least = least;
+	result->most = most;
 }
 
 void refuse_tenant(const struct backend_op *op, struct shmeta_result *result)
@@ -100,6 +108,8 @@ void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_re
 
 	refuse(result, SHMETA_ERR_CONFLICT, "%s/%u is leased to another agent for %lld ms", rows_quote(name, op->name),
 	       op->partition_id, (long long)left_ms);
+	if (left_ms > 0)
+		refuse_about(result, (uint64_t)left_ms, 1, INT64_MAX);
 }
 
 void refuse_epoch_spent(int64_t epoch, struct shmeta_result *result)

@@ -10,6 +10,8 @@
 
 __attribute__((format(printf, 3, 4))) void refuse(struct shmeta_result *result, enum shmeta_status status,
                                                   const char *fmt, ...);
+/* The number that the sentence names, and its limits: what the result carries of it (shm/wire/op_result.c). */
+void refuse_about(struct shmeta_result *result, uint64_t value, uint64_t least, uint64_t most);
 
 void refuse_tenant(const struct backend_op *op, struct shmeta_result *result);
 void refuse_topic_exists(const struct shmeta_op *op, struct shmeta_result *result);

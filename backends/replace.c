@@ -156,12 +156,14 @@ void replace_refuse(enum replace_wrong wrong, uint64_t base, struct shmeta_resul
 	                            : "is overlapped by one that stays, or stays itself and overlaps a new one";
 
 	refuse(result, SHMETA_ERR_CONFLICT, "the segment at offset %llu %s", (unsigned long long)base, about);
+	refuse_about(result, base, 0, INT64_MAX);
 }
 
 void replace_refuse_epoch(uint64_t given, uint64_t highest, struct shmeta_result *result)
 {
 	refuse(result, SHMETA_ERR_FENCED, "compaction epoch %llu: the partition's highest is %llu",
 	       (unsigned long long)given, (unsigned long long)highest);
+	refuse_about(result, given, highest, INT64_MAX);
 }
 
 void replace_refuse_id(struct shmeta_str id, struct shmeta_result *result)

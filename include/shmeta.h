@@ -1126,8 +1126,13 @@ struct shmeta_result {
 	/* Errors: what the sentence is about, as far as the operation says it. Bytes of the operation: those of the caller's for
 	 * shmeta_write(), of the library's copy, until it goes with the results, for a submitted call. */
 	struct shmeta_str topic;
-	uint64_t epoch;              /* ERR_FENCED: of the fence */
-	uint64_t value, least, most; /* ERR_INVALID_ARGUMENT of a number out of range (most > 0): it, and its limits */
+	uint64_t epoch; /* ERR_FENCED: of the fence; by its compaction_epoch: that */
+	/* Where the sentence names a number (most > 0): it, and its limits.
+	 *   ERR_INVALID_ARGUMENT of a number, or a length in bytes, out of range
+	 *   ERR_FENCED of REPLACE_SEGMENTS by its compaction_epoch: that, from the highest that was ever given on (least)
+	 *   ERR_CONFLICT of REPLACE_SEGMENTS by a segment: its base_offset
+	 *   ERR_CONFLICT of ACQUIRE_LEASE: for how many ms another agent still holds it */
+	uint64_t value, least, most;
 	uint64_t reserved[2];
 };
 

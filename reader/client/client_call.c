@@ -216,6 +216,17 @@ void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, co
 	               sentence[0] != 0 || status == SHMETA_OK ? sentence : shmeta_strerror(status));
 }
 
+/* Which of the two epochs of a replacement it was, the writer says by the highest (op_result.c). */
+static void describe_fence(struct shmeta_result *result, const struct shmeta_op *op)
+{
+	const int by_compaction =
+		op->type == SHMETA_OP_REPLACE_SEGMENTS && (result->most > 0 || op->fence.agent_id.bytes == 0);
+
+	result->epoch = by_compaction ? op->u.replace.compaction_epoch : op->fence.epoch;
+	if (by_compaction && result->most > 0)
+		result->value = result->epoch;
+}
+
 void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_op *op)
 {
 	struct shmeta_err err = {0};
@@ -225,7 +236,7 @@ void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_o
 	result->topic = op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name;
 	result->partition_id = op->partition_id;
 	if (result->status == SHMETA_ERR_FENCED)
-		result->epoch = op->fence.epoch;
+		describe_fence(result, op);
 	if (result->status == SHMETA_ERR_INVALID_ARGUMENT && shmeta__op_check(op, &err) != SHMETA_OK && err.most > 0) {
 		result->value = err.value;
 		result->least = err.least;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Results of operations, and listed objects, as bytes. */
+#include <stdbool.h>
 #include <string.h>
 
 #include "shm/wire/op.h"
@@ -20,6 +21,42 @@ int shmeta__status_known(int32_t status)
 	default:
 		return 0;
 	}
+}
+
+/* What a refusal is about beside its sentence. It travels where a success has its count, or the end of its lease: earlier versions take
+ * any number there, and none anywhere else.
+ *   REPLACE_SEGMENTS  FENCED by its compaction epoch: the highest that was given; CONFLICT: the segment's base, and 1
+ *   ACQUIRE_LEASE     CONFLICT: for how many ms another agent holds it */
+static void gather_refusal(uint32_t has, const struct shmeta_result *result, struct shmeta_wire_result *w)
+{
+	if ((has & OP_HAS_REPLACE) != 0)
+		w->count = result->most == 0                     ? 0
+		           : result->status == SHMETA_ERR_FENCED ? result->least
+		                                                 : result->value + 1;
+	if ((has & OP_HAS_LEASE) != 0 && result->most > 0)
+		w->time_ms[0] = (int64_t)result->value;
+}
+
+static void scatter_refusal(uint32_t has, const struct shmeta_wire_result *w, struct shmeta_result *result)
+{
+	if ((has & OP_HAS_REPLACE) != 0 && w->count > 0) {
+		result->count = 0;
+		if (w->status == SHMETA_ERR_FENCED)
+			result->least = w->count;
+		else
+			result->value = w->count - 1;
+		result->most = INT64_MAX;
+	} else if ((has & OP_HAS_LEASE) != 0 && w->time_ms[0] != 0) {
+		result->lease.lease_expires_at_ms = 0;
+		result->value = (uint64_t)w->time_ms[0];
+		result->least = 1;
+		result->most = INT64_MAX;
+	}
+}
+
+static bool is_refusal(int32_t status)
+{
+	return status == SHMETA_ERR_FENCED || status == SHMETA_ERR_CONFLICT;
 }
 
 static void gather_result(uint32_t has, const struct shmeta_result *result, struct shmeta_wire_result *w)
@@ -49,6 +86,8 @@ static void gather_result(uint32_t has, const struct shmeta_result *result, stru
 		w->time_ms[1] = result->existing.min_timestamp_ms;
 		w->time_ms[2] = result->existing.max_timestamp_ms;
 	}
+	if (is_refusal(result->status))
+		gather_refusal(has, result, w);
 }
 
 static void scatter_result(uint32_t has, const struct shmeta_wire_result *w, const char *text,
@@ -78,6 +117,8 @@ static void scatter_result(uint32_t has, const struct shmeta_wire_result *w, con
 		result->existing.min_timestamp_ms = w->time_ms[1];
 		result->existing.max_timestamp_ms = w->time_ms[2];
 	}
+	if (is_refusal(w->status))
+		scatter_refusal(has, w, result);
 }
 
 size_t shmeta__result_bytes(const struct shmeta_result *result)

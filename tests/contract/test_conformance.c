@@ -2,6 +2,7 @@
  * Conformance, part A of the contract: what every operation does, row by row, through the public API and a real writer, on each engine.
  * Where the engines of the reference differ (1.9), the claim is our one answer. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/support/conformance.h"
@@ -461,11 +462,17 @@ CLAIM(a_1_6_a_renewal_takes_the_next_epoch)
 
 CLAIM(a_1_6_a_held_lease_is_nobody_elses)
 {
+	char words[40];
+
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
 	cr_assert_eq(api_register("a"), SHMETA_OK);
 	cr_assert_eq(api_register("b"), SHMETA_OK);
 	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
 	cr_expect_eq(api_acquire("orders", 0, "b", 100000), SHMETA_ERR_CONFLICT);
+	(void)snprintf(words, sizeof words, "for %llu ms", (unsigned long long)api.result[0].value);
+	cr_expect_not_null(strstr(api.result[0].text, words), "%s: not %s", api.result[0].text, words);
+	cr_expect(api.result[0].least == 1 && api.result[0].most > 0);
+	cr_expect_eq(api.result[0].lease.lease_expires_at_ms, 0);
 	cr_expect_str_eq(api_leases(NULL, NULL, 0), "orders/0:a@1");
 }
 

@@ -98,6 +98,29 @@ CLAIM(c12_what_is_repeated_is_done_already)
 	cr_expect_str_eq(api_segments("orders", 0), "0-39");
 }
 
+/* Refused for the segment at that offset, and the result says so as the sentence does. */
+static void expect_conflict_at(enum shmeta_status status, uint64_t offset)
+{
+	const struct shmeta_result *r = &api.result[0];
+	char words[40];
+
+	(void)snprintf(words, sizeof words, "offset %llu ", (unsigned long long)offset);
+	cr_expect_eq(status, SHMETA_ERR_CONFLICT);
+	cr_expect_not_null(strstr(r->text, words), "%s", r->text);
+	cr_expect(r->most > 0 && r->value == offset && r->count == 0, "%s: %llu", r->text,
+	          (unsigned long long)r->value);
+}
+
+static void expect_fenced(enum shmeta_status status, uint64_t epoch, uint64_t least)
+{
+	const struct shmeta_result *r = &api.result[0];
+
+	cr_expect_eq(status, SHMETA_ERR_FENCED);
+	cr_expect(r->epoch == epoch && r->least == least && r->count == 0, "%s: %llu, %llu", r->text,
+	          (unsigned long long)r->epoch, (unsigned long long)r->least);
+	cr_expect(least == 0 ? r->most == 0 : r->most == INT64_MAX && r->value == epoch, "%s", r->text);
+}
+
 CLAIM(c12_an_old_one_that_is_not_there_as_given_is_a_conflict_and_nothing_is_written)
 {
 	const struct shmeta_op two = {.u.replace.old_count = 2};
@@ -105,16 +128,16 @@ CLAIM(c12_an_old_one_that_is_not_there_as_given_is_a_conflict_and_nothing_is_wri
 	begin();
 	(void)fresh(0, 0, 39, "merged");
 	old_one[2].size_bytes++;
-	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_CONFLICT);
-	cr_expect_not_null(strstr(api.result[0].text, "offset 20 "), "%s", api.result[0].text);
+	expect_conflict_at(replace(0, NULL, 1), 20);
 	old_one[2].size_bytes--;
 	old_one[1].base_offset = 11; /* there is none; and the one at 10 lies between */
-	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_CONFLICT);
-	cr_expect_not_null(strstr(api.result[0].text, "offset 11 "), "%s", api.result[0].text);
+	expect_conflict_at(replace(0, NULL, 1), 11);
 	old_one[1] = old_one[2];
 	(void)fresh(0, 0, 9, "merged");
-	cr_expect_eq(replace(0, &two, 1), SHMETA_ERR_CONFLICT);
-	cr_expect_not_null(strstr(api.result[0].text, "offset 10 "), "%s", api.result[0].text);
+	expect_conflict_at(replace(0, &two, 1), 10);
+	old_one[0].size_bytes++;
+	expect_conflict_at(replace(0, &two, 1), 0);
+	old_one[0].size_bytes--;
 	cr_expect_str_eq(api_segments("orders", 0), "0-9 10-19 20-29 30-39");
 	cr_expect_eq(api_do(&(struct shmeta_op){.type = SHMETA_OP_REPLACE_SEGMENTS,
 	                                        .name = S("orders"),
@@ -201,6 +224,7 @@ CLAIM(c12_an_object_of_its_own_has_a_key_and_an_id_of_its_own)
 	(void)api_segment("orders", 1, 0, 9, ids[OLD]);
 	new_one[0].id = S(ids[OLD]);
 	cr_expect_eq(replace(0, NULL, 1), SHMETA_ERR_CONFLICT, "the id is another's: %s", api.result[0].text);
+	cr_expect_eq(api.result[0].most, 0, "it names no number");
 	(void)fresh(0, 0, 29, "merged");
 	new_one[0].id = old_one[3].id;
 	new_one[1] = old_one[3];
@@ -220,7 +244,8 @@ CLAIM(c12_a_fence_and_a_compaction_epoch_decide)
 	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
 	(void)fresh(0, 0, 19, "merged-1");
 	how.u.replace.old_count = 2;
-	cr_expect_eq(replace(0, &how, 1), SHMETA_ERR_FENCED);
+	how.u.replace.compaction_epoch = 4;
+	expect_fenced(replace(0, &how, 1), 2, 0);
 	how.fence.epoch = 1;
 	how.u.replace.compaction_epoch = 5;
 	cr_assert_eq(replace(0, &how, 1), SHMETA_OK, "%s", api.result[0].text);
@@ -228,14 +253,16 @@ CLAIM(c12_a_fence_and_a_compaction_epoch_decide)
 	old_one[1] = old_one[2];
 	(void)fresh(0, 0, 29, "merged-2");
 	how.u.replace.compaction_epoch = 4;
-	cr_expect_eq(replace(0, &how, 1), SHMETA_ERR_FENCED, "a former compactor");
+	expect_fenced(replace(0, &how, 1), 4, 5); /* a former compactor */
 	cr_expect_str_eq(api_segments("orders", 0), "0-19 20-29 30-39");
 	how.u.replace.compaction_epoch = 5;
 	cr_expect_eq(replace(0, &how, 1), SHMETA_OK, "%s", api.result[0].text);
 	how.u.replace.compaction_epoch = 6;
 	cr_expect_eq(replace(0, &how, 1), SHMETA_OK, "done already: %s", api.result[0].text);
 	how.u.replace.compaction_epoch = 5;
-	cr_expect_eq(replace(0, &how, 1), SHMETA_ERR_FENCED);
+	expect_fenced(replace(0, &how, 1), 5, 6);
+	how.fence = (struct shmeta_fence){.epoch = 0};
+	expect_fenced(replace(0, &how, 1), 5, 6);
 	cr_expect_str_eq(api_segments("orders", 0), "0-29 30-39");
 }
 

@@ -1028,6 +1028,57 @@ Test(result, a_changed_byte_is_refused_or_changes_the_result)
 }
 
 /* A text without its NUL is cut, not read beyond. */
+/* Versions before this one take a number in these places, and refuse one anywhere else. */
+Test(result, what_a_refusal_is_about_travels_where_a_success_has_its_count_or_its_end)
+{
+	static const struct {
+		enum shmeta_op_type type;
+		struct shmeta_result r;
+		uint64_t count;
+		int64_t time_ms;
+		uint64_t value; /* that is told */
+	} cases[] = {
+		{SHMETA_OP_REPLACE_SEGMENTS,
+	         {.status = SHMETA_ERR_FENCED, .value = 4, .least = 5, .most = INT64_MAX},
+	         5,
+	         0,
+	         0},
+		{SHMETA_OP_REPLACE_SEGMENTS, {.status = SHMETA_ERR_FENCED}, 0, 0, 0},
+		{SHMETA_OP_REPLACE_SEGMENTS, {.status = SHMETA_ERR_CONFLICT, .most = INT64_MAX}, 1, 0, 0},
+		{SHMETA_OP_REPLACE_SEGMENTS,
+	         {.status = SHMETA_ERR_CONFLICT, .value = INT64_MAX, .most = INT64_MAX},
+	         UINT64_C(1) << 63,
+	         0,
+	         INT64_MAX},
+		{SHMETA_OP_REPLACE_SEGMENTS, {.status = SHMETA_ERR_CONFLICT}, 0, 0, 0},
+		{SHMETA_OP_ACQUIRE_LEASE,
+	         {.status = SHMETA_ERR_CONFLICT, .value = 77, .least = 1, .most = INT64_MAX},
+	         0,
+	         77,
+	         77},
+		{SHMETA_OP_ACQUIRE_LEASE, {.status = SHMETA_ERR_CONFLICT}, 0, 0, 0},
+		{SHMETA_OP_ADD_SEGMENT, {.status = SHMETA_ERR_CONFLICT, .value = 7, .most = 9}, 0, 0, 0},
+		{SHMETA_OP_DELETE_TOPIC, {.status = SHMETA_ERR_CONFLICT, .value = 7, .most = 9}, 0, 0, 0},
+	};
+	_Alignas(8) uint8_t block[256];
+	struct shmeta_wire_result w;
+	struct shmeta_result back;
+	size_t used;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		bool told = cases[i].count > 0 || cases[i].time_ms > 0;
+
+		cr_assert_eq(shmeta__result_encode(cases[i].type, &cases[i].r, block, sizeof block), sizeof w);
+		memcpy(&w, block, sizeof w);
+		cr_expect(w.count == cases[i].count && w.time_ms[0] == cases[i].time_ms, "%zu", i);
+		cr_assert_eq(shmeta__result_decode(cases[i].type, block, sizeof w, &back, &used), SHMETA_OK, "%zu", i);
+		cr_expect(back.count == 0 && back.lease.lease_expires_at_ms == 0, "%zu: it is of no success", i);
+		cr_expect_eq(back.most, told ? INT64_MAX : 0, "%zu", i);
+		cr_expect_eq(back.least, told ? cases[i].r.least : 0, "%zu", i);
+		cr_expect_eq(back.value, cases[i].value, "%zu", i);
+	}
+}
+
 Test(result, a_text_that_is_not_terminated_is_cut)
 {
 	struct shmeta_result r = {.status = SHMETA_ERR_CONFLICT}, back;
