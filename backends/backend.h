@@ -194,7 +194,8 @@ struct backend_epoch {
 	uint64_t epoch;
 };
 struct backend_epoch_end {
-	uint64_t epoch; /* the greatest one that is kept and not beyond the one that was asked for; 0: there is none */
+	/* The greatest one that is kept and not beyond the one that was asked for; 0: there is none. ABSENT: the highest that a lease had. */
+	uint64_t epoch;
 	uint64_t end_offset; /* where the next one that is kept begins, or the high watermark */
 };
 

@@ -83,10 +83,12 @@ enum shmeta_status leader_epoch_judge(const struct backend_epoch *ask, const str
 	if (!facts->partition)
 		return backend_fail(err, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u",
 		                    rows_quote(quoted, ask->topic), ask->partition_id);
-	if (ask->epoch > facts->current)
+	if (ask->epoch > facts->current) {
+		ret->epoch = facts->current;
 		return backend_fail(err, SHMETA_ABSENT, "epoch %llu has not begun: the highest of partition %u is %llu",
 		                    (unsigned long long)ask->epoch, ask->partition_id,
 		                    (unsigned long long)facts->current);
+	}
 	if (facts->recorded && facts->epoch == 0)
 		return backend_fail(err, SHMETA_ABSENT_BEFORE_START,
 		                    "epoch %llu is older than those that are kept of partition %u",

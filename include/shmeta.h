@@ -1118,17 +1118,19 @@ struct shmeta_result {
 	uint32_t partition_id;
 	/* DELETE_SEGMENTS_BEFORE: segments deleted; RENEW_AGENT: leases renewed; REPLACE_SEGMENTS: old ones that went */
 	uint64_t count;
-	uint64_t transfer_id;      /* OFFER_LEASE                                                                    */
-	struct shmeta_lease lease; /* ACQUIRE_LEASE, COMPLETE_LEASE; leader_agent_id empty                           */
+	uint64_t transfer_id; /* OFFER_LEASE                                                                    */
+	/* ACQUIRE_LEASE: leader_agent_id is the operation's. COMPLETE_LEASE: leader_agent_id empty. topic_id is 0. */
+	struct shmeta_lease lease;
 	struct shmeta_segment
 		existing; /* ERR_ALREADY_EXISTS of an add: what is there; strings empty                     */
 	char text[160];   /* errors: the sentence                                                           */
-	/* Errors: what the sentence is about, as far as the operation says it. Bytes of the operation: those of the caller's for
-	 * shmeta_write(), of the library's copy, until it goes with the results, for a submitted call. */
+	/* Errors: what the sentence is about, as far as the operation says it; ACQUIRE_LEASE: the lease's topic, done or not. It and
+	 * lease.leader_agent_id are bytes of the operation: those of the caller's for shmeta_write(), of the library's copy, until it goes with
+	 * the results, for a submitted call. */
 	struct shmeta_str topic;
 	uint64_t epoch; /* ERR_FENCED: of the fence; by its compaction_epoch: that */
 	/* Where the sentence names a number (most > 0): it, and its limits.
-	 *   ERR_INVALID_ARGUMENT of a number, or a length in bytes, out of range
+	 *   ERR_INVALID_ARGUMENT of a number, or a length in bytes, out of range; a negative duration_ms as its 64 bits
 	 *   ERR_FENCED of REPLACE_SEGMENTS by its compaction_epoch: that, from the highest that was ever given on (least)
 	 *   ERR_CONFLICT of REPLACE_SEGMENTS by a segment: its base_offset
 	 *   ERR_CONFLICT of ACQUIRE_LEASE: for how many ms another agent still holds it */
@@ -1321,10 +1323,11 @@ void shmeta_objects_free(struct shmeta_objects *list);
  * Asked of the source, as it is now. It needs the right to write or to administer.
  *   OK                     *ret_end_offset: where the next recorded epoch begins, or the high watermark; *ret_epoch: the greatest
  *                          recorded epoch that is not beyond this one, 0: there is none. Each pointer may be NULL
- *   ABSENT                 the partition's lease never had that epoch, or one beyond it
+ *   ABSENT                 the partition's lease never had that epoch, or one beyond it; *ret_epoch: the highest that it had, 0: none, or
+ *                          the writer is of an earlier version
  *   ABSENT_BEFORE_START    the epoch is older than those that are kept: the newest 4096, without those that end at or below the log
  *                          start when segments are deleted, but with the newest of these
- * Topics that are deleted take their epochs along, and moves to another source leave them behind.
+ * shmeta_last_error() has a sentence for each answer but OK. Topics that are deleted take their epochs along, and moves to another source leave them behind.
  * Owns: nothing; borrows: topic until the return. Threads: any. Blocks: up to timeout_ms.
  * Errors: ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED (the source keeps none: it lacks shmeta's own
  * tables), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,

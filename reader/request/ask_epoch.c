@@ -40,11 +40,10 @@ enum shmeta_status shmeta_leader_epoch_end(struct shmeta *instance, const char *
 	core = shmeta__instance_core(instance);
 	status = shmeta__ask(core, &packet.frame.head, deadline, &answer, &err);
 	shmeta__core_unref(core, 0);
-	if (status < 0)
-		return shmeta__instance_fail(instance, &err);
-	if (status == SHMETA_OK && ret_epoch != NULL)
+	if ((status == SHMETA_OK || status == SHMETA_ABSENT) && ret_epoch != NULL)
 		*ret_epoch = answer.frame.generation;
 	if (status == SHMETA_OK && ret_end_offset != NULL)
 		*ret_end_offset = answer.frame.txn;
-	return status;
+	/* That it is absent has a sentence, too. */
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }

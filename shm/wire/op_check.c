@@ -11,14 +11,27 @@
 /* A thousand years: a lease of so many milliseconds does not overflow any clock. */
 static const int64_t DURATION_MAX_MS = INT64_C(31556952000000);
 
+/* The number that err's sentence names, where it is what is wrong. */
+static enum shmeta_status out_of(uint64_t value, uint64_t least, uint64_t most, struct shmeta_err *err)
+{
+	if (err != NULL) {
+		err->value = value;
+		err->least = least;
+		err->most = most;
+	}
+	return SHMETA_ERR_INVALID_ARGUMENT;
+}
+
 static enum shmeta_status bad(struct shmeta_err *err, const char *field, struct shmeta_str value, const char *wrong,
                               size_t least, size_t most, const char *kind)
 {
 	char shown[40];
 
-	return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s '%s' %s: %zu to %zu bytes of %s", field,
-	                   shmeta__escape(shown, sizeof shown, value.data, value.data == NULL ? 0 : value.bytes), wrong,
-	                   least, most, kind);
+	(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s '%s' %s: %zu to %zu bytes of %s", field,
+	                  shmeta__escape(shown, sizeof shown, value.data, value.data == NULL ? 0 : value.bytes), wrong,
+	                  least, most, kind);
+	return value.bytes < least || value.bytes > most ? out_of(value.bytes, least, most, err)
+	                                                 : SHMETA_ERR_INVALID_ARGUMENT;
 }
 
 static enum shmeta_status check_name(const char *field, struct shmeta_str value, struct shmeta_err *err)
@@ -55,12 +68,7 @@ static enum shmeta_status check_number(const char *field, uint64_t value, uint64
 		return SHMETA_OK;
 	(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s %llu is out of range: it may be %llu to %llu", field,
 	                  (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
-	if (err != NULL) {
-		err->value = value;
-		err->least = least;
-		err->most = most;
-	}
-	return SHMETA_ERR_INVALID_ARGUMENT;
+	return out_of(value, least, most, err);
 }
 
 /* Sources keep maps as JSON: keys and values must be text. */
@@ -71,10 +79,12 @@ static enum shmeta_status check_map(const char *field, const struct shmeta_map *
 	char shown[40];
 	size_t cursor = 0;
 
-	if (wrong != NULL)
-		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
-		                   "%s %s: it has %zu bytes packed, at most %d may be", field, wrong, map->bytes,
-		                   SHMETA_MAP_MAX);
+	if (wrong != NULL) {
+		(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s %s: it has %zu bytes packed, at most %d may be",
+		                  field, wrong, map->bytes, SHMETA_MAP_MAX);
+		return map->bytes > SHMETA_MAP_MAX ? out_of(map->bytes, 0, SHMETA_MAP_MAX, err)
+		                                   : SHMETA_ERR_INVALID_ARGUMENT;
+	}
 	while (cursor < map->bytes) {
 		uint32_t sizes[2];
 
@@ -188,12 +198,16 @@ static enum shmeta_status check_listed(const struct shmeta_segment *s, const cha
 		status = check_text("s3_bucket", s->s3_bucket, 0, SHMETA_STRING_MAX, 1, err);
 	if (status == SHMETA_OK)
 		status = check_text("s3_key", s->s3_key, 0, SHMETA_STRING_MAX, 1, err);
-	if (status == SHMETA_OK && (s->base_offset < least || s->end_offset > most || s->end_offset < s->base_offset))
-		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
-		                   "%s segment %llu, %llu to %llu, is out of order: here it may lie in %llu to %llu",
-		                   which, (unsigned long long)at, (unsigned long long)s->base_offset,
-		                   (unsigned long long)s->end_offset, (unsigned long long)least,
-		                   (unsigned long long)most);
+	if (status == SHMETA_OK && (s->base_offset < least || s->end_offset > most || s->end_offset < s->base_offset)) {
+		(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+		                  "%s segment %llu, %llu to %llu, is out of order: here it may lie in %llu to %llu",
+		                  which, (unsigned long long)at, (unsigned long long)s->base_offset,
+		                  (unsigned long long)s->end_offset, (unsigned long long)least,
+		                  (unsigned long long)most);
+		if (s->base_offset < least)
+			return out_of(s->base_offset, least, most, err);
+		return out_of(s->end_offset, s->end_offset < s->base_offset ? s->base_offset : least, most, err);
+	}
 	if (status == SHMETA_OK)
 		status = check_number("size_bytes", s->size_bytes, 0, INT64_MAX, err);
 	if (status == SHMETA_OK)
@@ -243,6 +257,13 @@ static enum shmeta_status check_union(const struct shmeta_op *op, struct shmeta_
 	return SHMETA_OK;
 }
 
+static enum shmeta_status bad_duration(int64_t duration_ms, struct shmeta_err *err)
+{
+	(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "duration_ms %lld is out of range: it may be 1 to %lld",
+	                  (long long)duration_ms, (long long)DURATION_MAX_MS);
+	return out_of((uint64_t)duration_ms, 1, (uint64_t)DURATION_MAX_MS, err);
+}
+
 enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_err *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -268,9 +289,7 @@ enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_er
 		status = check_number("transfer_id", op->transfer_id, 1, INT64_MAX, err);
 	if (status == SHMETA_OK && (has & OP_HAS_DURATION) != 0 &&
 	    (op->duration_ms < 1 || op->duration_ms > DURATION_MAX_MS))
-		status = shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
-		                     "duration_ms %lld is out of range: it may be 1 to %lld",
-		                     (long long)op->duration_ms, (long long)DURATION_MAX_MS);
+		status = bad_duration(op->duration_ms, err);
 	if (status == SHMETA_OK)
 		status = check_union(op, err);
 	return status == SHMETA_OK ? check_fence(op, err) : status;

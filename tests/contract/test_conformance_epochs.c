@@ -8,6 +8,17 @@
 
 CONFORMANCE_SUITES
 
+/* What is absent has not begun: the sentence and the epoch that is told agree about the highest. */
+static bool says_highest(uint64_t asked, uint64_t found)
+{
+	char words[60], sentence[600];
+
+	(void)snprintf(words, sizeof words, " is %llu", (unsigned long long)found);
+	(void)shmeta_last_error(api.instance, sentence, sizeof sentence);
+	return found < asked && strlen(sentence) > strlen(words) &&
+	       strcmp(sentence + strlen(sentence) - strlen(words), words) == 0;
+}
+
 /* "EPOCH ends at OFFSET", or what else is answered. Dies with the fourth call behind it. */
 static const char *end_in(const char *topic, uint32_t partition, uint64_t epoch)
 {
@@ -21,8 +32,10 @@ static const char *end_in(const char *topic, uint32_t partition, uint64_t epoch)
 	if (status == SHMETA_OK)
 		(void)snprintf(ret, sizeof text[0], "%llu ends at %llu", (unsigned long long)found,
 		               (unsigned long long)end);
+	else if (status == SHMETA_ABSENT)
+		(void)snprintf(ret, sizeof text[0], "%s", says_highest(epoch, found) ? "absent" : "not as it says");
 	else if (status > 0)
-		(void)snprintf(ret, sizeof text[0], "%s", status == SHMETA_ABSENT ? "absent" : "before the start");
+		(void)snprintf(ret, sizeof text[0], "before the start");
 	else
 		(void)shmeta_last_error(api.instance, ret, sizeof text[0]);
 	return ret;

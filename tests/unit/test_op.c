@@ -535,6 +535,15 @@ static void refused(const struct shmeta_op *op, const char *field, const char *v
 	cr_assert_eq(shmeta__op_check(op, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
+static void out_of_range(const struct shmeta_op *op, uint64_t value, uint64_t least, uint64_t most)
+{
+	struct shmeta_err err = {0};
+
+	cr_assert_eq(shmeta__op_check(op, &err), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect(err.value == value && err.least == least && err.most == most, "%s: %llu of %llu to %llu", err.text,
+	          (unsigned long long)err.value, (unsigned long long)err.least, (unsigned long long)err.most);
+}
+
 static void accepted(const struct shmeta_op *op)
 {
 	struct shmeta_err err = {0};
@@ -905,6 +914,55 @@ Test(op_check, a_fence_is_whole_and_only_where_it_means_something)
 		if (may)
 			refused(&op, "fence.agent_id", "''", "1 to 249");
 	}
+}
+
+/* What the sentence names, a result has as numbers; where no number is wrong it has none. */
+Test(op_check, a_number_or_a_length_out_of_range_is_told_with_its_limits)
+{
+	static char bytes[SHMETA_MAP_MAX + 8];
+	struct shmeta_segment old_one = {.base_offset = 10, .end_offset = 19, .id = {"o", 1}},
+			      new_one = {.base_offset = 10, .end_offset = 19, .id = {"n", 1}};
+	const struct shmeta_op replace = {
+		.type = SHMETA_OP_REPLACE_SEGMENTS,
+		.name = {"t", 1},
+		.u.replace = {.old_segments = &old_one, .new_segments = &new_one, .old_count = 1, .new_count = 1}};
+	const struct shmeta_op acquire = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = {"t", 1}, .agent_id = {"a", 1}, .duration_ms = 1};
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = {"t", 1}, .partition_count = 1}};
+	const struct shmeta_op add = {.type = SHMETA_OP_ADD_SEGMENT, .name = {"t", 1}, .u.segment = {.id = {"i", 1}}};
+	struct shmeta_op op;
+
+	memset(bytes, 'n', sizeof bytes);
+	op = acquire;
+	op.duration_ms = -7;
+	out_of_range(&op, (uint64_t)-7, 1, UINT64_C(31556952000000));
+	op.duration_ms = INT64_MAX;
+	out_of_range(&op, INT64_MAX, 1, UINT64_C(31556952000000));
+	op = acquire;
+	op.name = (struct shmeta_str){bytes, SHMETA_NAME_MAX + 1};
+	out_of_range(&op, SHMETA_NAME_MAX + 1, 1, SHMETA_NAME_MAX);
+	op.name.bytes = 0;
+	out_of_range(&op, 0, 1, SHMETA_NAME_MAX);
+	op.name = (struct shmeta_str){"\n", 1};
+	out_of_range(&op, 0, 0, 0);
+	op = create;
+	op.u.topic.cleanup_policy = (struct shmeta_str){bytes, SHMETA_STRING_MAX + 1};
+	out_of_range(&op, SHMETA_STRING_MAX + 1, 0, SHMETA_STRING_MAX);
+	op = create;
+	op.u.topic.config = (struct shmeta_map){bytes, SHMETA_MAP_MAX + 1};
+	out_of_range(&op, SHMETA_MAP_MAX + 1, 0, SHMETA_MAP_MAX);
+	op.u.topic.config.bytes = 3; /* no map */
+	out_of_range(&op, 0, 0, 0);
+	op = add;
+	op.u.segment.id.bytes = 0;
+	out_of_range(&op, 0, 1, SHMETA_STRING_MAX);
+	new_one.base_offset = 9;
+	out_of_range(&replace, 9, 10, 19);
+	new_one = (struct shmeta_segment){.base_offset = 10, .end_offset = 20, .id = {"n", 1}};
+	out_of_range(&replace, 20, 10, 19);
+	new_one = (struct shmeta_segment){.base_offset = 15, .end_offset = 14, .id = {"n", 1}};
+	out_of_range(&replace, 14, 15, 19);
 }
 
 Test(op_check, an_unknown_type_is_refused)

@@ -246,6 +246,8 @@ static bool tell_epoch_end(struct sync *s, const struct admin_job *job)
 	status = conflict_is_away(status);
 	if (status == SHMETA_OK)
 		s->host.answer(s->host.arg, job->ticket, status, "", end.end_offset, end.epoch, 0);
+	else if (status == SHMETA_ABSENT)
+		s->host.answer(s->host.arg, job->ticket, status, err.text, 0, end.epoch, 0);
 	else
 		answer_error(s, job, status, &err);
 	return true;
