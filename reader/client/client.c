@@ -133,7 +133,7 @@ static void describe_refresh(struct call *call)
 	call->results[0].partition_id = frame.partition_id;
 }
 
-/* What the results that failed are about, as the operations say it. */
+/* What the results that failed, and leases, are about, as the operations say it. */
 static void describe(struct call *call)
 {
 	if (call->kind == CALL_REFRESHES)
@@ -142,7 +142,7 @@ static void describe(struct call *call)
 		struct shmeta_op op;
 		size_t used;
 
-		if (call->results[i].status < 0 &&
+		if ((call->results[i].status < 0 || call->ops[i].type == SHMETA_OP_ACQUIRE_LEASE) &&
 		    shmeta__op_decode(call->encoded + call->ops[i].offset, op_end(call, i) - call->ops[i].offset, &op,
 		                      &used) == SHMETA_OK)
 			shmeta__result_describe(&call->results[i], &op);

@@ -231,8 +231,13 @@ void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_o
 {
 	struct shmeta_err err = {0};
 
-	if (result->status >= 0)
+	if (result->status >= 0) {
+		if (op->type == SHMETA_OP_ACQUIRE_LEASE) {
+			result->lease.leader_agent_id = op->agent_id;
+			result->topic = op->name;
+		}
 		return;
+	}
 	result->topic = op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name;
 	result->partition_id = op->partition_id;
 	if (result->status == SHMETA_ERR_FENCED)

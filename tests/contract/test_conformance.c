@@ -468,7 +468,10 @@ CLAIM(a_1_6_a_held_lease_is_nobody_elses)
 	cr_assert_eq(api_register("a"), SHMETA_OK);
 	cr_assert_eq(api_register("b"), SHMETA_OK);
 	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect(api.result[0].topic.bytes == 6 && memcmp(api.result[0].topic.data, "orders", 6) == 0);
+	cr_expect(api.result[0].lease.leader_agent_id.bytes == 1 && api.result[0].lease.leader_agent_id.data[0] == 'a');
 	cr_expect_eq(api_acquire("orders", 0, "b", 100000), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(api.result[0].lease.leader_agent_id.bytes, 0);
 	(void)snprintf(words, sizeof words, "for %llu ms", (unsigned long long)api.result[0].value);
 	cr_expect_not_null(strstr(api.result[0].text, words), "%s: not %s", api.result[0].text, words);
 	cr_expect(api.result[0].least == 1 && api.result[0].most > 0);

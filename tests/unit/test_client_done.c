@@ -140,6 +140,28 @@ Test(client_done, a_failed_result_says_the_topic_the_partition_and_the_epoch_of_
 	cr_expect(done.results[1].epoch == 0, "it is not about the fence");
 }
 
+Test(client_done, a_lease_that_was_got_says_of_what_it_is_and_whose)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                             .name = {"orders", 6},
+	                             .partition_id = 4,
+	                             .agent_id = {"agent", 5},
+	                             .duration_ms = 1000};
+	const struct shmeta_result result = {.lease = {.epoch = 3, .lease_expires_at_ms = 9}};
+	struct shmeta_done done = {.size = sizeof done};
+
+	submit(&op, 1, NULL);
+	until_greeted();
+	cr_assert_eq(scripted_take(&writer, &got, SCRIPTED_PATIENCE_MS), 1);
+	scripted_results(&writer, &got, &result, SHMETA_OK, 1, 1);
+	process();
+	cr_assert_eq(shmeta_client_next_done(client, &done), SHMETA_OK);
+	cr_expect(done.results[0].topic.bytes == 6 && memcmp(done.results[0].topic.data, "orders", 6) == 0);
+	cr_expect(done.results[0].lease.leader_agent_id.bytes == 5 &&
+	          memcmp(done.results[0].lease.leader_agent_id.data, "agent", 5) == 0);
+	cr_expect_eq(done.results[0].lease.epoch, 3);
+}
+
 Test(client_done, a_number_out_of_range_comes_with_its_limits)
 {
 	const struct shmeta_op ops[2] = {watermark("orders", UINT64_MAX), watermark("orders", 7)};
