@@ -870,7 +870,8 @@ struct shmeta_change {
  * TOO_OLD, and no iterator: that cannot be told, and the cache forgets everything. The writer keeps the keys of its newest commits, a
  * megabyte of them; they survive its restarts, but not a store that was loaded anew.
  * The iterator gives the keys of the reader's tenant in order of commits, each once a commit, then END; shmeta_iter_free() it. Not told of
- * are moved freshness stamps, and rows that cannot be read.
+ * are moved freshness stamps, rows that cannot be read, and a lease of which nothing changed but that it ends later (RENEW_AGENT): a cached
+ * one that has ended is looked up again.
  * Borrows: `since` until the return; the views of *ret live until shmeta_iter_free(). Threads: the reader's. Blocks: never.
  * Errors: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED, ERR_NO_MEMORY. */
 SHMETA_MUST_USE enum shmeta_status shmeta_changes_since(struct shmeta_reader *reader, const struct shmeta_token *since,

@@ -179,6 +179,65 @@ Test(changes, a_moved_stamp_is_no_change, .init = set_up, .fini = close_all)
 	EXPECT_TOLD("");
 }
 
+static void put_lease(const char *topic, uint32_t partition, const char *holder, uint64_t epoch, int64_t expires_ms)
+{
+	cr_assert(memory_put_lease(f.db, NULL, topic,
+	                           &(struct shmeta_lease){.leader_agent_id = str(holder),
+	                                                  .partition_id = partition,
+	                                                  .epoch = epoch,
+	                                                  .lease_expires_at_ms = expires_ms}));
+}
+
+static int64_t lease_ends(const char *topic, uint32_t partition)
+{
+	struct shmeta_lease lease = {0};
+	struct shmeta_token at;
+
+	begin(&at);
+	cr_assert_eq(shmeta_get_lease(reader, topic, strlen(topic), partition, INT64_MIN, NULL, &lease, NULL),
+	             SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	return lease.lease_expires_at_ms;
+}
+
+Test(changes, a_lease_that_lasts_longer_is_no_change_and_any_other_of_it_is, .init = set_up, .fini = close_all)
+{
+	put_lease("first", 1, "a", 1, 10);
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("lease first/1");
+	put_lease("first", 1, "a", 1, 20);
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("");
+	cr_expect_eq(lease_ends("first", 1), 20);
+	put_lease("first", 1, "a", 1, 19);
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("lease first/1");
+	put_lease("first", 1, "a", 2, 30);
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("lease first/1");
+	put_lease("first", 1, "b", 2, 40);
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("lease first/1");
+}
+
+/* An agent's beat moves the ends of all that it holds: their keys would be more than the journal holds. */
+Test(changes, many_leases_are_renewed_and_nobody_forgets_everything, .init = set_up, .fini = close_all)
+{
+	enum { LEASES = 10000 };
+	char name[SHMETA_NAME_MAX];
+
+	memset(name, 'w', sizeof name - 1);
+	name[sizeof name - 1] = '\0';
+	cr_assert(memory_create_topic(f.db, NULL, name, LEASES, 60));
+	for (int beat = 1; beat <= 3; beat++) {
+		for (uint32_t p = 0; p < LEASES; p++)
+			put_lease(name, p, "a", 1, beat * 10);
+		fixture_pass(&f, 1000);
+		EXPECT_TOLD(beat == 1 ? "too old" : "");
+		cr_expect_eq(lease_ends(name, LEASES - 1), beat * 10);
+	}
+}
+
 Test(changes, other_tenants_changes_are_not_told, .init = set_up, .fini = close_all)
 {
 	cr_assert(memory_create_topic(f.db, "elsewhere", "theirs", 2, 60));

@@ -37,7 +37,7 @@ enum shmeta_status apply_list_partitions(struct apply *a, uint32_t topic_id, str
  * ABSENT where there is none. */
 enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
                              size_t bytes, enum shmeta_class cls, struct shmeta_err *err);
-/* The same where only its stamp or time to live is another one: the journal does not tell of it. */
+/* The same where only its stamp or time to live is another one, or a lease was renewed: the journal does not tell of it. */
 enum shmeta_status apply_restamp(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                  const void *value, size_t bytes, enum shmeta_class cls, struct shmeta_err *err);
 /* The same of a partition, whose head is given; its stamp and its time to live become these. */

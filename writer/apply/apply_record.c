@@ -7,6 +7,7 @@
 
 #include "base/escape.h"
 #include "base/row_limits.h"
+#include "base/str.h"
 #include "base/string_map.h"
 
 struct doomed { /* a key to be deleted, found while a cursor was open */
@@ -73,6 +74,18 @@ void apply_class_begin(struct apply *a, enum shmeta_class cls, uint64_t synced_a
 typedef size_t encode_fn(const void *record, const struct shmeta__stamps *stamps, const void *key, size_t key_bytes,
                          void *out, size_t capacity);
 
+/* A lease of which nothing moved but its end, and that to a later time: a beat of an agent moves it of all that it holds. */
+static bool is_renewed(const void *key, size_t key_bytes, const void *value, size_t bytes,
+                       const struct shmeta_lease *lease)
+{
+	struct shmeta__stamps stamps;
+	struct shmeta_lease old;
+
+	return shmeta__lease_decode(value, bytes, key, key_bytes, 0, &old, &stamps) == SHMETA_OK &&
+	       lease->lease_expires_at_ms > old.lease_expires_at_ms && lease->epoch == old.epoch &&
+	       lease->acquired_at_ms == old.acquired_at_ms && str_equal(lease->leader_agent_id, old.leader_agent_id);
+}
+
 /* One small record: compare with what is stored under the key, put what differs. */
 static enum shmeta_status put_record(struct apply *a, const struct backend_key *row, enum shmeta_db db, const void *key,
                                      size_t key_bytes, const void *record, encode_fn *encode, struct shmeta_err *err)
@@ -97,7 +110,7 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	struct shmeta__stamps stamps = {a->synced_at_ns, 0};
 	enum shmeta_status status = shmeta__get(a->txn, db, key, key_bytes, &value, &bytes, err);
 
-	bool is_new = status == SHMETA_ABSENT, same = false;
+	bool is_new = status == SHMETA_ABSENT, same = false, renewed = false;
 
 	if (apply_failed(status))
 		return status;
@@ -112,12 +125,13 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 		a->unchanged += same;
 		if (same && (head.synced_at_ns & SHMETA_SYNCED_ALONE) == 0)
 			return SHMETA_OK;
+		renewed = db == SHMETA_DB_LEASES && is_renewed(key, key_bytes, value, bytes, record);
 	}
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
 	if (out == 0)
 		return apply_refuse_row(a, row, "a row is larger than a record may be", err);
-	status = same ? apply_restamp(a, db, key, key_bytes, a->value, out, cls, err)
-	              : apply_put(a, db, key, key_bytes, a->value, out, cls, err);
+	status = same || renewed ? apply_restamp(a, db, key, key_bytes, a->value, out, cls, err)
+	                         : apply_put(a, db, key, key_bytes, a->value, out, cls, err);
 	if (status == SHMETA_OK) {
 		a->changed += !same;
 		if (is_new && db == SHMETA_DB_OFFSETS)
