@@ -1065,3 +1065,90 @@ CLAIM(c9_a_map_is_64_kib_at_most)
 	cr_expect_arr_eq(t.config.data, map, SHMETA_MAP_MAX);
 	free(map);
 }
+
+/* ---- C17 ------------------------------------------------------------------------------------------------------------------ */
+
+/* How often the snapshot's journal tells of the key since that position; -1: too old. A key's topic or name is `text`. */
+static int times_told(const struct shmeta_token *since, enum shmeta_class cls, const char *text, uint32_t partition,
+                      bool deleted)
+{
+	struct shmeta_change change;
+	struct shmeta_iter *iter;
+	int times = 0;
+
+	if (shmeta_changes_since(api.reader, since, &iter) != SHMETA_OK)
+		return -1;
+	while (shmeta_next_change(iter, &change) == SHMETA_OK) {
+		struct shmeta_str of = change.name.bytes > 0 ? change.name : change.topic;
+
+		times += change.cls == cls && change.partition_id == partition && (change.deleted != 0) == deleted &&
+		         of.bytes == strlen(text) && memcmp(of.data, text, of.bytes) == 0;
+	}
+	shmeta_iter_free(iter);
+	return times;
+}
+
+static struct shmeta_token position(void)
+{
+	struct shmeta_snapshot_info info;
+
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &info), SHMETA_OK);
+	return (struct shmeta_token){info.generation, info.txn};
+}
+
+CLAIM(c17_the_keys_of_what_changed_are_told_and_of_another_generation_it_is_too_old)
+{
+	struct shmeta_token before, made, now;
+
+	before = position();
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	cr_expect_geq(times_told(&before, SHMETA_CLASS_TOPIC, "orders", 0, false), 1);
+	cr_expect_geq(times_told(&before, SHMETA_CLASS_PARTITION, "orders", 1, false), 1);
+	made = position();
+	cr_assert_eq(api_append("orders", 1, 0, 9), SHMETA_OK);
+	cr_expect_geq(times_told(&made, SHMETA_CLASS_PARTITION, "orders", 1, false), 1);
+	cr_expect_eq(times_told(&made, SHMETA_CLASS_PARTITION, "orders", 0, false), 0, "it did not change");
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_geq(times_told(&made, SHMETA_CLASS_AGENT, "a", 0, false), 1);
+	cr_expect_geq(times_told(&made, SHMETA_CLASS_LEASE, "orders", 0, false), 1);
+	now = position();
+	cr_expect_eq(times_told(&now, SHMETA_CLASS_LEASE, "orders", 0, false), 0, "nothing since");
+	cr_assert_eq(api_drop("orders"), SHMETA_OK);
+	cr_expect_geq(times_told(&now, SHMETA_CLASS_TOPIC, "orders", 0, true), 1);
+	cr_expect_geq(times_told(&now, SHMETA_CLASS_PARTITION, "orders", 1, true), 1);
+	cr_expect_geq(times_told(&now, SHMETA_CLASS_LEASE, "orders", 0, true), 1);
+	now.generation++;
+	cr_expect_eq(times_told(&now, SHMETA_CLASS_TOPIC, "orders", 0, true), -1);
+}
+
+/* ---- C19 ------------------------------------------------------------------------------------------------------------------ */
+
+CLAIM(c19_a_read_that_fills_nothing_is_answered_as_any_other)
+{
+	static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
+	struct shmeta_read read = {.size = sizeof read,
+	                           .timeout_ms = API_WAIT_MS,
+	                           .flags = SHMETA_READ_NO_FILL,
+	                           .buffer = buffer,
+	                           .buffer_bytes = sizeof buffer};
+	static const enum shmeta_consistency ways[] = {SHMETA_FRESH, SHMETA_SOURCE};
+	struct shmeta_partition p;
+	struct shmeta_segment s;
+	struct shmeta_topic t;
+
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 1, 0, 9), SHMETA_OK);
+	for (size_t i = 0; i < 2; i++) {
+		read.consistency = ways[i];
+		cr_assert_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), SHMETA_OK);
+		cr_expect_eq(t.partition_count, 2);
+		cr_assert_eq(shmeta_get_partition_named(api.reader, "orders", 6, 1, &read, &p, NULL), SHMETA_OK);
+		cr_expect_eq(p.high_watermark, 10);
+		cr_assert_eq(shmeta_find_segment_named(api.reader, "orders", 6, 1, 5, &read, &s, NULL), SHMETA_OK);
+		cr_expect(s.base_offset == 0 && s.end_offset == 9);
+		cr_expect_eq(shmeta_find_segment_named(api.reader, "orders", 6, 1, 10, &read, &s, NULL),
+		             SHMETA_ABSENT_AT_END);
+		cr_expect_eq(shmeta_get_topic(api.reader, "other", 5, &read, &t, NULL), SHMETA_ABSENT);
+	}
+}
