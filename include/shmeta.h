@@ -818,8 +818,8 @@ struct shmeta_state {
 	enum shmeta_phase phase;
 	uint32_t writer_pid;   /* in the writer's pid namespace */
 	uint32_t writer_alive; /* 1: its heartbeat is younger than 5 s */
-	/* How far the clock of the source, which judges leases, is ahead of the host's: add it to now before a comparison with times of leases
-	 * and agents. 0: less than a second, or not known; +-INT32_MAX: 24 days or more. */
+	/* How far the clock of the source, which judges leases, is ahead of the host's: add it to now before a comparison with times of
+	 * leases and agents. 0: less than a second, or not known; +-INT32_MAX: 24 days or more. */
 	int32_t source_ahead_ms;
 	uint64_t
 		heartbeat_age_ns; /* UINT64_MAX: ahead of this process's clock, which is one of another time namespace */
@@ -1126,8 +1126,8 @@ struct shmeta_result {
 		existing; /* ERR_ALREADY_EXISTS of an add: what is there; strings empty                     */
 	char text[160];   /* errors: the sentence                                                           */
 	/* Errors: what the sentence is about, as far as the operation says it; ACQUIRE_LEASE: the lease's topic, done or not. It and
-	 * lease.leader_agent_id are bytes of the operation: those of the caller's for shmeta_write(), of the library's copy, until it goes with
-	 * the results, for a submitted call. */
+	 * lease.leader_agent_id are bytes of the operation: those of the caller's for shmeta_write(), of the library's copy, until it
+	 * goes with the results, for a submitted call. */
 	struct shmeta_str topic;
 	uint64_t epoch; /* ERR_FENCED: of the fence; by its compaction_epoch: that */
 	/* Where the sentence names a number (most > 0): it, and its limits.
@@ -1328,7 +1328,8 @@ void shmeta_objects_free(struct shmeta_objects *list);
  *                          the writer is of an earlier version
  *   ABSENT_BEFORE_START    the epoch is older than those that are kept: the newest 4096, without those that end at or below the log
  *                          start when segments are deleted, but with the newest of these
- * shmeta_last_error() has a sentence for each answer but OK. Topics that are deleted take their epochs along, and moves to another source leave them behind.
+ * shmeta_last_error() has a sentence for each answer but OK. Topics that are deleted take their epochs along, and moves to another source
+ * leave them behind.
  * Owns: nothing; borrows: topic until the return. Threads: any. Blocks: up to timeout_ms.
  * Errors: ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED (the source keeps none: it lacks shmeta's own
  * tables), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,
