@@ -399,9 +399,9 @@ uint64_t env_counter(const char *instance, const char *name)
 	uint64_t value = 0;
 	bool found = false;
 
-	for (uint32_t i = 0; i < s->counter_count && !found; i++)
-		if (strncmp(s->counter_name[i], name, sizeof s->counter_name[i]) == 0) {
-			value = s->counter[i];
+	for (uint32_t i = 0; i < shmeta__stats_counters(s) && !found; i++)
+		if (strncmp(shmeta__stats_name(s, i), name, SHMETA_STATS_NAME) == 0) {
+			value = *shmeta__stats_value(s, i);
 			found = true;
 		}
 	free(s);

@@ -35,10 +35,11 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 		memcpy(ret, stats, sizeof *ret);
 		shmeta_fence_read();
 		if ((before & 1) == 0 && shmeta_peek(&stats->sequence) == before) {
-			if (ret->reader_count > SHMETA_STATS_READERS || ret->counter_count > SHMETA_STATS_COUNTERS)
+			if (ret->reader_count > SHMETA_STATS_READERS || ret->counter_count > SHMETA_STATS_COUNTERS ||
+			    ret->more_count > SHMETA_STATS_MORE)
 				return shmeta_fail(err, SHMETA_ERR_CORRUPT,
 				                   "stats: %u readers and %u counters do not fit", ret->reader_count,
-				                   ret->counter_count);
+				                   ret->counter_count + ret->more_count);
 			return SHMETA_OK;
 		}
 	}
@@ -47,7 +48,7 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
 }
 
-/* Where a counter stands; SHMETA_STATS_COUNTERS: nowhere. */
+/* Where a counter stands; shmeta__stats_counters(): nowhere. */
 static uint32_t place_of(const struct shmeta_stats *stats, enum shmeta_counter counter)
 {
 	static const char *const names[SHMETA_COUNTER_COUNT] = {
@@ -56,19 +57,21 @@ static uint32_t place_of(const struct shmeta_stats *stats, enum shmeta_counter c
 #undef C
 	};
 
-	for (uint32_t i = 0; i < stats->counter_count && i < SHMETA_STATS_COUNTERS; i++)
-		if (strncmp(stats->counter_name[i], names[counter], sizeof(stats->counter_name[i])) == 0)
-			return i;
-	return SHMETA_STATS_COUNTERS;
+	uint32_t count = shmeta__stats_counters(stats), i = 0;
+
+	while (i < count && strncmp(shmeta__stats_name((struct shmeta_stats *)(uintptr_t)stats, i), names[counter],
+	                            SHMETA_STATS_NAME) != 0)
+		i++;
+	return i;
 }
 
 bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret)
 {
 	uint32_t at = place_of(stats, counter);
 
-	if (at == SHMETA_STATS_COUNTERS)
+	if (at == shmeta__stats_counters(stats))
 		return false;
-	*ret = stats->counter[at];
+	*ret = *shmeta__stats_value((struct shmeta_stats *)(uintptr_t)stats, at);
 	return true;
 }
 
@@ -76,6 +79,6 @@ void shmeta__stats_grow(struct shmeta_stats *copy, enum shmeta_counter counter, 
 {
 	uint32_t at = place_of(copy, counter);
 
-	if (at < SHMETA_STATS_COUNTERS)
-		copy->counter[at] += by;
+	if (at < shmeta__stats_counters(copy))
+		*shmeta__stats_value(copy, at) += by;
 }

@@ -23,7 +23,8 @@ enum {
 };
 
 /* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
-enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1008, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
+enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1000, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
+enum { SHMETA_STATS_MORE = 48 }; /* counters behind the readers, where the first ones fill their places */
 
 /* One registered process. Names and numbers that the process gave itself were bounds-checked and
  * are otherwise untrusted. */
@@ -72,7 +73,9 @@ struct shmeta_stats {
 	uint32_t reader_count;  /*   36  rows in use                                        */
 	uint32_t readers_total; /*   40  registered processes, shown or not                 */
 	uint32_t flags;         /*   44  SHMETA_STATS_...                                   */
-	uint64_t reserved2[10]; /*   48                                                     */
+	uint32_t more_count;    /*   48  of more[] in use                                   */
+	uint32_t reserved1;     /*   52                                                     */
+	uint64_t reserved2[9];  /*   56                                                     */
 	/* What does not fit ends with "...": the longest sentence of a source, with since when
 	 * before it, does. */
 	char source[SHMETA_STATS_TEXT];                /*  128  the source, without secrets                 */
@@ -86,6 +89,9 @@ struct shmeta_stats {
 		times[SHMETA_TIMED_COUNT]; /* 6360  by enum shmeta_timed; grow with the writer, appended only */
 	uint64_t reserved3[4];             /* 8160                               */
 	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 8192                    */
+	char more_name[SHMETA_STATS_MORE][32];                   /* 264192  counters that follow those of counter[]   */
+	uint64_t more[SHMETA_STATS_MORE];                        /* 265728                                            */
+	uint64_t reserved4[16];                                  /* 266112                                            */
 };
 SHMETA_FROZEN(shmeta_stats, signature, 0);
 SHMETA_FROZEN(shmeta_stats, version, 8);
@@ -96,6 +102,7 @@ SHMETA_FROZEN(shmeta_stats, counter_count, 32);
 SHMETA_FROZEN(shmeta_stats, reader_count, 36);
 SHMETA_FROZEN(shmeta_stats, readers_total, 40);
 SHMETA_FROZEN(shmeta_stats, flags, 44);
+SHMETA_FROZEN(shmeta_stats, more_count, 48);
 SHMETA_FROZEN(shmeta_stats, source, 128);
 SHMETA_FROZEN(shmeta_stats, source_status, 1152);
 SHMETA_FROZEN(shmeta_stats, counter_name, 3200);
@@ -105,6 +112,8 @@ SHMETA_FROZEN(shmeta_stats, lookups_ns, 5848);
 SHMETA_FROZEN(shmeta_stats, times, 6360);
 SHMETA_FROZEN(shmeta_stats, reason, 2176);
 SHMETA_FROZEN(shmeta_stats, reader, 8192);
+SHMETA_FROZEN(shmeta_stats, more_name, 264192);
+SHMETA_FROZEN(shmeta_stats, more, 265728);
 SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
 
 /* Writer: bracket every change of the page. */
@@ -115,6 +124,23 @@ void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
  * may be torn. */
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err);
+/* The counters of a page or a copy, in order; at: below shmeta__stats_counters(). The name need not end with NUL. */
+static inline uint32_t shmeta__stats_counters(const struct shmeta_stats *stats)
+{
+	uint32_t first = stats->counter_count < SHMETA_STATS_COUNTERS ? stats->counter_count : SHMETA_STATS_COUNTERS;
+	uint32_t more = stats->more_count < SHMETA_STATS_MORE ? stats->more_count : SHMETA_STATS_MORE;
+
+	return first < SHMETA_STATS_COUNTERS ? first : first + more;
+}
+static inline char *shmeta__stats_name(struct shmeta_stats *stats, uint32_t at)
+{
+	return at < SHMETA_STATS_COUNTERS ? stats->counter_name[at] : stats->more_name[at - SHMETA_STATS_COUNTERS];
+}
+static inline uint64_t *shmeta__stats_value(struct shmeta_stats *stats, uint32_t at)
+{
+	return at < SHMETA_STATS_COUNTERS ? &stats->counter[at] : &stats->more[at - SHMETA_STATS_COUNTERS];
+}
+enum { SHMETA_STATS_NAME = 32 };
 /* A counter of a copy; false: the writer that filled the page has none of that name. */
 bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret);
 /* In a copy: what has grown since the page was written. */

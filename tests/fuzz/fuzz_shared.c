@@ -65,7 +65,8 @@ static void stats(const uint8_t *data, size_t bytes)
 	memset(&page, 0, sizeof page);
 	memcpy(&page, data, bytes < sizeof page ? bytes : sizeof page);
 	if (shmeta__stats_copy(&page, &copy, &err) == SHMETA_OK)
-		require(copy.reader_count <= SHMETA_STATS_READERS && copy.counter_count <= SHMETA_STATS_COUNTERS);
+		require(copy.reader_count <= SHMETA_STATS_READERS && copy.counter_count <= SHMETA_STATS_COUNTERS &&
+		        copy.more_count <= SHMETA_STATS_MORE);
 	else
 		require(err.text[0] != '\0');
 }

@@ -31,9 +31,9 @@ uint64_t run_stats_counter(const struct run_daemon *d, const char *name)
 	while (shmeta__stats_copy(page, &copy, &err) != SHMETA_OK)
 		(void)usleep(1000);
 	(void)munmap(page, sizeof *page);
-	for (uint32_t i = 0; i < copy.counter_count; i++)
-		if (strcmp(copy.counter_name[i], name) == 0)
-			return copy.counter[i];
+	for (uint32_t i = 0; i < shmeta__stats_counters(&copy); i++)
+		if (strcmp(shmeta__stats_name(&copy, i), name) == 0)
+			return *shmeta__stats_value(&copy, i);
 	cr_assert_fail("there is no counter '%s'", name);
 	return 0;
 }

@@ -426,6 +426,32 @@ Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_oth
 	free(page);
 }
 
+Test(stats, counters_that_find_their_array_full_follow_behind_the_readers)
+{
+	struct shmeta_stats *page = calloc(1, sizeof *page);
+	uint64_t value = 0;
+
+	cr_assert(page);
+	page->counter_count = SHMETA_STATS_COUNTERS;
+	page->more_count = 2;
+	cr_assert_eq(shmeta__stats_counters(page), SHMETA_STATS_COUNTERS + 2);
+	strcpy(page->counter_name[SHMETA_STATS_COUNTERS - 1], "polls");
+	page->counter[SHMETA_STATS_COUNTERS - 1] = 7;
+	strcpy(page->more_name[1], "loads");
+	page->more[1] = 8;
+	cr_expect(shmeta__stats_counter(page, SHMETA_COUNTER_polls, &value));
+	cr_expect_eq(value, 7);
+	shmeta__stats_grow(page, SHMETA_COUNTER_loads, 2);
+	cr_expect(shmeta__stats_counter(page, SHMETA_COUNTER_loads, &value));
+	cr_expect_eq(value, 10);
+	cr_expect_not(shmeta__stats_counter(page, SHMETA_COUNTER_fetches, &value));
+	page->more_count = 1000000;
+	cr_expect_eq(shmeta__stats_counters(page), SHMETA_STATS_COUNTERS + SHMETA_STATS_MORE);
+	page->counter_count = 3;
+	cr_expect_eq(shmeta__stats_counters(page), 3, "there is no gap");
+	free(page);
+}
+
 Test(err, sentences_are_prefixed_and_system_errors_keep_their_kind)
 {
 	struct shmeta_err err = {0};

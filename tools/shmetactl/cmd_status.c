@@ -169,11 +169,11 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 			pinned += st->reader[i].oldest_pin != 0;
 		out_set(readers, "registered", out_json_count(st->readers_total));
 		out_set(readers, "holding_a_snapshot", out_json_count(pinned));
-		for (uint32_t i = 0; i < st->counter_count && i < SHMETA_STATS_COUNTERS; i++) {
-			json_t *name = out_json_text(st->counter_name[i],
-			                             strnlen(st->counter_name[i], sizeof(st->counter_name[i])));
+		for (uint32_t i = 0; i < shmeta__stats_counters(st); i++) {
+			const char *text = shmeta__stats_name(p->stats, i);
+			json_t *name = out_json_text(text, strnlen(text, SHMETA_STATS_NAME));
 
-			out_set(counters, json_string_value(name), out_json_count(st->counter[i]));
+			out_set(counters, json_string_value(name), out_json_count(*shmeta__stats_value(p->stats, i)));
 			json_decref(name);
 		}
 		out_set(doc, "stats_age_ms", out_json_age(pages_since(p->now_ns, st->updated_at_ns)));
