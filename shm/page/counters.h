@@ -72,7 +72,8 @@
 	C(queue_age_ns, "gauge", "nanoseconds", "how long the oldest key has waited")                   \
 	C(source_clock_off_ns, "gauge", "nanoseconds", "the source's clock is off by, from 1 s on")     \
 	C(snapshot_file_lag, "gauge", "percent", "age of the snapshot file, of warm.interval")          \
-	C(bounded_over, "gauge", "bytes", "bytes over bounded.max_bytes that must stay")
+	C(bounded_over, "gauge", "bytes", "bytes over bounded.max_bytes that must stay")                \
+	C(too_large, "counter", "partitions", "partitions read that exceed bounded.max_segment_bytes")
 
 /* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
  * are found by name. */

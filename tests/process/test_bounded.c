@@ -290,6 +290,33 @@ Test(bounded, what_cached_lookups_met_unknown_is_loaded_for_them, .init = start,
 	within_budgets();
 }
 
+Test(bounded, a_reader_is_told_which_limit_a_partition_exceeds, .init = start, .fini = stop)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
+	struct shmeta_segment segment;
+	uint64_t times;
+
+	cr_assert_eq(
+		run_daemon_sql(&d,
+	                       "UPDATE partitions SET high_watermark = 6000000 WHERE topic = 't1' AND partition_id = 1;"
+	                       "WITH RECURSIVE n(i) AS (SELECT 20 UNION ALL SELECT i + 1 FROM n WHERE i < 59999) "
+	                       "INSERT INTO segments SELECT 't1-1-' || i, 't1', 1, i * 100, i * 100 + 99, 100, 1000, "
+	                       "'bucket', 't1/1/' || i, 1 FROM n;"),
+		0);
+	for (int i = 0; i < 5; i++) {
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		cr_expect_eq(shmeta_find_segment_named(reader, "t1", 2, 1, 107, &read, &segment, NULL),
+		             SHMETA_ERR_FULL);
+		(void)shmeta_end(reader);
+		cr_expect_eq(look(1, 1, SHMETA_CACHED, false).segment, SHMETA_UNKNOWN);
+	}
+	run_stats_settle(&d);
+	times = run_stats_counter(&d, "too_large");
+	cr_expect_eq(times, 1, "read %llu times", (unsigned long long)times);
+	within_budgets();
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;

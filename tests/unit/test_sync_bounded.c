@@ -478,6 +478,65 @@ Test(sync_bounded, an_index_larger_than_its_budget_is_not_kept, .fini = done)
 	is_right();
 }
 
+static void with_a_large_partition(void)
+{
+	prepare(5, 8);
+	fixture_close(&f);
+	f.options.max_segment_bytes = 16 << 10;
+	fixture_topic(&f, "large", 1, 6000, 1);
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+}
+
+Test(sync_bounded, what_is_too_large_is_read_once_a_minute_and_told, .fini = done)
+{
+	uint64_t read;
+
+	with_a_large_partition();
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	read = fixture_counters(&f).refresh_keys;
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_ERR_FULL);
+		fixture_pass(&f, 100);
+	}
+	cr_expect_eq(fixture_counters(&f).refresh_keys, read, "%llu reads more",
+	             (unsigned long long)(fixture_counters(&f).refresh_keys - read));
+	cr_expect_not_null(
+		strstr(fixture_answer(&f, ticket)->sentence, "more than bounded.max_segment_bytes (16.0 KiB)"), "%s",
+		fixture_answer(&f, ticket)->sentence);
+	cr_expect_eq(fixture_counters(&f).too_large, 1);
+	cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "topic-01", 0), SHMETA_OK, "others are read");
+	fixture_pass(&f, 60000);
+	cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK, "it may be smaller now");
+	cr_expect_eq(fixture_counters(&f).too_large, 2);
+	is_right();
+}
+
+Test(sync_bounded, what_was_too_large_is_read_at_once_under_a_larger_budget, .fini = done)
+{
+	with_a_large_partition();
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_ERR_FULL);
+	f.options.max_segment_bytes = 64 << 20;
+	sync_reconfigure(f.sync, &f.options);
+	cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	cr_expect_eq(says("large", 0), SHMETA_OK);
+	is_right();
+}
+
+Test(sync_bounded, a_topic_made_anew_is_not_called_too_large, .fini = done)
+{
+	with_a_large_partition();
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	cr_assert(memory_delete_topic(f.db, SHMETA_DEFAULT_TENANT, "large"));
+	fixture_pass(&f, 50);
+	fixture_topic(&f, "large", 1, SEGMENTS, 2);
+	fixture_pass(&f, 50);
+	cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	cr_expect_eq(says("large", 0), SHMETA_OK);
+	is_right();
+}
+
 Test(sync_bounded, a_store_that_lacks_records_is_not_taken_over_in_mirror_mode, .fini = done)
 {
 	prepare(5, 8);

@@ -99,7 +99,9 @@ static enum shmeta_status plan_bounded(struct batch *b, struct shmeta__txn *txn,
 		return SHMETA_OK;
 	}
 	b->entry[i] = NULL;
-	if (how == BOUNDED_SKIP)
+	if (how == BOUNDED_TOO_LARGE)
+		bounded_refuse(s, e);
+	if (how == BOUNDED_SKIP || how == BOUNDED_TOO_LARGE)
 		return SHMETA_OK;
 	pthread_mutex_lock(&s->queue->lock);
 	want.topic_asked = true;

@@ -5,12 +5,16 @@
  * transaction that ends otherwise leaves the residency in doubt: it is made anew from the store before the next commit. */
 #include "writer/keys/bounded.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <syslog.h>
 
+#include "base/size_text.h"
 #include "shm/index/part.h"
 #include "shm/page/touch.h"
 #include "writer/engine/engine.h"
+#include "writer/engine/failing.h"
+#include "writer/keys/oversized.h"
 
 enum {
 	VICTIMS_AT_ONCE = 256,
@@ -60,6 +64,8 @@ struct bounded {
 	size_t absence_at, absence_count, absence_room, absence_most;
 	bool absences_counted;
 	bool absences_moved; /* in the open transaction */
+	struct oversized oversized;
+	uint64_t refused_bytes; /* of what bounded_too_large() found last */
 };
 
 /* ---- the state -------------------------------------------------------------------------------------------------------------------- */
@@ -255,8 +261,11 @@ static enum shmeta_status put(struct sync *s, struct apply *a, const struct chan
 	size_t left = 1;
 
 	/* An index larger than the budget would put everything else out, and still not fit. */
-	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes)
+	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes) {
+		oversized_note(&b->oversized, key, bytes, sync_now(s));
+		s->counters.too_large++;
 		return apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
+	}
 	b->added |= !resident_has(b->residency, key);
 	while (!enter(b->residency, key, bytes) && status == SHMETA_OK) {
 		if (left == 0)
@@ -492,6 +501,39 @@ size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t 
 	struct bounded *b = s->bounded;
 
 	return b->residency == NULL ? 0 : resident_due(b->residency, now_ns, again_ns, ret_keys, n);
+}
+
+/* ---- what is too large ------------------------------------------------------------------------------------------------------------- */
+
+uint64_t bounded_too_large(struct sync *s, uint64_t key)
+{
+	struct bounded *b = s->bounded;
+	uint64_t bytes = oversized_bytes(&b->oversized, key, sync_now(s));
+
+	/* A reload may have raised the budget. */
+	b->refused_bytes = bytes > b->budget.max_segment_bytes ? bytes : 0;
+	return b->refused_bytes;
+}
+
+void bounded_refuse(struct sync *s, struct sync_entry *e)
+{
+	char text[SHMETA_NAME_MAX + 200], takes[SIZE_TEXT_BYTES], limit[SIZE_TEXT_BYTES];
+	struct identity id = queue_identity_of(e);
+
+	(void)snprintf(
+		text, sizeof text,
+		"%.*s/%u takes %s with its segment index, more than bounded.max_segment_bytes (%s), so the store "
+		"does not keep it: raise that and reload",
+		(int)e->topic.bytes, e->topic.data, e->partition_id, size_text(s->bounded->refused_bytes, takes),
+		size_text(s->bounded->budget.max_segment_bytes, limit));
+	failing_works(s, &id);
+	pthread_mutex_lock(&s->queue->lock);
+	struct sync_ticket *tickets = e->tickets;
+
+	e->tickets = NULL;
+	queue_forget(s->queue, e);
+	pthread_mutex_unlock(&s->queue->lock);
+	queue_answer(s, tickets, SHMETA_ERR_FULL, text, 0, 0);
 }
 
 /* ---- absences ---------------------------------------------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ enum bounded_plan {
 	BOUNDED_ROW,         /* the topic's row alone                                   */
 	BOUNDED_WHOLE,       /* all of the partition                                    */
 	BOUNDED_SKIP,        /* not at all: it is not resident, and nobody asks for it  */
+	BOUNDED_TOO_LARGE,   /* not at all: it was read a moment ago and did not fit    */
 	BOUNDED_AS_TOPIC,    /* the row of its topic in its place                       */
 	BOUNDED_BEHIND_TOPIC /* again, behind the row of its topic                      */
 };
@@ -50,6 +51,10 @@ enum shmeta_status bounded_plan(struct sync *s, struct shmeta__txn *txn, struct 
                                 struct shmeta_err *err);
 /* Forget the entry unless somebody waits for it. */
 bool bounded_skip(struct sync *s, struct sync_entry *e);
+/* How many bytes the partition had when it was read a moment ago and did not fit; 0: not known. Its key is as in resident_set.h. */
+uint64_t bounded_too_large(struct sync *s, uint64_t key);
+/* Forget the entry, of which bounded_plan() has just said that it is too large, and tell whoever waits for it. */
+void bounded_refuse(struct sync *s, struct sync_entry *e);
 
 /* Behind what was applied, in the open transaction: what readers asked for in vain is noted, and what is there is not absent. */
 enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err);

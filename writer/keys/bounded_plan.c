@@ -84,8 +84,11 @@ static enum shmeta_status plan_partition(struct sync *s, struct shmeta__txn *txn
 		return SHMETA_OK;
 	}
 	*ret = BOUNDED_WHOLE;
-	if (is_asked(s, e))
+	if (is_asked(s, e)) {
+		if (topic != NULL && bounded_too_large(s, shmeta__part_key(topic->topic_id, e->partition_id)) != 0)
+			*ret = BOUNDED_TOO_LARGE;
 		return SHMETA_OK;
+	}
 	if (topic == NULL)
 		*ret = BOUNDED_AS_TOPIC;
 	if (!bounded_lacks(s, topic == NULL ? SHMETA_CLASS_TOPIC : SHMETA_CLASS_PARTITION))
