@@ -73,7 +73,9 @@
 	C(source_clock_off_ns, "gauge", "nanoseconds", "the source's clock is off by, from 1 s on")     \
 	C(snapshot_file_lag, "gauge", "percent", "age of the snapshot file, of warm.interval")          \
 	C(bounded_over, "gauge", "bytes", "bytes over bounded.max_bytes that must stay")                \
-	C(too_large, "counter", "partitions", "partitions read that exceed bounded.max_segment_bytes")
+	C(too_large, "counter", "partitions", "partitions read that exceed bounded.max_segment_bytes")  \
+	C(pressure, "gauge", "level", "bounded store: 0 normal, 1 elevated, 2 high, 3 critical")        \
+	C(relieved, "counter", "partitions", "partitions evicted for the pressure, not for the budgets")
 
 /* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
  * are found by name. */

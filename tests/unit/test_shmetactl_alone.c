@@ -363,6 +363,40 @@ Test(shmetactl, status_says_what_is_pinned_and_what_to_do_about_a_store_that_fil
 	forged_done(&f);
 }
 
+Test(shmetactl, status_says_what_is_done_about_the_pressure_in_a_bounded_store)
+{
+	static const struct {
+		const char *name, *words;
+	} cases[] = {{"normal", NULL},
+	             {"elevated", "; pressure elevated: nothing is read ahead"},
+	             {"high", "; pressure high: a batch of records leaves each second"},
+	             {"critical", "; pressure critical: four batches"},
+	             {NULL, NULL}};
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *doc, *store;
+
+		forged_count(&f, "pressure", i);
+		run_tool(&t, "shmetactl --dir %s status", f.dir);
+		cr_expect((strstr(t.out, "; pressure ") != NULL) == (cases[i].words != NULL), "%s", t.out);
+		cr_expect(cases[i].words == NULL || strstr(t.out, cases[i].words) != NULL, "%s", t.out);
+		run_tool_done(&t);
+		run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+		doc = run_tool_json(&t);
+		store = json_object_get(doc, "store");
+		cr_expect_eq(json_is_null(json_object_get(store, "pressure")), cases[i].name == NULL);
+		if (cases[i].name != NULL)
+			cr_expect_str_eq(json_string_value(json_object_get(store, "pressure")), cases[i].name);
+		cr_expect_eq(json_is_null(json_object_get(store, "pressure_action")), cases[i].words == NULL);
+		json_decref(doc);
+		run_tool_done(&t);
+	}
+	forged_done(&f);
+}
+
 Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_of_another_boot)
 {
 	struct forged f;

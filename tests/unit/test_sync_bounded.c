@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,6 +21,15 @@ enum { TOPICS = 20, PARTITIONS = 4, SEGMENTS = 3 };
 
 static struct fixture f;
 static uint64_t ticket;
+static uint64_t grace_ns;      /* 0: the fixture's */
+static uint32_t segments_each; /* 0: SEGMENTS */
+static bool by_record;         /* without a feed, and with times to live of their own, all of which are used */
+
+static void use_all(struct fixture *fixture, uint8_t *seen, uint32_t ceiling)
+{
+	(void)fixture;
+	memset(seen, 1, ceiling);
+}
 
 static struct shmeta_str str(const char *text)
 {
@@ -40,12 +50,20 @@ static void prepare(uint32_t max_topics, uint32_t max_partitions)
 	f.uid = 0;
 	f.options.reconcile_s = 0;
 	f.options.bounded = true;
+	if (by_record) {
+		memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
+		f.on_touched = use_all;
+		f.options.touch_ceiling = 1024;
+		f.options.freshness = (struct ttl_config){
+			.min_ms = 2000, .base_ms = 4000, .max_ms = 4000, .longer_percent = 200, .shorter_percent = 50};
+	}
+	f.options.grace_ns = grace_ns != 0 ? grace_ns : f.options.grace_ns;
 	f.options.max_topics = max_topics;
 	f.options.max_partitions = max_partitions;
 	f.options.touch_ceiling = touch_ceiling(max_partitions);
 	for (int i = 0; i < TOPICS; i++) {
 		name_of(name, sizeof name, i);
-		fixture_topic(&f, name, PARTITIONS, SEGMENTS, 1000 + i);
+		fixture_topic(&f, name, PARTITIONS, segments_each != 0 ? segments_each : SEGMENTS, 1000 + i);
 	}
 	fixture_open(&f);
 	fixture_pass(&f, 20);
@@ -98,10 +116,9 @@ static void problem(void *arg, const char *sentence)
 	cr_log_error("%s", sentence);
 }
 
-/* The store is whole, keeps its budgets, and everything in it is in the source. */
-static void is_right(void)
+/* The store is whole and keeps its budgets. */
+static void is_whole(void)
 {
-	char *store = fixture_store_text(&f), *source = fixture_source_text(&f), *line, *rest = store;
 	struct shmeta__verify_report report;
 	struct shmeta__inspected *of;
 	char path[128];
@@ -121,6 +138,14 @@ static void is_right(void)
 	if (f.options.max_bytes != 0)
 		cr_assert_leq(content, f.options.max_bytes);
 	shmeta__txn_abort(txn);
+}
+
+/* And everything in it is in the source. */
+static void is_right(void)
+{
+	char *store = fixture_store_text(&f), *source = fixture_source_text(&f), *line, *rest = store;
+
+	is_whole();
 	while ((line = strsep(&rest, "\n")) != NULL) {
 		size_t bytes = strlen(line);
 		const char *at = source;
@@ -572,6 +597,163 @@ Test(sync_bounded, budgets_that_a_reload_lowers_hold_with_the_next_commit, .fini
 	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-19", 0), SHMETA_OK);
 	cr_expect_eq(says("topic-19", 0), SHMETA_OK);
 	is_right();
+}
+
+/* ---- pressure ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t file_limit; /* 0: the real one */
+
+EXPORTED int getrlimit64(__rlimit_resource_t what, struct rlimit64 *ret)
+{
+	static int (*real)(__rlimit_resource_t, struct rlimit64 *);
+
+	if (real == NULL)
+		real = (int (*)(__rlimit_resource_t, struct rlimit64 *))dlsym(RTLD_NEXT, "getrlimit64");
+	if (real(what, ret) != 0)
+		return -1;
+	if (what == RLIMIT_FSIZE && file_limit != 0)
+		ret->rlim_cur = file_limit;
+	return 0;
+}
+
+EXPORTED int getrlimit(__rlimit_resource_t what, struct rlimit *ret)
+{
+	return getrlimit64(what, (struct rlimit64 *)ret);
+}
+
+/* A store with many partitions, none of which a budget would have leave. */
+static void fill(void)
+{
+	char name[32];
+
+	file_limit = 0;
+	grace_ns = 1000; /* of real time: what commits leave behind is used again */
+	segments_each = 2000;
+	prepare(TOPICS, 1000);
+	grace_ns = segments_each = 0;
+	for (int i = 0; i < TOPICS; i++)
+		for (uint32_t p = 0; p < PARTITIONS; p++) {
+			name_of(name, sizeof name, i);
+			cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, p), SHMETA_OK);
+		}
+	fixture_pass(&f, 2000);
+	cr_assert_eq(counters()->partitions, TOPICS * PARTITIONS);
+	cr_assert_eq(fixture_counters(&f).pressure, 0);
+}
+
+/* The store may be so long that it is full to that part. */
+static void press(unsigned percent)
+{
+	struct sync_counters c = fixture_counters(&f);
+
+	file_limit = (c.store_used + c.store_pinned) * 100 / percent;
+	fixture_pass(&f, 200);
+}
+
+Test(sync_bounded, a_store_that_runs_out_of_room_has_a_batch_leave_each_second, .fini = done)
+{
+	uint64_t before;
+
+	fill();
+	press(75);
+	cr_expect_eq(fixture_counters(&f).pressure, 1);
+	fixture_pass(&f, 3000);
+	cr_expect_eq(fixture_counters(&f).relieved, 0, "it loads nothing ahead, and keeps what it has");
+	press(88);
+	cr_expect_eq(fixture_counters(&f).pressure, 2);
+	cr_expect(fixture_logged(&f, "bounded_pressure"));
+	before = fixture_counters(&f).relieved;
+	cr_expect_geq(before, 1, "a batch leaves although nothing is committed");
+	cr_expect_leq(before, 4, "%llu: two percent of 80", (unsigned long long)before);
+	fixture_pass(&f, 500);
+	cr_expect_eq(fixture_counters(&f).relieved, before, "and the next one when it is known what this one freed");
+	cr_expect_eq(counters()->partitions + fixture_counters(&f).relieved, TOPICS * PARTITIONS);
+	file_limit = 0;
+	fixture_pass(&f, 5000);
+	cr_expect_eq(fixture_counters(&f).pressure, 0);
+	before = fixture_counters(&f).relieved;
+	fixture_pass(&f, 3000);
+	cr_expect_eq(fixture_counters(&f).relieved, before);
+	is_whole();
+}
+
+Test(sync_bounded, a_critical_store_has_four_times_as_much_leave, .fini = done)
+{
+	uint64_t high, critical;
+
+	fill();
+	press(88);
+	high = fixture_counters(&f).relieved;
+	file_limit = 0;
+	fixture_pass(&f, 3000);
+	press(97);
+	cr_expect_eq(fixture_counters(&f).pressure, 3);
+	critical = fixture_counters(&f).relieved - high;
+	cr_expect_geq(critical, 3 * high, "%llu and %llu", (unsigned long long)high, (unsigned long long)critical);
+	cr_expect_leq(critical, TOPICS * PARTITIONS / 4);
+	is_whole();
+}
+
+Test(sync_bounded, what_leaves_under_pressure_frees_pages, .fini = done)
+{
+	uint64_t used, limit;
+
+	fill();
+	used = fixture_counters(&f).store_used;
+	press(97);
+	limit = file_limit;
+	fixture_pass(&f, 120000);
+	cr_expect_lt(fixture_counters(&f).store_used, used);
+	cr_expect_lt(fixture_counters(&f).pressure, 2, "%llu of %llu",
+	             (unsigned long long)fixture_counters(&f).store_used, (unsigned long long)limit);
+	cr_expect_gt(counters()->partitions, 0, "it ends when there is room");
+	is_whole();
+}
+
+Test(sync_bounded, what_readers_pin_is_no_reason_for_records_to_leave, .fini = done)
+{
+	char name[32];
+
+	fill();
+	/* Each commit leaves behind what a reader of this one needs. */
+	f.oldest_pin = fixture_committed(&f);
+	for (int i = 0; fixture_counters(&f).store_pinned <= fixture_counters(&f).store_used; i++) {
+		cr_assert_lt(i, 10000);
+		name_of(name, sizeof name, i % TOPICS);
+		(void)ask_how(0, SHMETA_CLASS_SEGMENT, name, (uint32_t)(i / TOPICS % PARTITIONS));
+		fixture_pass(&f, 200);
+	}
+	press(97);
+	fixture_pass(&f, 10000);
+	cr_expect_eq(fixture_counters(&f).pressure, 3);
+	cr_expect_eq(fixture_counters(&f).relieved, 0, "it would be pinned, too");
+	cr_expect_eq(counters()->partitions, TOPICS * PARTITIONS);
+	f.oldest_pin = UINT64_MAX;
+	is_whole();
+}
+
+static uint64_t read_in(uint64_t ms)
+{
+	uint64_t before = fixture_counters(&f).refresh_keys;
+
+	fixture_pass(&f, ms);
+	return fixture_counters(&f).refresh_keys - before;
+}
+
+Test(sync_bounded, under_pressure_nothing_is_read_ahead_of_its_expiry, .fini = done)
+{
+	by_record = true;
+	fill();
+	by_record = false;
+	cr_assert_gt(read_in(20000), TOPICS * PARTITIONS);
+	press(75);
+	cr_expect_eq(fixture_counters(&f).pressure, 1);
+	fixture_pass(&f, 1000); /* what waited before */
+	cr_expect_lt(read_in(20000), TOPICS, "only the small classes are");
+	cr_expect_eq(ask(SHMETA_CLASS_SEGMENT, "topic-01", 0), SHMETA_OK, "what is asked for is read");
+	file_limit = 0;
+	cr_expect_gt(read_in(20000), TOPICS * PARTITIONS);
+	is_whole();
 }
 
 /* ---- by chance -------------------------------------------------------------------------------------------------------------------- */

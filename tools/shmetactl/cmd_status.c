@@ -47,6 +47,24 @@ static unsigned level_of(const struct pages *p, const struct content *c, const c
 	return shmeta__room_level(c->used, c->pinned == UINT64_MAX ? 0 : c->pinned, p->generation.max_bytes, ret);
 }
 
+/* The pressure in a bounded store, and what the writer does about it. */
+static const struct pressure {
+	const char *name, *action;
+} pressures[] = {
+	{"normal", ""},
+	{"elevated", "nothing is read ahead of its expiry"},
+	{"high", "a batch of records leaves each second, or readers with old snapshots are cut off"},
+	{"critical", "four batches of records leave each second, or readers with old snapshots are cut off"},
+};
+
+/* NULL: the writer does not say. */
+static const struct pressure *pressure_of(const struct pages *p)
+{
+	uint64_t level = pages_counter(p, SHMETA_COUNTER_pressure);
+
+	return level < sizeof(pressures) / sizeof(pressures[0]) ? &pressures[level] : NULL;
+}
+
 /* A class that was not verified in time; -1: none. */
 static int late_class(const struct pages *p)
 {
@@ -118,6 +136,7 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 	char reason[REASON_BYTES];
 	const char *advice;
 	unsigned level = level_of(p, stored, &advice);
+	const struct pressure *pressure = pressure_of(p);
 	json_t *content = json_object(), *doc = out_document("status"), *writer = json_object(),
 	       *classes = json_object(), *store = json_object(), *readers = json_object(), *source = json_object(),
 	       *counters = json_object();
@@ -186,6 +205,9 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 	out_set(store, "pinned_bytes", known_count(stored->pinned));
 	out_set(store, "level", out_json_count(level));
 	out_set(store, "advice", level > 0 ? json_string(advice) : json_null());
+	out_set(store, "pressure", pressure != NULL ? json_string(pressure->name) : json_null());
+	out_set(store, "pressure_action",
+	        pressure != NULL && pressure->action[0] != '\0' ? json_string(pressure->action) : json_null());
 	out_set(content, "topics", known_count(stored->topics));
 	out_set(content, "partitions", known_count(stored->partitions));
 	out_set(content, "segments", known_count(stored->segments));
@@ -255,6 +277,7 @@ static double share(uint64_t part, uint64_t whole)
 
 static void status_store(struct tool *tool, const struct pages *p, const struct content *c)
 {
+	const struct pressure *pressure = pressure_of(p);
 	uint64_t limit = p->generation.max_bytes;
 	const char *advice;
 	unsigned level = level_of(p, c, &advice);
@@ -271,6 +294,8 @@ static void status_store(struct tool *tool, const struct pages *p, const struct 
 		(void)printf(", %s pinned by readers (%.1f %%)", out_size(c->pinned), share(c->pinned, limit));
 	if (level > 0)
 		(void)printf("; %s", out_paint(tool, level >= 95 ? PAINT_BAD : PAINT_WARN, advice));
+	if (pressure != NULL && pressure->action[0] != '\0')
+		(void)printf("; pressure %s: %s", out_paint(tool, PAINT_WARN, pressure->name), pressure->action);
 	(void)putchar('\n');
 }
 

@@ -18,6 +18,11 @@ static const struct event table[] = {
 	{"bounded_over", "857a1be6000e4c37a68aba0f54b0c822", "A bounded store is over its budget",
          "Agents, leases, offsets and what is known to be absent alone take more than bounded.max_bytes, and "
          "none of them may leave: raise it, and store.max_bytes to twice that at least."},
+	{"bounded_pressure", "5b1f0c4e9d3a47c2b86e21f7a9c0d45e", "A bounded store runs out of room",
+         "Content and what readers pin take 85 percent or more of store.max_bytes, or of what the file system of the "
+         "instance has room for. Records leave though the budgets hold, a batch of bounded.batch_percent a second. "
+         "'shmetactl status' says the level, 'shmetactl readers' who pins. Raise store.max_bytes, give the file "
+         "system room, or lower bounded.max_bytes."},
 	{"config", "58c6a1e99cb78a4e10be0cb8ba29394c", "The configuration has a mistake",
          "The line names file, line and option. A start with it ends with status 2; a reload with it "
          "changes nothing. Mend the file, check it with 'shmetactl config check', then reload or start."},

@@ -69,6 +69,22 @@ bool limits_of_files(int dir_fd, bool makes, uint64_t store_max_bytes, char *ret
 	return false;
 }
 
+uint64_t limits_file_bytes(int dir_fd, uint64_t file_bytes, uint64_t max_bytes)
+{
+	struct rlimit file = {.rlim_cur = RLIM_INFINITY};
+	struct statfs fs;
+
+	if (fstatfs(dir_fd, &fs) == 0 && fs.f_blocks > 0) {
+		uint64_t free_bytes = fs.f_bavail * (uint64_t)fs.f_bsize;
+
+		if (file_bytes < max_bytes && free_bytes < max_bytes - file_bytes)
+			max_bytes = file_bytes + free_bytes;
+	}
+	if (getrlimit(RLIMIT_FSIZE, &file) == 0 && file.rlim_cur != RLIM_INFINITY && file.rlim_cur < max_bytes)
+		max_bytes = file.rlim_cur;
+	return max_bytes;
+}
+
 /* ---- memory ------------------------------------------------------------------------------------------------------------------ */
 
 static size_t read_text(const char *path, char *ret, size_t room)

@@ -14,6 +14,10 @@ const char *limits_spell_bytes(uint64_t bytes, char *ret, size_t room);
  * the file system's inodes, its space, this process's limit on file sizes? Then *ret says which, and what to do. */
 bool limits_of_files(int dir_fd, bool makes, uint64_t store_max_bytes, char *ret, size_t room);
 
+/* How long a file of the directory may become at most, that has file_bytes now and may have max_bytes: less where the file system has no
+ * room, or this process's files may not be as long. */
+uint64_t limits_file_bytes(int dir_fd, uint64_t file_bytes, uint64_t max_bytes);
+
 struct limits_memory {
 	uint64_t bytes;
 	char file[512]; /* that says so */

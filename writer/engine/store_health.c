@@ -6,6 +6,7 @@
 #include "base/size_text.h"
 #include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
+#include "writer/keys/bounded.h"
 #include "writer/keys/refresh.h"
 
 /* A load that did not fit is tried again after so many times its length. */
@@ -143,6 +144,7 @@ void store_health_watch(struct sync *s)
 	s->counters.store_used = room.used_bytes;
 	s->counters.store_pinned = room.pinned_bytes;
 	tell_level(s, &room);
+	bounded_pressed(s, &room);
 	if (store_is_writable(s) && shmeta__room_pressed(&room) && oldest != UINT64_MAX)
 		s->host.relieve(s->host.arg, s->gen->generation, oldest >= room.half_txn ? oldest + 1 : room.half_txn);
 	if (!store_is_full(&s->store_health))

@@ -12,6 +12,7 @@
 #include "base/size_text.h"
 #include "shm/index/part.h"
 #include "shm/page/touch.h"
+#include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/oversized.h"
@@ -63,7 +64,10 @@ struct bounded {
 	struct absence **absence;
 	size_t absence_at, absence_count, absence_room, absence_most;
 	bool absences_counted;
-	bool absences_moved; /* in the open transaction */
+	bool absences_moved;                 /* in the open transaction */
+	enum policy_level level, level_told; /* of the store as it was measured last */
+	bool relieves;                       /* a batch is to leave for it */
+	uint64_t relieved_ns;                /* when one did */
 	struct oversized oversized;
 	uint64_t refused_bytes; /* of what bounded_too_large() found last */
 };
@@ -431,6 +435,87 @@ static uint64_t collect_every_ns(const struct sync *s)
 	return expiry_is_by_record(&s->expiry) && due_ns < COLLECT_NS ? due_ns : COLLECT_NS;
 }
 
+/* ---- pressure ---------------------------------------------------------------------------------------------------------------------- */
+
+void bounded_pressed(struct sync *s, const struct shmeta__store_room *room)
+{
+	static const char *const name[] = {"normal", "elevated", "high", "critical"};
+	uint64_t taken = room->used_bytes + room->pinned_bytes;
+	uint64_t limit = limits_file_bytes(s->dir_fd, room->file_bytes, room->max_bytes);
+	struct bounded *b = s->bounded;
+
+	if (b == NULL)
+		return;
+	b->level = b->residency != NULL ? resident_level(b->residency, taken, limit) : POLICY_NORMAL;
+	b->relieves = b->level >= POLICY_HIGH && room->used_bytes >= room->pinned_bytes;
+	s->counters.pressure = b->level;
+	if (b->level > b->level_told && b->level >= POLICY_HIGH)
+		sync_log(s, LOG_WARNING, "bounded_pressure",
+		         "%llu of the %llu bytes that the store may take are taken, %llu of them by what readers pin: "
+		         "pressure is %s",
+		         (unsigned long long)taken, (unsigned long long)limit, (unsigned long long)room->pinned_bytes,
+		         name[b->level]);
+	if (b->level > b->level_told || b->level == POLICY_NORMAL)
+		b->level_told = b->level;
+}
+
+/* What leaves is free one grace period later: only then is it known whether it was enough. */
+static uint64_t relief_when(const struct sync *s)
+{
+	return s->bounded->relieved_ns + (s->options.grace_ns > SYNC_S ? s->options.grace_ns : SYNC_S);
+}
+
+static bool relief_is_due(struct sync *s)
+{
+	return s->bounded->relieves && s->bounded->residency != NULL && sync_now(s) >= relief_when(s);
+}
+
+/* Have a batch leave a store with that content. */
+static enum shmeta_status relieve(struct sync *s, struct apply *a, uint64_t content, struct shmeta_err *err)
+{
+	struct bounded *b = s->bounded;
+	uint64_t victim[VICTIMS_AT_ONCE], due = resident_relief(b->residency, b->level, content), left = 0;
+	uint64_t partitions = s->counters.evicted_partitions;
+	enum shmeta_status status = SHMETA_OK;
+	size_t n = 1;
+
+	b->relieved_ns = sync_now(s);
+	while (n > 0 && left < due && status == SHMETA_OK) {
+		uint64_t before = resident_bytes(b->residency);
+
+		n = resident_relieve(b->residency, b->level, content, victim, VICTIMS_AT_ONCE);
+		for (size_t i = 0; i < n && status == SHMETA_OK; i++)
+			status = evict(s, a, victim[i], err);
+		left += before - resident_bytes(b->residency);
+	}
+	s->counters.relieved += s->counters.evicted_partitions - partitions;
+	return status;
+}
+
+/* Also where nothing else is committed. */
+static void relieve_now(struct sync *s)
+{
+	struct apply_host host = sync_apply_host(s);
+	uint64_t txn, began_ns = sync_now(s);
+	enum shmeta_status status;
+	struct shmeta_err err;
+
+	if (!s->bounded->relieves || s->store == NULL || !store_is_writable(s) || !store_takes(s))
+		return;
+	if (relief_is_due(s)) {
+		status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err);
+		if (status == SHMETA_OK)
+			status = apply_commit(&s->apply, &txn, &err);
+		if (status != SHMETA_OK) {
+			apply_abort(&s->apply);
+			sync_room_failed(s, status, err.text);
+			return;
+		}
+		sync_count_commit(s, &s->apply, began_ns);
+	}
+	sync_wake_at(s, relief_when(s));
+}
+
 void bounded_run(struct sync *s)
 {
 	struct bounded *b = s->bounded;
@@ -440,6 +525,7 @@ void bounded_run(struct sync *s)
 		return;
 	if (now >= b->collected_ns + collect_every_ns(s))
 		collect_touches(s);
+	relieve_now(s);
 	if (s->host.missed == NULL)
 		return;
 	if (now >= b->missed_ns + MISSED_NS) {
@@ -464,6 +550,15 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 	if (status == SHMETA_OK && b->added)
 		resident_tick(b->residency);
 	b->added = false;
+	if (status == SHMETA_OK && relief_is_due(s)) {
+		collect_touches(s);
+		looked = true;
+		status = settle(s, a, err);
+		if (status == SHMETA_OK)
+			status = shmeta__txn_content(a->txn, &content, err);
+		if (status == SHMETA_OK)
+			status = relieve(s, a, content, err);
+	}
 	while (left > 0 && status == SHMETA_OK) {
 		status = settle(s, a, err);
 		if (status == SHMETA_OK)
@@ -500,7 +595,10 @@ size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t 
 {
 	struct bounded *b = s->bounded;
 
-	return b->residency == NULL ? 0 : resident_due(b->residency, now_ns, again_ns, ret_keys, n);
+	/* Under pressure what expires is read when somebody asks for it. */
+	return b->residency == NULL || b->level >= POLICY_ELEVATED
+	               ? 0
+	               : resident_due(b->residency, now_ns, again_ns, ret_keys, n);
 }
 
 /* ---- what is too large ------------------------------------------------------------------------------------------------------------- */

@@ -18,6 +18,10 @@ bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
 /* Once a round: learn what readers use, and have loaded what they met unknown. */
 void bounded_run(struct sync *s);
+/* How much of what the store may take is taken by content and by what readers pin? From 70 percent on nothing is read ahead of its
+ * expiry; from 85 on a batch leaves once in a grace period, though the budgets hold, and from 95 on four; but none where readers pin more
+ * than the content takes: then it would be pinned, too, and they are cut off instead (store_health.h). */
+void bounded_pressed(struct sync *s, const struct shmeta__store_room *room);
 /* Up to n partitions that have been used since they were last read, and whose times to live are nearly over: their keys as in
  * resident_set.h. They are due again at again_ns, unless they are read before. */
 size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n);

@@ -521,6 +521,11 @@ bool policy_exceeds(const struct policy *p, uint64_t want_bytes)
 	return any;
 }
 
+uint64_t policy_relief(const struct policy *p, enum policy_level level, uint64_t bytes)
+{
+	return level < POLICY_HIGH ? 0 : bytes / 100 * p->config.batch_percent * (level == POLICY_CRITICAL ? 4 : 1);
+}
+
 uint32_t policy_victims(struct policy *p, enum policy_level level, uint64_t want_bytes, uint32_t *ret_slots, uint32_t n)
 {
 	const struct policy_config *config = &p->config;
@@ -543,9 +548,7 @@ uint32_t policy_victims(struct policy *p, enum policy_level level, uint64_t want
 	c.due = (struct due){.bytes = over(bytes.all, bytes.limit)};
 	choose_passing(p, (1u << POLICY_CLASSES) - 1, false, &c);
 	bytes = all_bytes(p, want_bytes);
-	of_level = level < POLICY_HIGH ? 0
-	                               : (bytes.all - want_bytes) / 100 * config->batch_percent *
-	                                         (level == POLICY_CRITICAL ? 4 : 1);
+	of_level = policy_relief(p, level, bytes.all - want_bytes);
 	c.due.bytes = excess(&bytes, config->batch_percent);
 	c.due.bytes = c.due.bytes > of_level ? c.due.bytes : of_level;
 	choose_of(p, (1u << POLICY_CLASSES) - 1, &c);

@@ -89,6 +89,9 @@ void policy_keep(struct policy *policy, uint32_t slot);
 /* How full the store is, whose hard limit this is: the budgets above may hold while pages are kept for readers. */
 enum policy_level policy_level(const struct policy *policy, uint64_t used_bytes, uint64_t limit_bytes);
 
+/* What the level asks to leave of records of so many bytes: 0 below HIGH. */
+uint64_t policy_relief(const struct policy *policy, enum policy_level level, uint64_t bytes);
+
 /* For reports. A victim is resident until it is evicted. */
 struct policy_place {
 	bool resident, in_main, passing, victim;

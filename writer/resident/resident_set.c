@@ -212,17 +212,38 @@ void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t
 	policy_touch_map(r->policy, r->used, r->slots);
 }
 
-size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n)
+static size_t victims(struct resident_set *r, enum policy_level level, uint64_t content_bytes, uint64_t *ret_keys,
+                      size_t n)
 {
 	enum { AT_ONCE = 256 };
 	uint32_t slots[AT_ONCE], count;
-	enum policy_level level = room && r->free_count == 0 ? POLICY_HIGH : POLICY_NORMAL;
 
 	count = policy_victims(r->policy, level, beside(r, content_bytes), slots, n < AT_ONCE ? (uint32_t)n : AT_ONCE);
 	for (uint32_t i = 0; i < count; i++)
 		ret_keys[i] = r->key[slots[i]];
 	shmeta_probe_evict(count);
 	return count;
+}
+
+size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n)
+{
+	return victims(r, room && r->free_count == 0 ? POLICY_HIGH : POLICY_NORMAL, content_bytes, ret_keys, n);
+}
+
+enum policy_level resident_level(const struct resident_set *r, uint64_t used_bytes, uint64_t limit_bytes)
+{
+	return policy_level(r->policy, used_bytes, limit_bytes);
+}
+
+uint64_t resident_relief(const struct resident_set *r, enum policy_level level, uint64_t content_bytes)
+{
+	return policy_relief(r->policy, level, content_bytes);
+}
+
+size_t resident_relieve(struct resident_set *r, enum policy_level level, uint64_t content_bytes, uint64_t *ret_keys,
+                        size_t n)
+{
+	return victims(r, level, content_bytes, ret_keys, n);
 }
 
 uint32_t resident_topics(const struct resident_set *r)
@@ -238,4 +259,9 @@ uint32_t resident_partitions(const struct resident_set *r)
 uint64_t resident_segment_bytes(const struct resident_set *r)
 {
 	return policy_class_bytes(r->policy, POLICY_PARTITION);
+}
+
+uint64_t resident_bytes(const struct resident_set *r)
+{
+	return policy_bytes(r->policy);
 }

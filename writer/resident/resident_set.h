@@ -53,8 +53,17 @@ void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t
  * place. */
 size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n);
 
+/* How full a store is that may take limit_bytes, as policy_level(). */
+enum policy_level resident_level(const struct resident_set *r, uint64_t used_bytes, uint64_t limit_bytes);
+/* What a level asks to leave of a store with that content, though its budgets hold: a batch of so many bytes; 0: nothing. */
+uint64_t resident_relief(const struct resident_set *r, enum policy_level level, uint64_t content_bytes);
+/* As resident_victims(), for that batch: up to n of it. */
+size_t resident_relieve(struct resident_set *r, enum policy_level level, uint64_t content_bytes, uint64_t *ret_keys,
+                        size_t n);
+
 uint32_t resident_topics(const struct resident_set *r);
 uint32_t resident_partitions(const struct resident_set *r);
 uint64_t resident_segment_bytes(const struct resident_set *r);
+uint64_t resident_bytes(const struct resident_set *r);
 
 #endif
