@@ -62,7 +62,7 @@ demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but what the writer alone does with the store and the index.
-lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/page/touch.c shm/page/activity.c shm/index/edit_% shm/index/part_edit.c \
+lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/page/touch.c shm/page/activity.c shm/page/usage.c shm/index/edit_% shm/index/part_edit.c \
                     shm/index/builder.c,$(shm_srcs)) $(reader_srcs)
 # Tools look at stores by code of ours: LMDB believes what it reads, and is not linked to them.
 look_srcs      := $(filter-out $(addprefix shm/store/,store.c store_env.c store_proxy.c store_room.c store_txn.c store_values.c),$(shm_srcs))

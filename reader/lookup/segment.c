@@ -213,6 +213,17 @@ static enum shmeta_status answer_named(void *arg, struct shmeta_reader *r, struc
 	return find_named_with_strings(r, l->want, l->offset, l->read, assured_ns, &l->segment, ret_fresh);
 }
 
+/* Of a partition that was just looked up; 0: it is not there. */
+static uint64_t key_of_name(struct shmeta_reader *r, const char *topic, size_t topic_bytes, uint32_t partition_id)
+{
+	struct shmeta_handle *h;
+
+	return shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_SEGMENT, 0, NULL, &h) ==
+	                       SHMETA_OK
+	               ? h->part_key
+	               : 0;
+}
+
 enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
                                              uint32_t partition_id, uint64_t offset, const struct shmeta_read *read,
                                              struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
@@ -243,7 +254,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 		begun_ns = shmeta__monotonic_ns();
 	status = find_named(r, topic, topic_bytes, partition_id, offset, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))
-		sample_lookup(r, begun_ns, shmeta__part_key(0, partition_id));
+		sample_lookup(r, begun_ns, key_of_name(r, topic, topic_bytes, partition_id));
 	return lookup_done(r, status);
 }
 

@@ -105,7 +105,7 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 	if (likely(status == SHMETA_OK))
 		lookup_touch(r, shmeta__part_key(ret->topic_id, TOUCH_TOPIC));
 	if (unlikely(begun_ns != 0))
-		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, 0) : 0);
+		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, TOUCH_TOPIC) : 0);
 	return lookup_done(r, status);
 }
 

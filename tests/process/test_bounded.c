@@ -317,6 +317,52 @@ Test(bounded, a_reader_is_told_which_limit_a_partition_exceeds, .init = start, .
 	within_budgets();
 }
 
+/* Does hot list the key as the one that is used most? partition < 0: the topic itself. */
+static bool is_hottest(const char *topic, int partition)
+{
+	struct run_tool t;
+	json_t *doc, *item, *id;
+	bool is;
+
+	run_tool(&t, "shmetactl --dir %s hot --json", d.instance);
+	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
+	doc = run_tool_json(&t);
+	item = json_array_get(json_object_get(doc, "items"), 0);
+	id = json_object_get(item, "partition_id");
+	is = item != NULL && json_is_string(json_object_get(item, "topic")) &&
+	     strcmp(json_string_value(json_object_get(item, "topic")), topic) == 0 &&
+	     (partition < 0 ? json_is_null(id) : json_integer_value(id) == partition);
+	json_decref(doc);
+	run_tool_done(&t);
+	return is;
+}
+
+Test(bounded, hot_lists_what_is_looked_up_most_by_name, .init = start, .fini = stop)
+{
+	enum { EACH = 1024 }; /* a sample */
+	struct shmeta_segment segment;
+	struct shmeta_topic topic;
+
+	cr_assert_eq(look(3, 7, SHMETA_FRESH, true).segment, SHMETA_OK);
+	for (int tries = 0; !is_hottest("t3", 7); tries++) {
+		cr_assert_lt(tries, 1000, "t3/7 is not listed");
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		for (int i = 0; i < 2 * EACH; i++)
+			cr_assert_eq(shmeta_find_segment_named(reader, "t3", 2, 7, 107, NULL, &segment, NULL),
+			             SHMETA_OK);
+		(void)shmeta_end(reader);
+		(void)usleep(10000);
+	}
+	for (int tries = 0; !is_hottest("t3", -1); tries++) {
+		cr_assert_lt(tries, 1000, "the topic t3 is not listed");
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		for (int i = 0; i < 16 * EACH; i++)
+			cr_assert_eq(shmeta_get_topic(reader, "t3", 2, NULL, &topic, NULL), SHMETA_OK);
+		(void)shmeta_end(reader);
+		(void)usleep(10000);
+	}
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;
@@ -346,6 +392,7 @@ Test(bounded, what_shmetactl_looks_at_leaves_no_trace, .init = start, .fini = st
 	                                    "explain partition t35 2",
 	                                    "explain segment t35 2 107",
 	                                    "biggest",
+	                                    "hot",
 	                                    "dump",
 	                                    "groups",
 	                                    "agents",

@@ -35,6 +35,7 @@ static const struct row {
 	{"/store.*/lock.mdb", 0600, false},
 	{"/store.*", 02750, true},
 	{"/activity", 0640, true},
+	{"/usage", 0640, true},
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 

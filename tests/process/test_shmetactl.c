@@ -444,6 +444,7 @@ static const char *const looking[] = {
 	"lag",
 	"queue",
 	"biggest",
+	"hot",
 	"explain segment topic-03 1 1000",
 	"dump",
 	"verify",

@@ -125,6 +125,7 @@ int verb_hist(struct tool *tool);
 int verb_lag(struct tool *tool);
 int verb_queue(struct tool *tool);
 int verb_biggest(struct tool *tool);
+int verb_hot(struct tool *tool);
 int verb_explain(struct tool *tool);
 int verb_readers(struct tool *tool);
 int verb_store(struct tool *tool);

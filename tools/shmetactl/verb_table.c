@@ -51,6 +51,10 @@ static const struct verb verbs[] = {
          "the topics with the most bytes or segments",
          "--by: bytes (the default) or segments. 20 topics, or --limit.\n  shmetactl biggest --by segments --limit 5",
          verb_biggest},
+	{"hot", "", 0, 0, OPT(LIMIT), 'A', "the keys that this host's processes look up most",
+         "Of the samples that processes leave, one of 1024 lookups of a thread, in about the last minutes. 20 keys, or --limit; 250\n"
+         "are kept.\n  shmetactl hot\n  shmetactl hot --json | jq -r '.items[] | \"\\(.topic)/\\(.partition_id) \\(.share_percent)\"'",
+         verb_hot},
 	{"explain", "KIND TOPIC [PARTITION [OFFSET]]", 2, 4, 0, 'A',
          "why a lookup of a key answers what it answers, and when the key is read again",
          "KIND: topic TOPIC, partition TOPIC PARTITION, or segment TOPIC PARTITION OFFSET. Exits 5 when it is absent.\n"

@@ -13,6 +13,7 @@
 #include "writer/daemon/notify.h"
 #include "writer/daemon/takeover.h"
 #include "writer/engine/sync.h"
+#include "writer/serve/most_used.h"
 #include "writer/serve/registry.h"
 #include "writer/serve/serve.h"
 
@@ -51,6 +52,7 @@ struct daemon {
 	enum shmeta_status reload_status;
 	uint64_t reloaded_at_ns; /* 0: never */
 	char restart_keys[512];
+	struct most_used most_used;    /* of what readers sampled */
 	pthread_mutex_t activity_lock; /* both threads tell of what they do */
 	uint64_t level_until_ns;       /* then the log has its configured level again; 0: it stays */
 

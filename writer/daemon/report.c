@@ -80,6 +80,11 @@ void daemon_describe_phase(const struct daemon *d, char *ret, size_t bytes)
 		shmeta__say(ret + used, bytes - used, "%s%s", used > 0 ? "; " : "", cut_because(d));
 }
 
+static void note_sample(void *arg, uint64_t key)
+{
+	most_used_add(arg, key);
+}
+
 void daemon_write_stats(struct daemon *d)
 {
 	char reason[2 * SHMETA_STATS_TEXT];
@@ -106,6 +111,8 @@ void daemon_write_stats(struct daemon *d)
 	}
 	daemon_describe_phase(d, reason, sizeof(reason));
 	stats_write(d->instance.stats, &input);
+	registry_take_samples(d->registry, note_sample, &d->most_used);
+	most_used_show(&d->most_used, d->instance.usage, shmeta__boottime_ns());
 	if (d->control != NULL)
 		control_read_users(d->control, d->instance.activity);
 }

@@ -246,6 +246,10 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 	}
 	if (status == SHMETA_OK) {
 		instance.activity = map;
+		status = map_page(&instance, "usage", sizeof(struct shmeta_usage), &map, err);
+	}
+	if (status == SHMETA_OK) {
+		instance.usage = map;
 		shmeta__activity_begin(instance.activity);
 		instance.epoch = shmeta_observe(&instance.board->epoch) + 1;
 		if (instance.epoch == 0)
@@ -396,6 +400,8 @@ void instance_close(struct instance *instance)
 		munmap(instance->stats, sizeof(*instance->stats));
 	if (instance->activity != NULL)
 		munmap(instance->activity, sizeof(*instance->activity));
+	if (instance->usage != NULL)
+		munmap(instance->usage, sizeof(*instance->usage));
 	if (instance->dir_fd >= 0)
 		close(instance->dir_fd);
 	if (instance->lock_fd >= 0)

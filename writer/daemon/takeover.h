@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "shm/page/activity.h"
+#include "shm/page/usage.h"
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
 
@@ -20,6 +21,7 @@ struct instance {
 	uint64_t board_dev, board_ino;
 	struct shmeta_stats *stats;
 	struct shmeta_activity *activity;
+	struct shmeta_usage *usage;
 	uint64_t epoch;                             /* this writer's; on the board after instance_announce() */
 	const struct shmeta_generation *generation; /* the current one's page, as instance_look() last found it */
 	uint64_t generation_number;

@@ -161,6 +161,31 @@ void registry_take_missed(struct registry *registry, registry_missed_fn *missed,
 	pthread_mutex_unlock(&registry->lock);
 }
 
+void registry_take_samples(struct registry *registry, registry_sampled_fn *sampled, void *arg)
+{
+	enum { MOST = 64 * SHMETA_SAMPLES }; /* of a process */
+
+	for (const struct registration *r = registry->list; r != NULL; r = r->next) {
+		uint32_t left = MOST;
+
+		for (uint32_t i = 0; i < r->slots; i++) {
+			struct shmeta_slot *slot = shmeta__slot(r->page, i);
+
+			for (uint32_t k = 0; k < SHMETA_SAMPLES; k++) {
+				uint64_t key = shmeta_peek(&slot->sample[k]);
+
+				if (key == 0)
+					continue;
+				shmeta_poke(&slot->sample[k], UINT64_C(0));
+				if (left > 0) {
+					left--;
+					sampled(arg, key);
+				}
+			}
+		}
+	}
+}
+
 static uint32_t slots_of(const struct registry *registry, uid_t uid)
 {
 	uint32_t slots = 0;

@@ -57,6 +57,10 @@ void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8
 typedef void registry_missed_fn(void *arg, uint32_t uid, const struct shmeta_miss *miss);
 void registry_take_missed(struct registry *registry, registry_missed_fn *missed, void *arg);
 
+/* Take the samples that readers have left since the last call: keys as in shm/page/slots.h. Of each process a bounded number. */
+typedef void registry_sampled_fn(void *arg, uint64_t key);
+void registry_take_samples(struct registry *registry, registry_sampled_fn *sampled, void *arg);
+
 /* The connection has closed. */
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns);
 /* Of what was revoked longer than a grace period ago no pin counts any more; where the connection has closed, too, it is dropped. */

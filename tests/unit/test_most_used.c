@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The keys that are sampled most: what is used much is found among what is used once, in order, and is forgotten when it is used no more. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "writer/serve/most_used.h"
+
+TestSuite(most_used, .timeout = 30);
+
+#define SECOND UINT64_C(1000000000)
+
+static struct most_used *m;
+static struct shmeta_usage page, copy;
+
+static void begin(void)
+{
+	m = calloc(1, sizeof *m);
+	cr_assert_not_null(m);
+	memset(&page, 0, sizeof page);
+}
+
+static void end(void)
+{
+	free(m);
+}
+
+static void show(uint64_t at_s)
+{
+	most_used_show(m, &page, (1000 + at_s) * SECOND);
+	cr_assert_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_OK);
+}
+
+Test(most_used, what_is_used_much_is_found_among_many_that_are_used_once, .init = begin, .fini = end)
+{
+	enum { HOT = 50, ROUNDS = 400, COLD = 100000 };
+	uint64_t cold = 1u << 20;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		for (uint64_t hot = 1; hot <= HOT; hot++)
+			for (uint64_t n = 0; n < 1 + hot % 2; n++)
+				most_used_add(m, hot << 32);
+		for (int i = 0; i < COLD / ROUNDS; i++)
+			most_used_add(m, ++cold << 32);
+	}
+	show(0);
+	cr_assert_geq(copy.count, HOT);
+	cr_assert_eq(copy.samples, ROUNDS * HOT * 3 / 2 + COLD);
+	for (int i = 0; i < HOT; i++) {
+		uint64_t topic = copy.used[i].key >> 32;
+
+		cr_expect(topic <= HOT, "%d: %llu", i, (unsigned long long)topic);
+		cr_expect_eq(topic % 2, i < HOT / 2, "%d: those that are used twice as much come first", i);
+	}
+}
+
+Test(most_used, what_is_used_no_more_is_forgotten, .init = begin, .fini = end)
+{
+	show(0);
+	cr_expect_eq(copy.count, 0);
+	for (int i = 0; i < 8; i++)
+		most_used_add(m, 7);
+	show(1);
+	cr_assert_eq(copy.count, 1);
+	cr_expect_eq(copy.used[0].samples, 8);
+	show(59);
+	cr_expect_eq(copy.used[0].samples, 8);
+	for (uint64_t n = 1; n <= 4; n++)
+		show(60 * n);
+	cr_expect_eq(copy.count, 0);
+	cr_expect_eq(copy.samples, 0);
+}
+
+Test(most_used, a_page_that_is_none_or_is_being_written_is_refused, .init = begin, .fini = end)
+{
+	cr_expect_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_ERR_CORRUPT);
+	show(0);
+	page.sequence |= 1;
+	cr_expect_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_ERR_CONTENDED);
+	show(1); /* a writer that died in the middle left it so */
+	page.count = SHMETA_USAGE_KEYS + 1;
+	cr_expect_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_ERR_CORRUPT);
+	page.version++;
+	cr_expect_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_ERR_VERSION);
+}

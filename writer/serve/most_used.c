@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The keys that are sampled most (most_used.h). */
+#include "writer/serve/most_used.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secret.h"
+
+enum { SAMPLE_EVERY = 1024 }; /* of the library (reader/lookup/lookup.h) */
+
+void most_used_add(struct most_used *m, uint64_t key)
+{
+	struct shmeta_used *set = m->set[shmeta__secret_hash(key) % MOST_USED_SETS], *least = set;
+
+	m->samples++;
+	for (int i = 0; i < MOST_USED_WAYS; i++) {
+		if (set[i].samples > 0 && set[i].key == key) {
+			set[i].samples++;
+			return;
+		}
+		if (set[i].samples < least->samples)
+			least = &set[i];
+	}
+	*least = (struct shmeta_used){key, least->samples + 1};
+}
+
+static void halve(struct most_used *m)
+{
+	m->samples /= 2;
+	for (int s = 0; s < MOST_USED_SETS; s++)
+		for (int i = 0; i < MOST_USED_WAYS; i++)
+			m->set[s][i].samples /= 2;
+}
+
+static int more_first(const void *a, const void *b)
+{
+	const struct shmeta_used *x = a, *y = b;
+
+	if (x->samples != y->samples)
+		return x->samples > y->samples ? -1 : 1;
+	return (x->key > y->key) - (x->key < y->key);
+}
+
+void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns)
+{
+	struct shmeta_used all[MOST_USED_SETS * MOST_USED_WAYS];
+	uint64_t sequence = shmeta_peek(&page->sequence) | 1;
+
+	if (m->halved_ns == 0)
+		m->halved_ns = now_ns;
+	if (now_ns - m->halved_ns >= MOST_USED_HALF_LIFE_S * UINT64_C(1000000000)) {
+		halve(m);
+		m->halved_ns = now_ns;
+	}
+	memcpy(all, m->set, sizeof all);
+	qsort(all, sizeof all / sizeof *all, sizeof *all, more_first);
+	shmeta_poke(&page->sequence, sequence);
+	shmeta_fence_write(); /* PAIR 6: stats within an even sequence */
+	memcpy(page->signature, "SHMUSAGE", sizeof page->signature);
+	page->version = SHMETA_USAGE_VERSION;
+	page->samples = m->samples;
+	page->half_life_s = MOST_USED_HALF_LIFE_S;
+	page->sample_every = SAMPLE_EVERY;
+	page->updated_at_ns = now_ns;
+	for (page->count = 0; page->count < SHMETA_USAGE_KEYS && all[page->count].samples > 0; page->count++)
+		page->used[page->count] = all[page->count];
+	shmeta_publish(&page->sequence, sequence + 1); /* PAIR 6: stats within an even sequence */
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which keys are sampled most, in bounded memory: sets of a few places, in which a new key takes the place of the one that was seen least
+ * and counts from there (space-saving), so that a key which has more than its set's share of the samples is never lost. All counts are
+ * halved now and then. One owner. */
+#ifndef SHMETA_WRITER_SERVE_MOST_USED_H
+#define SHMETA_WRITER_SERVE_MOST_USED_H
+
+#include "shm/page/usage.h"
+
+enum { MOST_USED_WAYS = 8, MOST_USED_SETS = 512, MOST_USED_HALF_LIFE_S = 60 };
+
+/* Zeroed: nothing was seen. */
+struct most_used {
+	struct shmeta_used set[MOST_USED_SETS][MOST_USED_WAYS];
+	uint64_t samples, halved_ns;
+};
+
+void most_used_add(struct most_used *m, uint64_t key);
+/* Write the page, which only the caller writes; at its time halve all counts. */
+void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns);
+
+#endif
