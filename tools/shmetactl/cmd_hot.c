@@ -4,8 +4,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "shm/page/touch.h"
-#include "shm/page/usage.h"
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/paging.h"
 

@@ -4,6 +4,8 @@
 #define SHMETA_TOOLS_SHMETACTL_INSPECT_H
 
 #include "shm/page/activity.h"
+#include "shm/page/touch.h"
+#include "shm/page/usage.h"
 #include "shm/store/store_inspect.h"
 #include "tools/monitor/health.h"
 #include "tools/shmetactl/tool.h"
