@@ -5,22 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "backends/dynamodb/ddb_log.h"
 #include "backends/dynamodb/ddb_state.h"
 
-/* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused. */
-enum { GAP_S = 3, LATE_S = 900, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300 };
+/* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused, by clocks that
+ * are wrong by a quarter of an hour, as far as a signature lets them be. IN_FLIGHT_MAX: more entries than these never miss below one that
+ * is there, unless they ended. */
+enum { GAP_S = 3, LATE_S = 2400, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300 };
 #define SECOND_NS UINT64_C(1000000000)
-
-static int64_t wall_ms(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static struct ddb_followed *follow(struct ddb_log *log, const char *id)
 {
@@ -34,18 +27,42 @@ static struct ddb_followed *follow(struct ddb_log *log, const char *id)
 		return NULL;
 	log->followed = more;
 	more = &more[log->followed_count++];
-	*more = (struct ddb_followed){.seq = -1};
+	*more = (struct ddb_followed){.seq = -1, .keep_s = DDB_KEEP_LEAST_S};
 	(void)snprintf(more->id, sizeof more->id, "%s", id);
 	return more;
 }
 
-/* Who writes, and how far. Those whose item is gone are not followed any more. */
-static enum shmeta_status look_at_writers(struct ddb_state *s, struct backend_error *err)
+static bool away_for_longer(const struct ddb_state *s, int64_t keep_s)
+{
+	return ddb_log_now_ms(s) - s->log.synced_ms > (keep_s - EDGE_S) * 1000;
+}
+
+/* Those whose item is gone are not followed any more. Returns whether entries of one may have ended that were never told. */
+static bool drop_the_gone(struct ddb_state *s)
+{
+	struct ddb_log *log = &s->log;
+	size_t kept = 0;
+	bool lost = false;
+
+	for (size_t i = 0; i < log->followed_count; i++) {
+		const struct ddb_followed f = log->followed[i];
+		bool gone = f.announced == INT64_MIN;
+
+		lost |= (gone || f.announced > f.seq) && away_for_longer(s, f.keep_s);
+		if (!gone)
+			log->followed[kept++] = f;
+	}
+	log->followed_count = kept;
+	return lost;
+}
+
+/* Who writes, how far, and how long each keeps its entries. */
+static enum shmeta_status look_at_writers(struct ddb_state *s, bool *ret_lost, struct backend_error *err)
 {
 	struct ddb_log *log = &s->log;
 	struct ddb_query q = {.table = DDB_WRITERS, .pk = "W"};
 	enum shmeta_status status = ddb_queries(s, &q, 1, "looking for writers", err);
-	size_t i, kept = 0;
+	size_t i;
 	json_t *item;
 
 	for (size_t k = 0; k < log->followed_count; k++)
@@ -58,19 +75,17 @@ static enum shmeta_status look_at_writers(struct ddb_state *s, struct backend_er
 		if (strlen(id) != DDB_RANDOM_BYTES - 1 || strcmp(id, log->writer) == 0)
 			continue;
 		f = follow(log, id);
-		if (f == NULL)
+		if (f == NULL) {
 			status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
-		else
+		} else {
 			f->announced = ddb_number(item, "seq");
+			f->keep_s = ddb_has(item, "keep") ? ddb_number(item, "keep") : DDB_KEEP_LEAST_S;
+		}
 	}
 	ddb_queries_free(&q, 1);
-	if (status != SHMETA_OK)
-		return status;
-	for (size_t k = 0; k < log->followed_count; k++)
-		if (log->followed[k].announced != INT64_MIN)
-			log->followed[kept++] = log->followed[k];
-	log->followed_count = kept;
-	return SHMETA_OK;
+	if (status == SHMETA_OK)
+		*ret_lost = drop_the_gone(s);
+	return status;
 }
 
 static int64_t seq_of(const json_t *item)
@@ -81,8 +96,14 @@ static int64_t seq_of(const json_t *item)
 	return ddb_get_s(item, "sk", &text) && ddb_u64(text, &seq) ? (int64_t)seq : -1;
 }
 
+/* May a transaction that was sent before this entry's be done still? */
+static bool is_young(const struct ddb_state *s, const json_t *entry)
+{
+	return ddb_log_now_ms(s) - ddb_number(entry, "at") < LATE_S * 1000;
+}
+
 /* The greatest number below which nothing is missing, or can be under way still. entries: the newest, newest first. */
-static int64_t contiguous(const json_t *entries)
+static int64_t contiguous(const struct ddb_state *s, const json_t *entries)
 {
 	size_t n = json_array_size(entries);
 	const json_t *oldest = n > 0 ? json_array_get(entries, n - 1) : NULL;
@@ -90,18 +111,22 @@ static int64_t contiguous(const json_t *entries)
 
 	if (oldest == NULL)
 		return -1;
-	if (wall_ms() - ddb_number(oldest, "at") < LATE_S * 1000) {
+	if (is_young(s, oldest)) {
 		int64_t before = seq - 1 - (seq < IN_FLIGHT_MAX ? seq : IN_FLIGHT_MAX);
 
 		/* Those before it ended, or are on their way: where this is the whole log the latter shows. */
 		if (n < WINDOW && seq > 0)
 			return before;
 	}
-	for (size_t i = n - 1; i-- > 0;)
-		if (seq_of(json_array_get(entries, i)) == seq + 1)
-			seq++;
-		else
-			break;
+	for (size_t i = n - 1; i-- > 0;) {
+		const json_t *entry = json_array_get(entries, i);
+		int64_t next = seq_of(entry);
+
+		/* What misses before an old one ended, or never comes. */
+		if (next != seq + 1 && is_young(s, entry))
+			return next - 1 - IN_FLIGHT_MAX > seq ? next - 1 - IN_FLIGHT_MAX : seq;
+		seq = next;
+	}
 	return seq;
 }
 
@@ -110,11 +135,12 @@ enum shmeta_status ddb_log_baseline(struct ddb_state *s, struct backend_error *e
 	struct ddb_log *log = &s->log;
 	struct ddb_query *queries;
 	enum shmeta_status status;
+	bool lost;
 
 	log->followed_count = 0;
 	log->baseline = false;
-	log->synced_ms = wall_ms();
-	status = look_at_writers(s, err);
+	log->synced_ms = ddb_log_now_ms(s);
+	status = look_at_writers(s, &lost, err);
 	if (status != SHMETA_OK)
 		return status;
 	queries = calloc(log->followed_count + 1, sizeof *queries);
@@ -124,16 +150,17 @@ enum shmeta_status ddb_log_baseline(struct ddb_state *s, struct backend_error *e
 		queries[i] = (struct ddb_query){.table = DDB_LOG, .pk = log->followed[i].id, .newest = WINDOW};
 	status = ddb_queries(s, queries, log->followed_count, "looking at the log", err);
 	for (size_t i = 0; status == SHMETA_OK && i < log->followed_count; i++)
-		log->followed[i].seq = contiguous(queries[i].items);
+		log->followed[i].seq = contiguous(s, queries[i].items);
 	ddb_queries_free(queries, log->followed_count);
 	free(queries);
 	log->baseline = status == SHMETA_OK;
 	return status;
 }
 
-/* Tell what is new of a writer. Stops at a gap, and closes one that is old. */
+/* Tell what is new of a writer. Stops at a gap, and closes one that is old. *lost: what misses there ended. */
 static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed *f, const json_t *entries,
-                                       const struct backend_sink *sink, int *changed, struct backend_error *err)
+                                       const struct backend_sink *sink, int *changed, bool *lost,
+                                       struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
 	size_t i;
@@ -149,6 +176,9 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 			if (f->gap_ns == 0)
 				f->gap_ns = ddb_now_ns();
 			if (ddb_now_ns() - f->gap_ns < GAP_S * SECOND_NS)
+				return SHMETA_OK;
+			*lost |= seq - f->seq - 1 > IN_FLIGHT_MAX;
+			if (*lost)
 				return SHMETA_OK;
 			/* It may have come meanwhile: then its keys are the next look's. */
 			status = ddb_log_settle_of(s, f->id, (uint64_t)(f->seq + 1), err);
@@ -169,7 +199,7 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 }
 
 static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend_sink *sink, int *changed,
-                                       uint64_t *lag_ns, struct backend_error *err)
+                                       uint64_t *lag_ns, bool *lost, struct backend_error *err)
 {
 	struct ddb_log *log = &s->log;
 	struct ddb_query *queries = calloc(log->followed_count + 1, sizeof *queries);
@@ -196,7 +226,7 @@ static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend
 		struct ddb_followed *f = &log->followed[of[i]];
 		uint64_t now_ns = ddb_now_ns();
 
-		status = take_entries(s, f, queries[i].items, sink, changed, err);
+		status = take_entries(s, f, queries[i].items, sink, changed, lost, err);
 		if (f->gap_ns != 0 && now_ns - f->gap_ns + SECOND_NS > *lag_ns)
 			*lag_ns = now_ns - f->gap_ns + SECOND_NS;
 	}
@@ -208,34 +238,40 @@ static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend
 	return status;
 }
 
+static enum shmeta_status begin_anew(struct ddb_state *s, const struct backend_sink *sink, struct backend_error *err)
+{
+	enum shmeta_status status = ddb_log_baseline(s, err);
+
+	return status != SHMETA_OK
+	               ? status
+	               : sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST,
+	                                                                .name = rows_str("the log was not followed")});
+}
+
 enum shmeta_status ddb_log_changes(struct ddb_state *s, const struct backend_sink *sink, int *ret_changed,
                                    uint64_t *ret_lag_ns, struct backend_error *err)
 {
-	int64_t now_ms = wall_ms();
+	int64_t now_ms = ddb_log_now_ms(s);
+	/* Asleep for longer than entries are sure to be kept. */
+	bool lost = !s->log.baseline || away_for_longer(s, ddb_log_keep_s(s));
 	enum shmeta_status status = SHMETA_OK;
 
 	*ret_changed = 0;
 	*ret_lag_ns = 0;
-	if (!s->log.baseline) {
+	if (!lost) {
+		status = ddb_log_settle_doubts(s, sink, ret_changed, err);
+		if (status == SHMETA_OK)
+			status = ddb_log_rest(s, err);
+		if (status == SHMETA_OK)
+			status = look_at_writers(s, &lost, err);
+		if (status == SHMETA_OK && !lost)
+			status = look_at_logs(s, sink, ret_changed, ret_lag_ns, &lost, err);
+	}
+	if (status == SHMETA_OK && lost) {
 		*ret_changed = 1;
-		status = ddb_log_baseline(s, err);
-		if (status != SHMETA_OK)
-			return status;
-		return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST,
-		                                                      .name = rows_str("the log was not followed")});
+		*ret_lag_ns = 0;
+		return begin_anew(s, sink, err);
 	}
-	/* Asleep for longer than entries are sure to be kept. */
-	if (now_ms - s->log.synced_ms > (ddb_log_keep_s(s) - EDGE_S) * 1000) {
-		s->log.baseline = false;
-		return ddb_log_changes(s, sink, ret_changed, ret_lag_ns, err);
-	}
-	status = ddb_log_settle_doubts(s, sink, ret_changed, err);
-	if (status == SHMETA_OK)
-		status = ddb_log_rest(s, err);
-	if (status == SHMETA_OK)
-		status = look_at_writers(s, err);
-	if (status == SHMETA_OK)
-		status = look_at_logs(s, sink, ret_changed, ret_lag_ns, err);
 	if (status == SHMETA_OK && *ret_lag_ns == 0)
 		s->log.synced_ms = now_ms;
 	if (status != SHMETA_OK)
@@ -311,7 +347,7 @@ enum shmeta_status ddb_log_resume(struct ddb_state *s, const void *position, siz
 	char *text = strndup(position, bytes), *line, *rest = NULL;
 	enum shmeta_status status = SHMETA_OK;
 	uint64_t fingerprint;
-	int64_t synced, now_ms = wall_ms();
+	int64_t synced, now_ms = ddb_log_now_ms(s);
 
 	if (text == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");

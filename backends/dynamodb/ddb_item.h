@@ -17,7 +17,7 @@
  *            Z; inc                                 what a deleted topic left, to be swept
  *   seg      tenant, inc, partition; base %020u     a segment: e, c, z, i, b, k, t0, t1, o, cat, ob
  *   log      writer; seq %020u                      ks: the keys that a transaction changed; at, ttl; void
- *   writers  W; writer                              seq (a hint), ttl
+ *   writers  W; writer                              seq (a hint), keep (s), ttl
  * Every item has v, another random text after each change: what a condition compares. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_ITEM_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_ITEM_H

@@ -10,9 +10,9 @@
 
 #include "backends/dynamodb/ddb_state.h"
 
-/* A signed request is refused after 15 minutes: entries live longer, or one that comes late would succeed where its void entry was. */
-enum { KEEP_LEAST_S = 3600, SPARE_S = 3600, AHEAD = 256, BEAT_S = 600 };
-#define SECOND_NS UINT64_C(1000000000)
+/* A signed request is refused after 15 minutes: entries live longer, or one that comes late would succeed where its void entry was.
+ * FOLLOWED_S: no follower resumes after a longer time (feed.keep_s is at most a week); it is to find every writer that wrote meanwhile. */
+enum { SPARE_S = 3600, AHEAD = 256, BEAT_S = 600, FOLLOWED_S = 7 * 86400 };
 
 void ddb_log_free(struct ddb_log *log)
 {
@@ -26,7 +26,15 @@ void ddb_log_free(struct ddb_log *log)
 
 int64_t ddb_log_keep_s(const struct ddb_state *s)
 {
-	return s->options.feed_keep_s > KEEP_LEAST_S ? s->options.feed_keep_s : KEEP_LEAST_S;
+	return s->options.feed_keep_s > DDB_KEEP_LEAST_S ? s->options.feed_keep_s : DDB_KEEP_LEAST_S;
+}
+
+int64_t ddb_log_now_ms(const struct ddb_state *s)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return ((int64_t)t.tv_sec + s->link.skew_s) * 1000 + t.tv_nsec / 1000000;
 }
 
 /* ---- the writer's item ---- */
@@ -41,15 +49,18 @@ static enum shmeta_status say_announced(struct ddb_state *s, int64_t announced, 
 	ddb_key_writer(&key, s->log.writer);
 	item = ddb_item_of(&key);
 	ddb_put_n(item, "seq", announced);
-	ddb_put_n(item, "ttl", (int64_t)time(NULL) + 2 * (ddb_log_keep_s(s) + SPARE_S));
+	ddb_put_n(item, "keep", ddb_log_keep_s(s));
+	ddb_put_n(item, "ttl", ddb_log_now_ms(s) / 1000 + FOLLOWED_S + 2 * (ddb_log_keep_s(s) + SPARE_S));
 	call.body = json_pack("{s:s, s:o, s:s}", "TableName", s->link.uri.table[DDB_WRITERS], "Item", item,
 	                      "ReturnConsumedCapacity", "TOTAL");
 	ddb_link_run(&s->link, &call, 1, s->deadline_ns);
 	if (call.outcome != DDB_DONE)
 		status = ddb_call_fail(&s->link, &call, "saying how far the log goes", err);
-	else
+	s->log.beat_ms = ddb_log_now_ms(s);
+	if (status == SHMETA_OK) {
 		s->log.announced = announced;
-	s->log.beat_ns = ddb_now_ns();
+		s->log.said_ms = s->log.beat_ms;
+	}
 	json_decref(call.body);
 	ddb_call_free(&call);
 	return status;
@@ -100,9 +111,16 @@ enum shmeta_status ddb_log_register(struct ddb_state *s, struct backend_error *e
 	return SHMETA_OK;
 }
 
+/* The clock of the wall: the other one stands still while the machine sleeps. */
+static bool is_older(const struct ddb_state *s, int64_t when_ms, int64_t seconds)
+{
+	return llabs(ddb_log_now_ms(s) - when_ms) > seconds * 1000;
+}
+
 enum shmeta_status ddb_log_announce(struct ddb_state *s, size_t more, struct backend_error *err)
 {
-	if ((int64_t)(s->log.next + more) <= s->log.announced + 1)
+	/* After a long pause the item may be gone. */
+	if ((int64_t)(s->log.next + more) <= s->log.announced + 1 && !is_older(s, s->log.said_ms, 2 * BEAT_S))
 		return SHMETA_OK;
 	return say_announced(s, (int64_t)(s->log.next + more + AHEAD), err);
 }
@@ -115,7 +133,7 @@ enum shmeta_status ddb_log_rest(struct ddb_state *s, struct backend_error *err)
 	log->noticed_next = log->next;
 	if (log->writer[0] == '\0' || log->announced < 0)
 		return SHMETA_OK;
-	if ((idle && log->announced >= (int64_t)log->next) || ddb_now_ns() - log->beat_ns > BEAT_S * SECOND_NS)
+	if ((idle && log->announced >= (int64_t)log->next) || is_older(s, log->beat_ms, BEAT_S))
 		return say_announced(s, idle ? (int64_t)log->next - 1 : log->announced, err);
 	return SHMETA_OK;
 }
@@ -141,7 +159,7 @@ static json_t *entry_of(struct ddb_state *s, const char *writer, uint64_t seq)
 {
 	struct ddb_key key;
 	json_t *item;
-	int64_t now_s = (int64_t)time(NULL);
+	int64_t now_s = ddb_log_now_ms(s) / 1000;
 
 	ddb_key_log(&key, writer, seq);
 	item = ddb_item_of(&key);

@@ -12,11 +12,14 @@
 
 struct ddb_state;
 
+enum { DDB_KEEP_LEAST_S = 3600 };
+
 /* A writer that is followed: all of its entries up to seq, inclusive, are told. */
 struct ddb_followed {
 	char id[DDB_RANDOM_BYTES];
 	int64_t seq;       /* -1: none yet */
 	int64_t announced; /* no entry of its has a greater number */
+	int64_t keep_s;    /* its entries are there for so long, at least */
 	uint64_t gap_ns;   /* since when the next entry is missing and a later one is there; 0: it is not */
 };
 
@@ -38,12 +41,15 @@ struct ddb_log {
 	struct ddb_followed *followed;
 	size_t followed_count;
 	bool baseline;     /* followed is where changes() goes on */
-	int64_t synced_ms; /* of the wall clock: up to when everything is told */
-	uint64_t beat_ns;  /* when the writer's item was last renewed */
+	int64_t synced_ms; /* of ddb_log_now_ms(): up to when everything is told */
+	int64_t beat_ms;   /* the same: when it was last tried to renew the writer's item */
+	int64_t said_ms;   /* and when it was renewed */
 };
 
-/* How long entries are sure to be kept. */
+/* How long our entries are sure to be kept. */
 int64_t ddb_log_keep_s(const struct ddb_state *s);
+/* The time of the wall clock, as the source has it where this host's is known to be wrong. */
+int64_t ddb_log_now_ms(const struct ddb_state *s);
 void ddb_log_free(struct ddb_log *log);
 
 /* ---- writing ---- */
