@@ -11,8 +11,8 @@
 
 /* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused, by clocks that
  * are wrong by a quarter of an hour, as far as a signature lets them be. IN_FLIGHT_MAX: more entries than these never miss below one that
- * is there, unless they ended. */
-enum { GAP_S = 3, LATE_S = 2400, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300 };
+ * is there, unless they ended. LOOK_MOST: entries of one writer that one look reads. */
+enum { GAP_S = 3, LATE_S = 2400, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300, LOOK_MOST = 1000 };
 #define SECOND_NS UINT64_C(1000000000)
 
 static struct ddb_followed *follow(struct ddb_log *log, const char *id)
@@ -198,6 +198,31 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 	return SHMETA_OK;
 }
 
+/* What there is, or a part of it from its beginning on: *ret_behind. It is a part, too, where time was up or the source away meanwhile. */
+static enum shmeta_status read_logs(struct ddb_state *s, struct ddb_query *queries, size_t count, bool *ret_behind,
+                                    struct backend_error *err)
+{
+	enum shmeta_status status = ddb_queries(s, queries, count, "reading the log", err);
+	bool came = false;
+
+	*ret_behind = false;
+	for (size_t i = 0; i < count; i++) {
+		came |= json_array_size(queries[i].items) > 0;
+		*ret_behind |= json_array_size(queries[i].items) >= LOOK_MOST;
+	}
+	if (status != SHMETA_ERR_SOURCE || !came)
+		return status;
+	*ret_behind = true;
+	return SHMETA_OK;
+}
+
+static uint64_t behind_ns(const struct ddb_state *s)
+{
+	int64_t behind_ms = ddb_log_now_ms(s) - s->log.synced_ms;
+
+	return SECOND_NS + (behind_ms > 0 ? (uint64_t)behind_ms * 1000000 : 0);
+}
+
 static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend_sink *sink, int *changed,
                                        uint64_t *lag_ns, bool *lost, struct backend_error *err)
 {
@@ -206,6 +231,7 @@ static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend
 	struct ddb_key(*from)[2] = calloc(log->followed_count + 1, sizeof *from);
 	size_t *of = calloc(log->followed_count + 1, sizeof *of), n = 0;
 	enum shmeta_status status = SHMETA_OK;
+	bool behind = false;
 
 	if (queries == NULL || from == NULL || of == NULL)
 		status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
@@ -216,12 +242,14 @@ static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend
 			continue;
 		ddb_key_log(&from[n][0], f->id, (uint64_t)(f->seq + 1));
 		ddb_key_log(&from[n][1], f->id, UINT64_MAX);
-		queries[n] =
-			(struct ddb_query){.table = DDB_LOG, .pk = f->id, .from = from[n][0].sk, .to = from[n][1].sk};
+		queries[n] = (struct ddb_query){
+			.table = DDB_LOG, .pk = f->id, .from = from[n][0].sk, .to = from[n][1].sk, .oldest = LOOK_MOST};
 		of[n++] = i;
 	}
 	if (status == SHMETA_OK)
-		status = ddb_queries(s, queries, n, "reading the log", err);
+		status = read_logs(s, queries, n, &behind, err);
+	if (behind)
+		*lag_ns = behind_ns(s);
 	for (size_t i = 0; status == SHMETA_OK && i < n; i++) {
 		struct ddb_followed *f = &log->followed[of[i]];
 		uint64_t now_ns = ddb_now_ns();

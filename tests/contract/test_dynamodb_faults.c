@@ -894,6 +894,50 @@ Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 	ddb_world_close(other);
 }
 
+/* ---- the feed ------------------------------------------------------------------------------------------------------------------- */
+
+static void throttle_after(uint32_t pages)
+{
+	ddb_proxy_clear(&proxy);
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_THROTTLED,
+	                                         .target = "Query",
+	                                         .part = "_log\"",
+	                                         .skip = pages,
+	                                         .times = UINT32_MAX});
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_ONE_A_PAGE,
+	                                         .target = "Query",
+	                                         .part = "_log\"",
+	                                         .times = UINT32_MAX});
+}
+
+/* The source gives three pages, and then nothing more until time is up: what came is told, and the next look goes on behind it. */
+Test(dynamodb_faults, what_came_of_a_backlog_is_told_though_the_rest_did_not)
+{
+	char id[16];
+
+	world_agent(&w, "agent-1", 1, NULL);
+	expect_ok(world_changes(&w));
+	for (unsigned int i = 0; i < 6; i++) {
+		(void)snprintf(id, sizeof id, "late-%u", i);
+		world_agent(&w, id, 1, NULL);
+	}
+	give(SHORT_MS);
+	throttle_after(3);
+	expect_ok(world_changes(&w));
+	cr_expect_gt(w.lag_ns, 0, "that not all is told is not said");
+	cr_expect_eq(w.recorder.changed, 3, "%s", recorder_text(&w.recorder));
+	expect_line("late-2", true);
+	throttle_after(0);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	give(w.options.timeout_ms);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_changes(&w));
+	cr_expect_eq(w.lag_ns, 0);
+	cr_expect_eq(w.recorder.changed, 3, "%s", recorder_text(&w.recorder));
+	expect_line("late-3", true);
+	expect_line("late-5", true);
+}
+
 /* ---- segments in place of others ------------------------------------------------------------------------------------------------ */
 
 enum { OLD_MAX = 120 };

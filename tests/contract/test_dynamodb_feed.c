@@ -285,6 +285,69 @@ Test(dynamodb_feed, a_log_with_holes_is_followed_from_behind_them)
 	expect_names(true, 40);
 }
 
+/* ---- many entries -------------------------------------------------------------------------------------------------------------- */
+
+/* As many transactions would leave them, each naming one agent. */
+static void put_entries(uint64_t count)
+{
+	struct ddb_call *calls = calloc(count, sizeof *calls);
+
+	cr_assert_not_null(calls);
+	cr_assert_eq(ddb_log_register(&other, &w.err), SHMETA_OK);
+	ddb_begin(&other, DDB_FOR_WRITE);
+	cr_assert_eq(ddb_log_announce(&other, count, &w.err), SHMETA_OK, "%s", w.err.text);
+	for (uint64_t i = 0; i < count; i++) {
+		char id[24];
+		json_t *keys = json_array();
+
+		(void)snprintf(id, sizeof id, "agent-%06u", (unsigned int)i);
+		(void)json_array_append_new(keys,
+		                            ddb_log_key(&(struct backend_key){.cls = SHMETA_CLASS_AGENT,
+		                                                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                                                              .name = rows_str(id)}));
+		calls[i] =
+			(struct ddb_call){.target = "PutItem",
+		                          .body = json_pack("{s:s, s:o}", "TableName", other.link.uri.table[DDB_LOG],
+		                                            "Item", ddb_log_entry(&other, ddb_log_take(&other), keys))};
+		json_decref(keys);
+	}
+	ddb_link_run(&other.link, calls, count, ddb_now_ns() + UINT64_C(60000000000));
+	for (uint64_t i = 0; i < count; i++) {
+		cr_assert_eq(calls[i].outcome, DDB_DONE, "%s", calls[i].error);
+		json_decref(calls[i].body);
+		ddb_call_free(&calls[i]);
+	}
+	free(calls);
+}
+
+Test(dynamodb_feed, a_long_backlog_is_told_in_parts_in_order_and_wholly)
+{
+	enum { MANY = 2300 };
+	unsigned int told = 0, looks = 0;
+
+	follow();
+	put_entries(MANY);
+	be_away(600);
+	for (bool more = true; more; looks++) {
+		const char *text;
+
+		changes();
+		more = w.lag_ns > 0;
+		text = recorder_text(&w.recorder);
+		cr_expect_leq(w.recorder.changed, 1000);
+		cr_expect(!more || w.lag_ns >= UINT64_C(600000000000), "what is untold is older than %llu ns",
+		          (unsigned long long)w.lag_ns);
+		for (const char *at = text; (at = strstr(at, "agent-")) != NULL; told++, at++)
+			cr_assert_eq(strtoul(at + 6, NULL, 10), told, "agent %.6s is told in place of %u", at + 6,
+			             told);
+	}
+	cr_expect_eq(told, MANY);
+	cr_expect_eq(looks, 3);
+	changes();
+	cr_expect_eq(w.changed, 0);
+	cr_expect_eq(w.lag_ns, 0);
+}
+
 /* ---- the writer's item --------------------------------------------------------------------------------------------------------- */
 
 static int64_t now_s(void)
