@@ -14,7 +14,10 @@
 #include "backends/op_errors.h"
 #include "base/str.h"
 
-enum { SWEEP_AT_ONCE = 64, SWEEP_MOST = 2000, SWEEP_S = 5 };
+/* A sweep: how many partitions are looked at at once, how many segments it takes away, how long it goes on, how long its calls may take,
+ * and when the next one is due: after SWEEP_IN_VAIN_S where it came to nothing. */
+enum { SWEEP_AT_ONCE = 64, SWEEP_MOST = 2000, SWEEP_MS = 250, SWEEP_CALL_MS = 1000, SWEEP_S = 5, SWEEP_IN_VAIN_S = 60 };
+#define MS UINT64_C(1000000)
 
 /* What the steps of one operation have in common; a step's own is in its arg. */
 struct apart {
@@ -434,85 +437,197 @@ static void judge_sweep_segment(struct ddb_writing *w, struct ddb_step *step)
 	if (e == NULL || e->item == NULL || !ddb_get_s(a->item, "pk", &pk) || ddb_split(pk, part, 3) != 3 ||
 	    !ddb_u64(part[2], &partition))
 		return;
-	(void)ddb_segment_remove(w, a->tenant, a->op->op->name, (uint32_t)partition, e);
+	a->count = ddb_segment_remove(w, a->tenant, a->op->op->name, (uint32_t)partition, e);
 }
 
-/* Go on with the deletion of a topic, from what was noted of it. most: segments. */
-static enum shmeta_status finish_topic(struct ddb_writing *w, const json_t *note, size_t most,
+/* A topic that is being deleted, from what was noted of it. */
+struct leaving {
+	struct shmeta_op op;
+	struct backend_op whose;
+	const char *inc;
+	uint32_t count, headers, from; /* partitions: all; the header is dead; no segment is left */
+	bool ended, moved;             /* its item is gone; something of it was done that the note does not say */
+	struct ddb_key key[SWEEP_AT_ONCE];
+};
+
+/* So that the next sweep goes on from there, whoever makes it. */
+static void judge_note(struct ddb_writing *w, struct ddb_step *step)
+{
+	const struct leaving *l = step->arg;
+	struct ddb_entry *left;
+	struct ddb_key key;
+	json_t *item;
+
+	ddb_key_left(&key, l->inc);
+	left = ddb_ledger_get(&w->ledger, &key);
+	if (left == NULL || left->item == NULL)
+		return;
+	item = json_copy(left->item);
+	if (ddb_number(item, "hd") < (int64_t)l->headers)
+		ddb_put_n(item, "hd", l->headers);
+	if (ddb_number(item, "from") < (int64_t)l->from)
+		ddb_put_n(item, "from", l->from);
+	ddb_write(w, left, item);
+}
+
+/* Also where the deadline has passed: there is a while behind it. */
+static void note_progress(struct ddb_writing *w, struct leaving *l)
+{
+	struct backend_error ignored = {.code = SHMETA_OK};
+	struct shmeta_result r = {.status = SHMETA_OK};
+	uint64_t deadline_ns = w->s->deadline_ns;
+
+	w->s->deadline_ns = w->s->settle_ns;
+	(void)once(w, &l->whose, judge_note, l, &r, &ignored);
+	w->s->deadline_ns = deadline_ns;
+}
+
+/* until_ns: no more is begun then, but the first ones are done at any time. */
+static enum shmeta_status kill_headers(struct ddb_writing *w, struct leaving *l, uint64_t until_ns,
                                        struct backend_error *err)
 {
-	struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC};
-	struct backend_op whose = {.op = &op};
 	struct shmeta_result r = {.status = SHMETA_OK};
-	uint32_t count = (uint32_t)ddb_number(note, "n"), from = (uint32_t)ddb_number(note, "from");
-	const char *inc = ddb_text(note, "sk");
-	struct ddb_query q[SWEEP_AT_ONCE];
-	struct ddb_key *key = calloc(SWEEP_AT_ONCE, sizeof *key);
-	enum shmeta_status status = key != NULL ? SHMETA_OK : SHMETA_ERR_NO_MEMORY;
+	enum shmeta_status status = SHMETA_OK;
 
-	(void)ddb_get_s(note, "t", &whose.tenant);
-	(void)ddb_get_s(note, "name", &op.name);
-	for (uint32_t p = 0; status == SHMETA_OK && !ddb_has(note, "ended") && p < count;) {
+	for (bool first = true; status == SHMETA_OK && l->headers < l->count; first = false) {
+		struct ddb_query q[SWEEP_AT_ONCE];
 		size_t n = 0;
 
-		for (; n < SWEEP_AT_ONCE && p < count; n++, p += DDB_PARTITIONS_PER_SHARD) {
-			ddb_key_header(&key[n], whose.tenant, op.name, p);
-			q[n] = (struct ddb_query){.table = DDB_META, .pk = key[n].pk};
+		if (!first && ddb_now_ns() >= until_ns)
+			break;
+		for (uint64_t p = l->headers; n < SWEEP_AT_ONCE && p < l->count; n++, p += DDB_PARTITIONS_PER_SHARD) {
+			ddb_key_header(&l->key[n], l->whose.tenant, l->op.name, (uint32_t)p);
+			q[n] = (struct ddb_query){.table = DDB_META, .pk = l->key[n].pk};
 		}
 		status = ddb_queries(w->s, q, n, "reading the partitions of a topic", err);
-		for (size_t i = 0; status == SHMETA_OK && i < n; i++) {
+		for (size_t i = 0; status == SHMETA_OK && i < n && (i == 0 || ddb_now_ns() < until_ns); i++) {
 			json_t *mine = json_array(), *item;
 			size_t k;
 
-			json_array_foreach(q[i].items, k, item) if (strcmp(ddb_text(item, "inc"), inc) == 0 &&
+			json_array_foreach(q[i].items, k, item) if (strcmp(ddb_text(item, "inc"), l->inc) == 0 &&
 			                                            !ddb_has(item, "dead"))(void)
 				json_array_append(mine, item);
 			prime_all(w, DDB_META, mine);
-			status = each(w, &whose, whose.tenant, mine, judge_header_dies, &r, NULL, err);
+			status = each(w, &l->whose, l->whose.tenant, mine, judge_header_dies, &r, NULL, err);
 			json_decref(mine);
+			if (status == SHMETA_OK && r.status != SHMETA_OK)
+				status = backend_fail(err, r.status, "%s", r.text);
+			if (status == SHMETA_OK) {
+				l->headers = l->count - l->headers > DDB_PARTITIONS_PER_SHARD
+				                     ? l->headers + DDB_PARTITIONS_PER_SHARD
+				                     : l->count;
+				l->moved = true;
+			}
 		}
 		ddb_queries_free(q, n);
 	}
-	if (status == SHMETA_OK && r.status == SHMETA_OK && !ddb_has(note, "ended"))
-		status = once(w, &whose, judge_topic_ends, (void *)inc, &r, err);
-	if (status == SHMETA_OK && r.status != SHMETA_OK)
-		status = backend_fail(err, r.status, "%s", r.text);
-	/* From here on nobody sees anything of it. */
-	while (status == SHMETA_OK && from < count && most > 0) {
-		size_t n = 0, swept = 0;
-		bool good;
-
-		for (; n < SWEEP_AT_ONCE && from + n < count; n++) {
-			ddb_key_segment(&key[n], whose.tenant, inc, from + (uint32_t)n, 0);
-			q[n] = (struct ddb_query){.table = DDB_SEG, .pk = key[n].pk};
-		}
-		good = ddb_queries(w->s, q, n, "sweeping", err) == SHMETA_OK;
-		for (size_t i = 0; good && i < n; i++) {
-			swept += json_array_size(q[i].items);
-			prime_all(w, DDB_SEG, q[i].items);
-			good = each(w, &whose, whose.tenant, q[i].items, judge_sweep_segment, &r, NULL, err) ==
-			               SHMETA_OK &&
-			       r.status == SHMETA_OK;
-		}
-		ddb_queries_free(q, n);
-		if (!good)
-			break; /* the sweep goes on with it later */
-		from += (uint32_t)n;
-		most -= swept < most ? swept : most;
-	}
-	if (status == SHMETA_OK && from >= count) {
-		struct ddb_call call = {.target = "DeleteItem"};
-		struct ddb_key z;
-
-		ddb_key_left(&z, inc);
-		call.body = json_pack("{s:s, s:o, s:s}", "TableName", w->s->link.uri.table[DDB_META], "Key",
-		                      ddb_item_of(&z), "ReturnConsumedCapacity", "TOTAL");
-		ddb_link_run(&w->s->link, &call, 1, w->s->deadline_ns);
-		json_decref(call.body);
-		ddb_call_free(&call);
-	}
-	free(key);
 	return status;
+}
+
+/* Some of the segments of some partitions. *most: so many; how many are left of it. */
+static enum shmeta_status sweep_some(struct ddb_writing *w, struct leaving *l, uint32_t *most,
+                                     struct backend_error *err)
+{
+	struct shmeta_result r = {.status = SHMETA_OK};
+	struct ddb_query q[SWEEP_AT_ONCE];
+	uint32_t n = l->count - l->from < SWEEP_AT_ONCE ? l->count - l->from : SWEEP_AT_ONCE, each_most, empty = 0;
+	enum shmeta_status status;
+	uint64_t swept = 0;
+
+	if (n > *most)
+		n = *most;
+	each_most = *most / n;
+	for (uint32_t i = 0; i < n; i++) {
+		ddb_key_segment(&l->key[i], l->whose.tenant, l->inc, l->from + i, 0);
+		q[i] = (struct ddb_query){.table = DDB_SEG, .pk = l->key[i].pk, .oldest = each_most};
+	}
+	status = ddb_queries(w->s, q, n, "sweeping", err);
+	for (uint32_t i = 0; status == SHMETA_OK && i < n; i++) {
+		uint32_t found = (uint32_t)json_array_size(q[i].items);
+
+		prime_all(w, DDB_SEG, q[i].items);
+		status = each(w, &l->whose, l->whose.tenant, q[i].items, judge_sweep_segment, &r, &swept, err);
+		if (status == SHMETA_OK && r.status != SHMETA_OK)
+			status = backend_fail(err, r.status, "%s", r.text);
+		if (status == SHMETA_OK)
+			empty += empty == i && found < each_most;
+	}
+	ddb_queries_free(q, n);
+	l->from += empty;
+	l->moved |= empty > 0;
+	*most -= swept < *most ? (uint32_t)swept : *most;
+	return status;
+}
+
+static enum shmeta_status forget_note(struct ddb_writing *w, const struct leaving *l, struct backend_error *err)
+{
+	struct ddb_call call = {.target = "DeleteItem"};
+	enum shmeta_status status = SHMETA_OK;
+	struct ddb_key key;
+
+	ddb_key_left(&key, l->inc);
+	call.body = json_pack("{s:s, s:o, s:s}", "TableName", w->s->link.uri.table[DDB_META], "Key", ddb_item_of(&key),
+	                      "ReturnConsumedCapacity", "TOTAL");
+	ddb_link_run(&w->s->link, &call, 1, w->s->deadline_ns);
+	if (call.outcome != DDB_DONE)
+		status = ddb_call_fail(&w->s->link, &call, "sweeping", err);
+	json_decref(call.body);
+	ddb_call_free(&call);
+	return status;
+}
+
+/* Go on with the deletion of a topic. most: segments. name_ns, until_ns: so long its name is worked at, and what comes after that. OK: as
+ * far as that went. */
+static enum shmeta_status finish_topic(struct ddb_writing *w, const json_t *note, uint32_t most, uint64_t name_ns,
+                                       uint64_t until_ns, struct backend_error *err)
+{
+	struct leaving *l = calloc(1, sizeof *l);
+	struct shmeta_result r = {.status = SHMETA_OK};
+	enum shmeta_status status = SHMETA_OK;
+
+	if (l == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	l->op.type = SHMETA_OP_DELETE_TOPIC;
+	l->whose.op = &l->op;
+	l->inc = ddb_text(note, "sk");
+	l->count = (uint32_t)ddb_number(note, "n");
+	l->headers = (uint32_t)ddb_number(note, "hd");
+	l->from = (uint32_t)ddb_number(note, "from");
+	l->ended = ddb_has(note, "ended");
+	(void)ddb_get_s(note, "t", &l->whose.tenant);
+	(void)ddb_get_s(note, "name", &l->op.name);
+	if (!l->ended)
+		status = kill_headers(w, l, name_ns, err);
+	if (status == SHMETA_OK && !l->ended && l->headers >= l->count) {
+		status = once(w, &l->whose, judge_topic_ends, (void *)l->inc, &r, err);
+		if (status == SHMETA_OK && r.status != SHMETA_OK)
+			status = backend_fail(err, r.status, "%s", r.text);
+		l->ended = status == SHMETA_OK;
+		w->s->sweep_moved |= l->ended;
+	}
+	/* From here on nobody sees anything of it. */
+	while (status == SHMETA_OK && l->ended && l->from < l->count && most > 0 && ddb_now_ns() < until_ns) {
+		uint32_t before = most;
+
+		status = sweep_some(w, l, &most, err);
+		w->s->sweep_moved |= most < before;
+	}
+	w->s->sweep_moved |= l->moved;
+	if (status == SHMETA_OK && l->ended && l->from >= l->count) {
+		status = forget_note(w, l, err);
+	} else if (l->moved) {
+		note_progress(w, l);
+	}
+	free(l);
+	return status;
+}
+
+/* Half of the time that a call still has: what stands behind the deletion in it needs some, too. */
+static uint64_t half_time(const struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	return s->deadline_ns > now_ns ? now_ns + (s->deadline_ns - now_ns) / 2 : now_ns;
 }
 
 static enum shmeta_status delete_topic(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
@@ -536,7 +651,7 @@ static enum shmeta_status delete_topic(struct ddb_writing *w, const struct backe
 	ddb_key_left(&key, inc);
 	status = ddb_ledger_look(w->s, &ledger, &key, &note, err);
 	if (status == SHMETA_OK && note != NULL)
-		status = finish_topic(w, note, SWEEP_MOST, err);
+		status = finish_topic(w, note, w->s->sweep_most, half_time(w->s), ddb_now_ns() + SWEEP_MS * MS, err);
 	ddb_ledger_free(&ledger);
 	/* It is gone, and finished by whoever meets it; only its name is not free yet. */
 	return SHMETA_OK;
@@ -563,22 +678,69 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
 	}
 }
 
-void ddb_sweep(struct ddb_writing *w, bool now)
+void ddb_free_names(struct ddb_writing *w)
 {
 	struct ddb_query q = {.table = DDB_META, .pk = "Z"};
 	struct backend_error err = {.code = SHMETA_OK};
-	enum shmeta_status status;
+	uint64_t until_ns = half_time(w->s);
+	enum shmeta_status status = ddb_queries(w->s, &q, 1, "looking for what is to be swept", &err);
 
-	if (!now && w->s->swept_ns != 0 && ddb_now_ns() - w->s->swept_ns < SWEEP_S * UINT64_C(1000000000))
-		return;
-	w->s->swept_ns = ddb_now_ns();
-	status = ddb_queries(w->s, &q, 1, "looking for what is to be swept", &err);
-	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(q.items); i++) {
+	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(q.items) && ddb_now_ns() < until_ns; i++) {
 		const json_t *note = json_array_get(q.items, i);
 
-		/* A name that somebody waits for comes first, its segments later. */
-		if (!now || !ddb_has(note, "ended"))
-			status = finish_topic(w, note, now ? 0 : SWEEP_MOST, &err);
+		if (!ddb_has(note, "ended"))
+			status = finish_topic(w, note, 0, until_ns, until_ns, &err);
 	}
 	ddb_queries_free(&q, 1);
+}
+
+/* Each time another one of them is the first: one that cannot be finished keeps nobody else's. */
+static void sweep_notes(struct ddb_writing *w, uint64_t until_ns)
+{
+	struct ddb_state *s = w->s;
+	struct ddb_query q = {.table = DDB_META, .pk = "Z"};
+	struct backend_error err = {.code = SHMETA_OK};
+	enum shmeta_status status = ddb_queries(s, &q, 1, "looking for what is to be swept", &err);
+	size_t count = json_array_size(q.items);
+
+	if (status == SHMETA_OK && count == 0)
+		s->sweep_due = false;
+	for (size_t i = 0; status == SHMETA_OK && i < count && ddb_now_ns() < until_ns; i++)
+		status = finish_topic(w, json_array_get(q.items, (s->sweep_turn + i) % count), s->sweep_most, until_ns,
+		                      until_ns, &err);
+	s->sweep_turn++;
+	ddb_queries_free(&q, 1);
+}
+
+void ddb_sweep(struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+	struct ddb_writing *w;
+
+	if (!s->sweep_due || s->options.read_only ||
+	    (s->swept_ns != 0 && now_ns - s->swept_ns < s->sweep_wait_s * 1000 * MS))
+		return;
+	w = calloc(1, sizeof *w);
+	if (w == NULL)
+		return;
+	w->s = s;
+	w->now_ms = ddb_log_now_ms(s);
+	ddb_begin(s, DDB_FOR_WRITE);
+	if (s->deadline_ns > now_ns + SWEEP_CALL_MS * MS) {
+		s->deadline_ns = now_ns + SWEEP_CALL_MS * MS;
+		s->settle_ns = now_ns + 2 * SWEEP_CALL_MS * MS;
+	}
+	s->sweep_moved = false;
+	sweep_notes(w, now_ns + SWEEP_MS * MS);
+	s->sweep_wait_s = s->sweep_moved ? SWEEP_S : SWEEP_IN_VAIN_S;
+	ddb_log_close_gaps(s);
+	ddb_writing_free(w);
+	free(w);
+	s->swept_ns = ddb_now_ns();
+}
+
+void ddb_sweep_begin(struct ddb_state *s)
+{
+	s->sweep_most = SWEEP_MOST;
+	s->sweep_wait_s = SWEEP_S;
 }

@@ -26,6 +26,7 @@ static enum shmeta_status engine_open(void *state, const struct backend_options 
 
 	if (!backend_options_copy(options, &s->options))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	ddb_sweep_begin(s);
 	status = ddb_link_open(&s->link, options, err);
 	if (status == SHMETA_OK) {
 		ddb_begin(s, DDB_FOR_FETCH);
@@ -107,8 +108,13 @@ static enum backend_feed_kind engine_kind(void *state)
 static enum shmeta_status engine_changes(void *state, const struct backend_sink *sink, int *ret_changed,
                                          uint64_t *ret_lag_ns, struct backend_error *err)
 {
+	enum shmeta_status status;
+
 	ddb_begin(state, DDB_FOR_FEED);
-	return ddb_log_changes(state, sink, ret_changed, ret_lag_ns, err);
+	status = ddb_log_changes(state, sink, ret_changed, ret_lag_ns, err);
+	if (status == SHMETA_OK)
+		ddb_sweep(state);
+	return status;
 }
 
 static enum shmeta_status engine_position(void *state, void *ret, size_t capacity, size_t *ret_bytes)
@@ -154,7 +160,7 @@ static enum shmeta_status create_again(struct ddb_writing *w, const struct backe
 		    ddb_now_ns() >= w->s->deadline_ns)
 			continue;
 		if (!swept)
-			ddb_sweep(w, true);
+			ddb_free_names(w);
 		swept = true;
 		status = do_steps(w, &ops[i], &step, 1, &results[i], err);
 	}
@@ -205,8 +211,7 @@ static enum shmeta_status engine_apply(void *state, const struct backend_op *ops
 	if (status != SHMETA_OK)
 		(void)backend_answer_all(ops + from, count - from, results + from, status, err->text);
 	ddb_log_close_gaps(s);
-	if (status == SHMETA_OK)
-		ddb_sweep(w, false);
+	s->sweep_due = true;
 	told = ddb_log_tell(w->told, sink);
 	ddb_writing_free(w);
 	free(w);

@@ -14,7 +14,7 @@
  *            X, tenant; %020u                       an offer of a lease
  *            B, tenant, shard; bucket, key          an object: b, k, z, cat, refs, since
  *            I, id; !                               an id of a segment that is not made of its place
- *            Z; inc                                 what a deleted topic left, to be swept
+ *            Z; inc                                 what a deleted topic left, to be swept: t, name, n; from, hd: partitions swept, headers dead
  *   seg      tenant, inc, partition; base %020u     a segment: e, c, z, i, b, k, t0, t1, o, cat, ob
  *   log      writer; seq %020u                      ks: the keys that a transaction changed; at, ttl; void
  *   writers  W; writer                              seq (a hint), keep (s), ttl

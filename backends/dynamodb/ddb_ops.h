@@ -13,8 +13,11 @@ void ddb_judge_row(struct ddb_writing *w, struct ddb_step *step);
 bool ddb_is_apart(const struct shmeta_op *op);
 enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
                                 struct backend_error *err);
-/* Sweep some of what deleted topics left, where it is time. now: free their names, at once. Failures are the next call's. */
-void ddb_sweep(struct ddb_writing *w, bool now);
+/* Free the names of deleted topics, for one who waits for one. Failures are the next call's. */
+void ddb_free_names(struct ddb_writing *w);
+/* Sweep some of what deleted topics left, where it is time: in a call that nobody's write waits for, of a second at most. */
+void ddb_sweep(struct ddb_state *s);
+void ddb_sweep_begin(struct ddb_state *s);
 
 /* All of a topic into its item; inc: which topic of that name it is. */
 void ddb_topic_fill(json_t *item, const struct shmeta_topic *topic, const char *inc);

@@ -19,7 +19,10 @@ struct ddb_state {
 	uint64_t settle_ns;                 /* a while later: to learn what became of what was sent */
 	uint64_t fingerprint;
 	uint64_t swept_ns; /* when what deleted topics left was last looked at */
-	uint64_t hot_ns;   /* until then nobody waits for what is kept back beside others: somebody did, in vain */
+	uint64_t sweep_wait_s, sweep_turn;
+	uint32_t sweep_most;         /* segments that one sweep takes away */
+	bool sweep_due, sweep_moved; /* something may be left; the last sweep came to something */
+	uint64_t hot_ns; /* until then nobody waits for what is kept back beside others: somebody did, in vain */
 };
 
 /* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. purpose: as what its units count. */

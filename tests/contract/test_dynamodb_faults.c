@@ -938,6 +938,153 @@ Test(dynamodb_faults, what_came_of_a_backlog_is_told_though_the_rest_did_not)
 	expect_line("late-5", true);
 }
 
+/* ---- what a deleted topic leaves ------------------------------------------------------------------------------------------------ */
+
+static struct ddb_state *state(void)
+{
+	return w.state;
+}
+
+static size_t items_at(enum ddb_table table, const char *pk, json_t **ret_first)
+{
+	struct ddb_query q = {.table = table, .pk = pk};
+	size_t count;
+
+	ddb_begin(state(), DDB_FOR_FETCH);
+	expect_ok(ddb_queries(state(), &q, 1, "looking", &w.err));
+	count = json_array_size(q.items);
+	if (ret_first != NULL)
+		*ret_first = json_incref(json_array_get(q.items, 0));
+	ddb_queries_free(&q, 1);
+	return count;
+}
+
+/* What is noted of the topic that was deleted: how far it was swept; -1: nothing any more. */
+static int64_t swept_to(char inc[DDB_RANDOM_BYTES])
+{
+	json_t *note = NULL;
+	int64_t ret = -1;
+
+	if (items_at(DDB_META, "Z", &note) > 0) {
+		(void)snprintf(inc, DDB_RANDOM_BYTES, "%s", ddb_text(note, "sk"));
+		ret = ddb_number(note, "from");
+	}
+	json_decref(note);
+	return ret;
+}
+
+/* Topic t with so many segments in partition 0, and as many in 2, is deleted, and nothing of them swept. */
+static void delete_unswept(uint64_t count)
+{
+	fill();
+	for (uint64_t i = 0; i < count * 2; i++)
+		expect_ok(add_segment((uint32_t)(i % 2 * 2), i / 2 * 10));
+	meet(DDB_FAULT_INVALID, "Query", 0, UINT32_MAX); /* the deletion itself needs one: the headers' */
+	expect_ok(do_op(&(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("t")}));
+	ddb_proxy_clear(&proxy);
+	expect_ok(add_topic("another", 2));
+}
+
+static uint64_t left_of(const char *inc)
+{
+	struct ddb_key key;
+	uint64_t count = 0;
+
+	for (uint32_t p = 0; p < 4; p++) {
+		ddb_key_segment(&key, rows_str(SHMETA_DEFAULT_TENANT), inc, p, 0);
+		count += items_at(DDB_SEG, key.pk, NULL);
+	}
+	return count;
+}
+
+static enum shmeta_status write_another(uint64_t to)
+{
+	return do_op(&(struct shmeta_op){
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = rows_str("another"), .offset = to});
+}
+
+Test(dynamodb_faults, a_topic_that_is_larger_than_a_sweep_is_swept_by_several)
+{
+	char inc[DDB_RANDOM_BYTES] = "";
+	uint64_t left, before;
+	int64_t at = 0;
+	unsigned int sweeps = 0;
+
+	delete_unswept(12);
+	cr_assert_eq(swept_to(inc), 0);
+	left = left_of(inc);
+	cr_assert_eq(left, 24);
+	state()->sweep_most = 5;
+	for (; at >= 0 && sweeps < 30; sweeps++) {
+		int64_t from = at;
+
+		state()->swept_ns = 0; /* it is due */
+		expect_ok(world_changes(&w));
+		before = left;
+		left = left_of(inc);
+		cr_expect_leq(before - left, 5, "%llu segments in one sweep", (unsigned long long)(before - left));
+		expect_ok(write_another(sweeps + 1));
+		at = swept_to(inc);
+		cr_expect(at < 0 || at >= from, "from %lld back to %lld", (long long)from, (long long)at);
+	}
+	cr_expect_lt(at, 0, "it is noted still, at %lld", (long long)at);
+	cr_expect_eq(left_of(inc), 0);
+	cr_expect_geq(sweeps, 5);
+}
+
+/* Another daemon goes on where one has stopped: it asks for nothing that is swept. */
+Test(dynamodb_faults, a_sweep_goes_on_where_the_one_before_it_ended)
+{
+	char inc[DDB_RANDOM_BYTES] = "";
+
+	delete_unswept(3);
+	cr_assert_eq(swept_to(inc), 0);
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_THROTTLED,
+	                                         .target = "TransactWriteItems",
+	                                         .part = "\\u001F2\"",
+	                                         .times = UINT32_MAX});
+	state()->swept_ns = 0;
+	expect_ok(world_changes(&w));
+	ddb_proxy_clear(&proxy);
+	cr_expect_eq(swept_to(inc), 2, "partitions 0 and 1 are swept, and that is noted");
+	world_close(&w);
+	world_open(&w);
+	expect_ok(world_changes(&w));
+	expect_ok(write_another(1));
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_THROTTLED,
+	                                         .target = "Query",
+	                                         .part = "\\u001F0\"",
+	                                         .times = UINT32_MAX});
+	state()->swept_ns = 0;
+	expect_ok(world_changes(&w));
+	ddb_proxy_clear(&proxy);
+	cr_expect_eq(swept_to(inc), -1);
+	cr_expect_eq(left_of(inc), 0);
+}
+
+/* What cannot be swept holds nobody up: no write asks for it. */
+Test(dynamodb_faults, no_write_waits_for_a_sweep)
+{
+	char inc[DDB_RANDOM_BYTES] = "";
+
+	delete_unswept(3);
+	ddb_proxy_rule(&proxy,
+	               (struct ddb_rule){
+			       .fault = DDB_FAULT_THROTTLED, .target = "Query", .part = "_seg\"", .times = UINT32_MAX});
+	for (uint64_t i = 1; i < 4; i++) {
+		state()->swept_ns = 0;
+		expect_ok(write_another(i));
+	}
+	cr_expect_eq(met(DDB_FAULT_THROTTLED), 0, "a write swept");
+	state()->swept_ns = 0;
+	expect_ok(world_changes(&w));
+	cr_expect_gt(met(DDB_FAULT_THROTTLED), 0, "nobody swept");
+	ddb_proxy_clear(&proxy);
+	state()->swept_ns = 0;
+	expect_ok(world_changes(&w));
+	cr_expect_eq(swept_to(inc), -1);
+}
+
 /* ---- segments in place of others ------------------------------------------------------------------------------------------------ */
 
 enum { OLD_MAX = 120 };
