@@ -129,40 +129,98 @@ static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 	                                  .to = op->offset});
 }
 
+/* Half of the time that a call still has: what stands behind a deletion in it needs some, too. */
+static uint64_t half_time(const struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	return s->deadline_ns > now_ns ? now_ns + (s->deadline_ns - now_ns) / 2 : now_ns;
+}
+
+/* How many segments are read to be deleted: first what one transaction can, so that there soon is something done, then many. */
+enum { OLD_FIRST = DDB_UNIT_ITEMS - 1, OLD_MORE = 500 };
+
+/* The next ones from *from on. *ret_more: there may be more behind them, from *from on. */
+static enum shmeta_status delete_some(struct ddb_writing *w, const struct backend_op *op, const char *inc,
+                                      uint64_t *from, uint64_t *count, bool *ret_more, struct shmeta_result *r,
+                                      struct backend_error *err)
+{
+	const struct shmeta_op *o = op->op;
+	uint32_t most = *from == 0 ? OLD_FIRST : OLD_MORE;
+	struct ddb_key first, last;
+	struct ddb_query q;
+	json_t *old = json_array(), *item;
+	enum shmeta_status status;
+	size_t i;
+
+	ddb_key_segment(&first, op->tenant, inc, o->partition_id, *from);
+	ddb_key_segment(&last, op->tenant, inc, o->partition_id, o->offset - 1);
+	q = (struct ddb_query){.table = DDB_SEG, .pk = first.pk, .from = first.sk, .to = last.sk, .oldest = most};
+	status = ddb_queries(w->s, &q, 1, "reading segments", err);
+	json_array_foreach(q.items, i, item)
+	{
+		struct shmeta_segment s;
+
+		ddb_segment_of(item, &s);
+		*from = s.base_offset + 1;
+		if ((uint64_t)ddb_number(item, "e") < o->offset)
+			(void)json_array_append(old, item);
+	}
+	*ret_more = json_array_size(q.items) >= most && *from < o->offset;
+	if (status == SHMETA_OK) {
+		prime_all(w, DDB_SEG, old);
+		status = each(w, op, op->tenant, old, judge_delete_segment, r, count, err);
+	}
+	ddb_queries_free(&q, 1);
+	json_decref(old);
+	return status;
+}
+
+/* Once some are gone there is half of the time for the others. What is left then is another call's. */
+static enum shmeta_status delete_old(struct ddb_writing *w, const struct backend_op *op, const char *inc,
+                                     uint64_t *count, struct shmeta_result *r, struct backend_error *err)
+{
+	const uint64_t deadline_ns = w->s->deadline_ns, half_ns = half_time(w->s);
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t from = 0;
+	bool more = true;
+
+	while (status == SHMETA_OK && r->status == SHMETA_OK && more) {
+		if (*count > 0 && ddb_now_ns() >= half_ns)
+			break;
+		if (*count > 0)
+			w->s->deadline_ns = half_ns;
+		status = delete_some(w, op, inc, &from, count, &more, r, err);
+	}
+	/* Time is up, or others were in the way again and again: neither is the source's failure. */
+	if (*count > 0 && ((status == SHMETA_OK && r->status == SHMETA_OK && more) || r->status == SHMETA_ERR_BUSY ||
+	                   (status == SHMETA_ERR_SOURCE && r->status != SHMETA_ERR_OUTCOME_UNKNOWN &&
+	                    ddb_now_ns() >= w->s->deadline_ns))) {
+		refuse(r, SHMETA_ERR_BUSY,
+		       "%" PRIu64 " segments are deleted, and for the others there was no time: repeat the call",
+		       *count);
+		status = SHMETA_OK;
+	}
+	w->s->deadline_ns = deadline_ns;
+	return status;
+}
+
 static enum shmeta_status delete_before(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
                                         struct backend_error *err)
 {
-	const struct shmeta_op *o = op->op;
 	struct ddb_ledger ledger = {.count = 0};
-	struct ddb_key key, from, to;
+	struct ddb_key key;
 	const json_t *header;
-	struct ddb_query q;
-	json_t *old = json_array(), *item;
 	uint64_t count = 0;
-	size_t i;
 	enum shmeta_status status;
 
-	ddb_key_header(&key, op->tenant, o->name, o->partition_id);
+	ddb_key_header(&key, op->tenant, op->op->name, op->op->partition_id);
 	status = ddb_ledger_look(w->s, &ledger, &key, &header, err);
-	if (status == SHMETA_OK && header != NULL && !ddb_has(header, "dead") && o->offset > 0) {
-		const char *inc = ddb_text(header, "inc");
-
-		ddb_key_segment(&from, op->tenant, inc, o->partition_id, 0);
-		ddb_key_segment(&to, op->tenant, inc, o->partition_id, o->offset - 1);
-		q = (struct ddb_query){.table = DDB_SEG, .pk = from.pk, .from = from.sk, .to = to.sk};
-		status = ddb_queries(w->s, &q, 1, "reading segments", err);
-		json_array_foreach(q.items, i, item) if ((uint64_t)ddb_number(item, "e") < o->offset)(void)
-			json_array_append(old, item);
-		if (status == SHMETA_OK) {
-			prime_all(w, DDB_SEG, old);
-			status = each(w, op, op->tenant, old, judge_delete_segment, r, &count, err);
-		}
-		ddb_queries_free(&q, 1);
-	}
+	if (status == SHMETA_OK && header != NULL && !ddb_has(header, "dead") && op->op->offset > 0)
+		status = delete_old(w, op, ddb_text(header, "inc"), &count, r, err);
 	r->count = r->status == SHMETA_OK ? count : 0;
 	if (status == SHMETA_OK && count > 0 && ddb_has(header, "lo"))
 		ddb_drop_ended_epochs(w, op);
-	json_decref(old);
 	ddb_ledger_free(&ledger);
 	return status;
 }
@@ -620,14 +678,6 @@ static enum shmeta_status finish_topic(struct ddb_writing *w, const json_t *note
 	}
 	free(l);
 	return status;
-}
-
-/* Half of the time that a call still has: what stands behind the deletion in it needs some, too. */
-static uint64_t half_time(const struct ddb_state *s)
-{
-	uint64_t now_ns = ddb_now_ns();
-
-	return s->deadline_ns > now_ns ? now_ns + (s->deadline_ns - now_ns) / 2 : now_ns;
 }
 
 static enum shmeta_status delete_topic(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,

@@ -1231,6 +1231,44 @@ Test(dynamodb_faults, a_replacement_is_done_once_though_another_host_adds_a_segm
 	expect_line("20..29", true);
 }
 
+/* ---- many segments that are deleted --------------------------------------------------------------------------------------------- */
+
+/* Time is up behind the first transactions. */
+Test(dynamodb_faults, a_deletion_that_has_no_time_for_all_says_so_alone_and_goes_on_where_it_is_repeated)
+{
+	struct shmeta_op ops[2] = {
+		{.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = rows_str("t"), .offset = 1200},
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = rows_str("t"), .partition_id = 1, .offset = 7}};
+	struct backend_op batch[2];
+	struct shmeta_result results[2];
+
+	fill();
+	add_olds(120);
+	for (size_t i = 0; i < 2; i++)
+		batch[i] = (struct backend_op){.op = &ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_THROTTLED,
+	                                         .target = "TransactWriteItems",
+	                                         .part = "_seg\"",
+	                                         .skip = 1,
+	                                         .times = UINT32_MAX});
+	give(SHORT_MS);
+	recorder_clear(&w.recorder);
+	expect_ok(w.ops->writer->apply(w.state, batch, 2, 1700000000000, results, &w.recorder.sink, &w.err));
+	cr_expect_eq(results[0].status, SHMETA_ERR_BUSY, "%s: %s", shmeta_strerror(results[0].status), results[0].text);
+	cr_expect_not_null(strstr(results[0].text, "98 segments are deleted"), "%s", results[0].text);
+	cr_expect_eq(results[0].count, 0);
+	cr_expect_eq(results[1].status, SHMETA_OK, "%s", results[1].text);
+	expect_line("segment", true); /* those that are gone */
+	give(w.options.timeout_ms);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, 22);
+	expect_ok(do_op(&ops[0]));
+	cr_expect_eq(result.count, 22);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, 0);
+}
+
 /* ---- leader epochs --------------------------------------------------------------------------------------------------------------- */
 
 static enum shmeta_status append_as_leader(uint64_t base)
