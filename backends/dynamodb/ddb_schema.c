@@ -140,25 +140,132 @@ static enum shmeta_status wait_for(struct ddb_state *s, enum ddb_table table, co
 	}
 }
 
+/* ---- what is set of a table beside its keys ---- */
+
+enum setting { PROTECTION, TIME_TO_LIVE, RECOVERY, SETTINGS };
+static const char *const setting_names[SETTINGS] = {"deletion protection", "time to live", "point-in-time recovery"};
+
+static bool has_setting(enum ddb_table table, enum setting setting)
+{
+	bool rows = table == DDB_META || table == DDB_SEG;
+
+	return setting == PROTECTION || rows == (setting == RECOVERY);
+}
+
+static bool is_on(const char *text)
+{
+	return text != NULL && strncmp(text, "ENABL", 5) == 0; /* ENABLED, ENABLING */
+}
+
+/* answer: of DescribeTable. */
+static enum shmeta_status look_at_setting(struct ddb_state *s, enum ddb_table table, enum setting setting,
+                                          const json_t *answer, bool *ret_on, struct backend_error *err)
+{
+	json_t *body, *found = NULL;
+	enum shmeta_status status;
+
+	*ret_on = json_is_true(json_object_get(json_object_get(answer, "Table"), "DeletionProtectionEnabled"));
+	if (setting == PROTECTION)
+		return SHMETA_OK;
+	body = json_pack("{s:s}", "TableName", s->link.uri.table[table]);
+	ddb_begin(s, DDB_FOR_WRITE);
+	status = ask(s, setting == RECOVERY ? "DescribeContinuousBackups" : "DescribeTimeToLive", body,
+	             "looking at a table", &found, err);
+	if (setting == RECOVERY)
+		*ret_on = is_on(json_string_value(
+			json_object_get(json_object_get(json_object_get(found, "ContinuousBackupsDescription"),
+		                                        "PointInTimeRecoveryDescription"),
+		                        "PointInTimeRecoveryStatus")));
+	else
+		*ret_on = is_on(json_string_value(
+			json_object_get(json_object_get(found, "TimeToLiveDescription"), "TimeToLiveStatus")));
+	json_decref(found);
+	return status;
+}
+
+/* Of a table that has just been made they cannot be asked for yet. */
+static enum shmeta_status ask_for_recovery(struct ddb_state *s, enum ddb_table table, int dry_run,
+                                           backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	uint64_t end_ns = ddb_now_ns() + MAKE_S * UINT64_C(1000000000);
+
+	for (;; say = NULL) { /* said once */
+		enum shmeta_status status;
+
+		ddb_begin(s, DDB_FOR_WRITE);
+		status = act(s, "UpdateContinuousBackups", backups_body(s, table), "asking for point-in-time recovery",
+		             dry_run, say, arg, err);
+		if (status != SHMETA_ERR_CONFIG || strstr(err->text, "ContinuousBackupsUnavailable") == NULL ||
+		    ddb_now_ns() > end_ns)
+			return status;
+		(void)nanosleep(&(struct timespec){0, WAIT_MS * 1000000L}, NULL);
+	}
+}
+
+static enum shmeta_status set(struct ddb_state *s, enum ddb_table table, enum setting setting, int dry_run,
+                              backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	if (setting == RECOVERY)
+		return ask_for_recovery(s, table, dry_run, say, arg, err);
+	ddb_begin(s, DDB_FOR_WRITE);
+	if (setting == TIME_TO_LIVE)
+		return act(s, "UpdateTimeToLive", ttl_body(s, table), "having old entries end", dry_run, say, arg, err);
+	return act(s, "UpdateTable",
+	           json_pack("{s:s, s:b}", "TableName", s->link.uri.table[table], "DeletionProtectionEnabled", 1),
+	           "protecting a table", dry_run, say, arg, err);
+}
+
+/* What a run that was interrupted did not come to is the next one's. */
 static enum shmeta_status apply_table(struct ddb_state *s, enum ddb_table table, int dry_run, backend_schema_fn *say,
                                       void *arg, struct backend_error *err)
 {
 	json_t *answer;
 	enum shmeta_status status = describe(s, table, &answer, err);
-	bool there = answer != NULL;
+	bool made = status == SHMETA_OK && answer == NULL;
 
-	json_decref(answer);
-	if (status != SHMETA_OK || there)
-		return status;
-	status = act(s, "CreateTable", create_body(s, table), "making a table", dry_run, say, arg, err);
-	if (status == SHMETA_OK && !dry_run)
+	if (made)
+		status = act(s, "CreateTable", create_body(s, table), "making a table", dry_run, say, arg, err);
+	if (status == SHMETA_OK && !dry_run && strcmp(status_of(answer), "ACTIVE") != 0)
 		status = wait_for(s, table, "ACTIVE", err);
-	if (status == SHMETA_OK && (table == DDB_LOG || table == DDB_WRITERS))
-		status = act(s, "UpdateTimeToLive", ttl_body(s, table), "having old entries end", dry_run, say, arg,
-		             err);
-	if (status == SHMETA_OK && (table == DDB_META || table == DDB_SEG))
-		status = act(s, "UpdateContinuousBackups", backups_body(s, table), "asking for point-in-time recovery",
-		             dry_run, say, arg, err);
+	for (enum setting i = PROTECTION; status == SHMETA_OK && i < SETTINGS; i++) {
+		bool on = made && i == PROTECTION;
+
+		if (!has_setting(table, i))
+			continue;
+		if (!made)
+			status = look_at_setting(s, table, i, answer, &on, err);
+		if (status == SHMETA_OK && !on)
+			status = set(s, table, i, dry_run, say, arg, err);
+	}
+	json_decref(answer);
+	return status;
+}
+
+/* *ready: it can be used. */
+static enum shmeta_status tell_table(struct ddb_state *s, enum ddb_table table, bool *ready, backend_schema_fn *say,
+                                     void *arg, struct backend_error *err)
+{
+	const char *name = s->link.uri.table[table];
+	json_t *answer;
+	enum shmeta_status status = describe(s, table, &answer, err);
+
+	if (status == SHMETA_OK)
+		status = say(arg, name, status_of(answer));
+	*ready &= strcmp(status_of(answer), "ACTIVE") == 0;
+	for (enum setting i = PROTECTION; status == SHMETA_OK && answer != NULL && i < SETTINGS; i++) {
+		struct backend_error own = {.code = SHMETA_OK};
+		char about[sizeof s->link.uri.table[0] + 40];
+		bool on;
+
+		if (!has_setting(table, i))
+			continue;
+		(void)snprintf(about, sizeof about, "%s: %s", name, setting_names[i]);
+		if (look_at_setting(s, table, i, answer, &on, &own) != SHMETA_OK)
+			status = say(arg, about, own.text);
+		else
+			status = say(arg, about, on ? "on" : "off");
+	}
+	json_decref(answer);
 	return status;
 }
 
@@ -187,21 +294,19 @@ enum shmeta_status ddb_schema(struct ddb_state *s, enum backend_schema_verb verb
                               void *arg, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
+	bool ready = true;
 
 	for (enum ddb_table table = DDB_META; status == SHMETA_OK && table < DDB_TABLES; table++) {
-		json_t *answer;
-
 		ddb_begin(s, DDB_FOR_WRITE);
 		if (verb == BACKEND_SCHEMA_APPLY) {
 			status = apply_table(s, table, dry_run, say, arg, err);
 		} else if (verb == BACKEND_SCHEMA_REMOVE) {
 			status = remove_table(s, table, dry_run, say, arg, err);
 		} else {
-			status = describe(s, table, &answer, err);
-			if (status == SHMETA_OK)
-				status = say(arg, s->link.uri.table[table], status_of(answer));
-			json_decref(answer);
+			status = tell_table(s, table, &ready, say, arg, err);
 		}
 	}
+	if (status == SHMETA_OK && verb == BACKEND_SCHEMA_STATUS)
+		status = say(arg, "change feed", ready ? "complete" : "none: a table is not there, or not active");
 	return status;
 }

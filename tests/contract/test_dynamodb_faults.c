@@ -1356,6 +1356,110 @@ Test(dynamodb_faults, former_epochs_go_with_their_topic)
 	cr_expect_eq(former_items(inc), 0, "it would be kept for ever");
 }
 
+/* ---- the tables ------------------------------------------------------------------------------------------------------------------ */
+
+static char told[4000];
+
+static enum shmeta_status keep_line(void *arg, const char *about, const char *text)
+{
+	size_t used = strlen(told);
+
+	(void)arg;
+	(void)snprintf(told + used, sizeof told - used, "%s %s\n", about, text);
+	return SHMETA_OK;
+}
+
+/* As shmetactl does, of tables of these names. */
+static enum shmeta_status schema(enum backend_schema_verb verb, const char *prefix, int dry_run)
+{
+	struct backend_options options = w.options;
+	struct ddb_state *own = calloc(1, sizeof *own);
+	enum shmeta_status status;
+	char uri[160];
+
+	cr_assert_not_null(own);
+	ddb_server_uri(proxy.port, prefix, uri, sizeof uri);
+	options.uri = uri;
+	told[0] = '\0';
+	status = w.ops->admin->schema(own, &options, verb, dry_run, keep_line, NULL, &w.err);
+	w.ops->source->close(own);
+	free(own);
+	return status;
+}
+
+static void expect_told(const char *part, bool there)
+{
+	cr_expect_eq(strstr(told, part) != NULL, there, "'%s' is %sthere:\n%s", part, there ? "not " : "", told);
+}
+
+static void expect_all_is_set(const char *prefix)
+{
+	static const char *const lines[] = {
+		"meta: point-in-time recovery on", "seg: point-in-time recovery on",  "log: time to live on",
+		"writers: time to live on",        "meta: deletion protection on",    "seg: deletion protection on",
+		"log: deletion protection on",     "writers: deletion protection on", "change feed complete"};
+
+	expect_ok(schema(BACKEND_SCHEMA_STATUS, prefix, 0));
+	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+		expect_told(lines[i], true);
+	expect_ok(schema(BACKEND_SCHEMA_APPLY, prefix, 0));
+	cr_expect_str_empty(told, "there was something to do: %s", told);
+}
+
+/* Wherever it ends, the next run does what is missing. */
+Test(dynamodb_faults, tables_of_a_run_that_was_interrupted_are_set_up_by_the_next_one)
+{
+	static const char *const ends[] = {"CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups"};
+	char prefix[16];
+
+	for (size_t i = 0; i < 3; i++) {
+		(void)snprintf(prefix, sizeof prefix, "cut%zu", i);
+		meet(DDB_FAULT_INVALID, ends[i], i == 0, 1);
+		cr_expect_eq(schema(BACKEND_SCHEMA_APPLY, prefix, 0), SHMETA_ERR_CONFIG);
+		ddb_proxy_clear(&proxy);
+		expect_ok(schema(BACKEND_SCHEMA_STATUS, prefix, 0));
+		expect_told("change feed complete", false);
+		if (i == 1)
+			expect_told("time to live off", true);
+		if (i == 2)
+			expect_told("point-in-time recovery off", true);
+		expect_ok(schema(BACKEND_SCHEMA_APPLY, prefix, 1));
+		expect_told(ends[i], true);
+		expect_ok(schema(BACKEND_SCHEMA_APPLY, prefix, 0));
+		expect_told(ends[i], true);
+		expect_all_is_set(prefix);
+	}
+}
+
+/* AWS makes backups of a table that is active already possible a while later. */
+Test(dynamodb_faults, recovery_is_asked_for_until_the_table_has_it)
+{
+	meet(DDB_FAULT_NO_BACKUPS, "UpdateContinuousBackups", 0, 2);
+	expect_ok(schema(BACKEND_SCHEMA_APPLY, "early", 0));
+	cr_expect_eq(met(DDB_FAULT_NO_BACKUPS), 2);
+	expect_all_is_set("early");
+}
+
+Test(dynamodb_faults, a_protection_that_was_taken_away_is_told_and_given_again)
+{
+	struct ddb_call call = {.target = "UpdateTable",
+	                        .body = json_pack("{s:s, s:b}", "TableName", state()->link.uri.table[DDB_SEG],
+	                                          "DeletionProtectionEnabled", 0)};
+	char prefix[80];
+
+	(void)snprintf(prefix, sizeof prefix, "%.*s", (int)(strlen(state()->link.uri.table[DDB_SEG]) - strlen("_seg")),
+	               state()->link.uri.table[DDB_SEG]);
+	ddb_begin(state(), DDB_FOR_WRITE);
+	ddb_link_run(&state()->link, &call, 1, state()->deadline_ns);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	json_decref(call.body);
+	ddb_call_free(&call);
+	expect_ok(schema(BACKEND_SCHEMA_STATUS, prefix, 0));
+	expect_told("seg: deletion protection off", true);
+	expect_ok(schema(BACKEND_SCHEMA_APPLY, prefix, 0));
+	expect_all_is_set(prefix);
+}
+
 /* ---- credentials ---- */
 
 static void write_profile(const char *path, const char *access, const char *secret)

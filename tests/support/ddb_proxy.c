@@ -303,6 +303,9 @@ static bool do_fault(struct session *s, enum ddb_fault fault, json_t *body, long
 	case DDB_FAULT_CONFLICT:
 	case DDB_FAULT_THROTTLED:
 		return conflict(s, fault == DDB_FAULT_THROTTLED);
+	case DDB_FAULT_NO_BACKUPS:
+		return refuse(s, 400, "ContinuousBackupsUnavailableException",
+		              "Backups are being enabled for the table. Please retry later");
 	case DDB_FAULT_INVALID:
 		return refuse(s, 400, "ValidationException", "Item size has exceeded the maximum allowed size");
 	case DDB_FAULT_500_DONE:

@@ -26,6 +26,7 @@ enum ddb_fault {
 	DDB_FAULT_SILENT,      /* never answered, not done; the connection stays                            */
 	DDB_FAULT_SILENT_DONE, /* never answered, done                                                      */
 	DDB_FAULT_INVALID,     /* ValidationException, not done                                             */
+	DDB_FAULT_NO_BACKUPS,  /* ContinuousBackupsUnavailableException, not done                           */
 	DDB_FAULTS
 };
 
