@@ -389,6 +389,8 @@ struct backend_limits {
 	uint32_t unit_ops;
 	/* Of the operations of one apply() or start(), as they are encoded; one unit may have more. */
 	uint64_t bytes;
+	/* What options.feed_keep_s counts as where it is less, in seconds. */
+	uint32_t keep_least_s;
 };
 
 /* A table that is NULL is not supported: without a feed only load() shows what has changed, without a writer

@@ -126,7 +126,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "report. 0: none by time. A comparison is made all the same where somebody asks for one, where the feed is lost or "       \
 	  "lags behind, and, within the times to live, where there is no feed.")                                                     \
 	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
-	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                   \
+	  "How long changes are kept for other hosts: PostgreSQL's log, up to about a million rows, and DynamoDB's, an hour at "     \
+	  "least.")                                                                                                                  \
 	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
 	  "Let PostgreSQL's triggers NOTIFY: changes show sooner, but every commit there waits for one lock.")                       \
 	N(feed, changefeed, BOOL, "off", 0, 1, RESTART,                                                                              \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A configuration beside the host that it is for. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,10 @@ static void judge_unused(struct host *host)
 		if (is_set(host->config, options[i].option) && !off && (engine->uses & options[i].use) == 0)
 			say(host, options[i].option, "has no effect with a source of %s:", engine->name);
 	}
+	if (engine != NULL && is_set(host->config, CONFIG_feed_keep_s) &&
+	    host->config->feed_keep_s < engine->limits.keep_least_s)
+		say(host, CONFIG_feed_keep_s, "a source of %s: keeps changes for %" PRIu32 " s at least", engine->name,
+		    engine->limits.keep_least_s);
 }
 
 size_t config_judge_host(const struct config *config, const struct config_listener *listener)
