@@ -14,7 +14,8 @@ uint64_t replace_end(const struct shmeta_replace *replace)
 	return end;
 }
 
-bool replace_same(const struct shmeta_segment *a, const struct shmeta_segment *b, bool timestamps)
+/* Are they the same record? timestamps: the source keeps them. */
+static bool same_record(const struct shmeta_segment *a, const struct shmeta_segment *b, bool timestamps)
 {
 	return a->base_offset == b->base_offset && a->end_offset == b->end_offset && a->size_bytes == b->size_bytes &&
 	       a->created_at_ms == b->created_at_ms && a->record_count == b->record_count &&
@@ -44,7 +45,7 @@ static bool has(const struct shmeta_segment *list, size_t count, const struct sh
 {
 	const struct shmeta_segment *other = at_base(list, count, s->base_offset);
 
-	return other != NULL && replace_same(other, s, timestamps);
+	return other != NULL && same_record(other, s, timestamps);
 }
 
 bool replace_keeps(const struct shmeta_replace *replace, const struct shmeta_segment *s, bool timestamps)
@@ -86,7 +87,7 @@ enum replace_verdict replace_judge(const struct shmeta_op *op, const struct shme
 	for (uint32_t i = 0; i < r->old_count; i++) {
 		const struct shmeta_segment *s = &r->old_segments[i], *there = at_base(rows, count, s->base_offset);
 
-		if (there == NULL || !replace_same(s, there, timestamps)) {
+		if (there == NULL || !same_record(s, there, timestamps)) {
 			replace_refuse(there == NULL ? REPLACE_MISSING : REPLACE_OTHER, s->base_offset, result);
 			return REPLACE_REFUSED;
 		}

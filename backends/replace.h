@@ -10,9 +10,7 @@
 
 /* The greatest offset of the old ones. */
 uint64_t replace_end(const struct shmeta_replace *replace);
-/* Are they the same record? timestamps: the source keeps them. */
-bool replace_same(const struct shmeta_segment *a, const struct shmeta_segment *b, bool timestamps);
-/* Is the segment, of one of the lists, given in both? Then it stays. */
+/* Is the segment, of one of the lists, given in both? Then it stays. timestamps: the source keeps them. */
 bool replace_keeps(const struct shmeta_replace *replace, const struct shmeta_segment *s, bool timestamps);
 /* How many old ones go. */
 uint64_t replace_leaving(const struct shmeta_replace *replace, bool timestamps);

@@ -45,7 +45,7 @@ void memory_array_remove(struct array *array, size_t at, size_t size)
 	memmove(items + at * size, items + (at + 1) * size, (array->count - at) * size);
 }
 
-void memory_array_free(struct array *array)
+static void array_free(struct array *array)
 {
 	free(array->items);
 	*array = (struct array){NULL, 0, 0};
@@ -242,7 +242,7 @@ void memory_partition_clear(struct partition *partition)
 {
 	for (size_t i = 0; i < partition->segments.count; i++)
 		free(memory_segments_of(partition)[i].text);
-	memory_array_free(&partition->segments);
+	array_free(&partition->segments);
 }
 
 void memory_topic_clear(struct topic *topic)
@@ -251,7 +251,7 @@ void memory_topic_clear(struct topic *topic)
 		memory_partition_clear(memory_partitions_of(topic)[i]);
 		free(memory_partitions_of(topic)[i]);
 	}
-	memory_array_free(&topic->partitions);
+	array_free(&topic->partitions);
 	free(topic->text);
 	free(topic->tenant);
 	free(topic);
@@ -266,7 +266,7 @@ static void others_clear(struct array *others)
 		free(items[i].topic);
 		free(items[i].text);
 	}
-	memory_array_free(others);
+	array_free(others);
 }
 
 static void rows_clear(struct memory_db *db)
@@ -275,7 +275,7 @@ static void rows_clear(struct memory_db *db)
 	db->side = NULL;
 	for (size_t i = 0; i < db->topics.count; i++)
 		memory_topic_clear(memory_topics_of(db)[i]);
-	memory_array_free(&db->topics);
+	array_free(&db->topics);
 	others_clear(&db->agents);
 	others_clear(&db->groups);
 	others_clear(&db->offsets);
@@ -322,7 +322,7 @@ void memory_db_release(struct memory_db *db)
 		return;
 	rows_clear(db);
 	log_free(db);
-	memory_array_free(&db->log);
+	array_free(&db->log);
 	if (db->wake >= 0)
 		close(db->wake);
 	pthread_mutex_destroy(&db->lock);

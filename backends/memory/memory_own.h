@@ -113,7 +113,6 @@ static inline struct segment *memory_segments_of(struct partition *partition)
 /* At an index, zeroed; NULL: no memory. */
 void *memory_array_insert(struct array *array, size_t at, size_t size);
 void memory_array_remove(struct array *array, size_t at, size_t size);
-void memory_array_free(struct array *array);
 bool memory_keep(char **ret_text, struct shmeta_str **views, size_t count, struct shmeta_map *map);
 void memory_note(struct memory_db *db, enum shmeta_class cls, enum feed_op op, const char *tenant,
                  struct shmeta_str topic, uint32_t partition_id, uint64_t base);

@@ -281,7 +281,7 @@ void pg_cursor_end(struct pg_cursor *cursor)
 
 /* ---- rows to the sink -------------------------------------------------------------------------------------------------------------- */
 
-enum shmeta_status pg_walk_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
+static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
 {
 	return emit_topic(&((struct pg_reading *)walk)->emit, at, &((struct pg_cursor *)at)->row, ret_there);
 }
@@ -369,7 +369,7 @@ struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, co
 {
 	return (struct pg_reading){.walk = {.index = -1,
 	                                    .advance = pg_advance,
-	                                    .topic = pg_walk_topic,
+	                                    .topic = walk_topic,
 	                                    .partition = walk_partition,
 	                                    .segment = walk_segment},
 	                           .state = state,

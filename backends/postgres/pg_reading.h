@@ -57,7 +57,6 @@ struct pg_cursor pg_cursor_of(enum shmeta_class cls, int index_column);
 void pg_cursor_end(struct pg_cursor *cursor);
 /* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at);
-enum shmeta_status pg_walk_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there);
 
 /* Agents, groups, offsets and leases. */
 extern const struct pg_other {

@@ -36,11 +36,6 @@ void pg_param_bool(struct pg_params *params, bool value)
 	param(params, byte, 1);
 }
 
-void pg_param_null(struct pg_params *params)
-{
-	param(params, NULL, 0);
-}
-
 /* The format of array_recv(): dimensions, has nulls, element type, then of the one dimension its length and lower bound. */
 enum { ARRAY_HEADER = 20 };
 
@@ -126,11 +121,6 @@ void pg_array_int(struct pg_array *array, int64_t value)
 	uint64_t wire = htobe64((uint64_t)value);
 
 	array_add(array, &wire, sizeof wire);
-}
-
-void pg_array_bool(struct pg_array *array, bool value)
-{
-	array_add(array, value ? "\1" : "\0", 1);
 }
 
 void pg_array_null(struct pg_array *array)

@@ -37,15 +37,13 @@ static inline void pg_params_clear(struct pg_params *params)
 void pg_param_text(struct pg_params *params, struct shmeta_str text);
 void pg_param_int(struct pg_params *params, int64_t value); /* $n::int8 */
 void pg_param_bool(struct pg_params *params, bool value);
-void pg_param_null(struct pg_params *params);
 void pg_param_array(struct pg_params *params, struct pg_array *array);
 
-enum pg_element { PG_ELEMENT_BOOL = 16, PG_ELEMENT_INT8 = 20, PG_ELEMENT_TEXT = 25 }; /* their OIDs */
+enum pg_element { PG_ELEMENT_INT8 = 20, PG_ELEMENT_TEXT = 25 }; /* their OIDs */
 void pg_array_start(struct pg_array *array, enum pg_element type);
 void pg_array_text(struct pg_array *array, struct shmeta_str text);
 void pg_array_map(struct pg_array *array, const struct shmeta_map *map); /* as JSON */
 void pg_array_int(struct pg_array *array, int64_t value);
-void pg_array_bool(struct pg_array *array, bool value);
 void pg_array_null(struct pg_array *array);
 void pg_array_free(struct pg_array *array);
 

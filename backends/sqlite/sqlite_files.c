@@ -60,7 +60,8 @@ static int look(const struct sqlite_state *state, bool resolve, struct sqlite_fi
 	return error;
 }
 
-void sqlite_files_note(struct sqlite_state *state)
+/* Keep the identities of the files that are at the paths. */
+static void sqlite_files_note(struct sqlite_state *state)
 {
 	const char *full = state->db != NULL ? sqlite3_db_filename(state->db, "main") : NULL;
 

@@ -230,7 +230,7 @@ static enum shmeta_status walk_advance(struct walk *walk, struct walk_cursor *cu
 	return sqlite_advance((struct sqlite_reading *)walk, (struct sqlite_cursor *)cursor);
 }
 
-enum shmeta_status sqlite_walk_topic(struct walk *walk, struct walk_cursor *cursor, bool *ret_there)
+static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *cursor, bool *ret_there)
 {
 	return emit_topic(&((struct sqlite_reading *)walk)->emit, cursor, ((struct sqlite_cursor *)cursor)->statement,
 	                  ret_there);
@@ -257,7 +257,7 @@ static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cu
 
 static const struct walk how_to_walk = {.index = -1,
                                         .advance = walk_advance,
-                                        .topic = sqlite_walk_topic,
+                                        .topic = walk_topic,
                                         .partition = walk_partition,
                                         .segment = walk_segment};
 

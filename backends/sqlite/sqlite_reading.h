@@ -38,7 +38,6 @@ enum shmeta_status sqlite_cursor_start(struct sqlite_reading *reading, struct sq
 void sqlite_cursor_stop(struct sqlite_cursor *cursor);
 /* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 enum shmeta_status sqlite_advance(struct sqlite_reading *reading, struct sqlite_cursor *cursor);
-enum shmeta_status sqlite_walk_topic(struct walk *walk, struct walk_cursor *cursor, bool *ret_there);
 /* All of a class; LIST: of every one. */
 enum shmeta_status sqlite_read_others(struct sqlite_reading *reading, enum shmeta_class cls);
 

@@ -81,8 +81,6 @@ int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino);
 
 /* ---- errors about files (denied.c) ---- */
 
-/* "mode 0750, group shmeta-read" of a path, as far as it can be seen. */
-char *shmeta__describe_path(const char *path, char *out, size_t bytes);
 enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *path, const char *what);
 
 /* ---- one mapped generation (env.c) ---- */
@@ -150,7 +148,6 @@ void shmeta__registration_step(struct core *core, uint64_t now_ns);
 struct membership *shmeta__registration_join(struct core *core, uint32_t *ret_slot);
 /* Gives the slot back and unrefs. */
 void shmeta__registration_leave(struct membership *membership, struct shmeta_slot *slot);
-void shmeta__membership_unref(struct membership *membership); /* accepts NULL */
 /* Under core->lock: drop the current registration and the pending one. */
 void shmeta__registration_drop(struct core *core);
 /* In a forked child, without a lock: close the copies of descriptors, so that the writer sees the

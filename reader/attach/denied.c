@@ -58,7 +58,8 @@ static int group_name(gid_t gid, char *out, size_t bytes)
 	return found;
 }
 
-char *shmeta__describe_path(const char *path, char *out, size_t bytes)
+/* "mode 0750, group shmeta-read" of a path, as far as it can be seen. */
+static char *describe_path(const char *path, char *out, size_t bytes)
 {
 	char group[64];
 	struct stat st;
@@ -81,5 +82,5 @@ enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *
 		err, SHMETA_ERR_PERMISSION,
 		"%s: %s: permission denied (%s); readers belong to the group that owns it: usermod -aG shmeta-read "
 		"USER, then log in again",
-		path, what, shmeta__describe_path(path, described, sizeof described));
+		path, what, describe_path(path, described, sizeof described));
 }

@@ -31,7 +31,8 @@ static const uint64_t CROWDED_LAST_NS = 20 * MILLION; /* where others only have 
 static const uint64_t PENDING_STEP_NS = 2 * MILLION;
 enum { VERSION_NUMBER = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH };
 
-void shmeta__membership_unref(struct membership *m)
+/* Accepts NULL. */
+static void membership_unref(struct membership *m)
 {
 	if (m == NULL || !shmeta_unref(&m->refs))
 		return;
@@ -68,7 +69,7 @@ static void drop_current(struct core *core)
 	struct membership *m = core->membership;
 
 	shmeta_poke(&core->membership, NULL);
-	shmeta__membership_unref(m);
+	membership_unref(m);
 }
 
 void shmeta__registration_drop(struct core *core)
@@ -217,7 +218,7 @@ static void become_member(struct core *core, struct membership *m)
 	if (is_no_gain(core, m)) {
 		core->membership->asked = core->pending_asked;
 		close_pending(core);
-		shmeta__membership_unref(m);
+		membership_unref(m);
 		return;
 	}
 	m->asked = core->pending_asked;
@@ -341,5 +342,5 @@ void shmeta__registration_leave(struct membership *m, struct shmeta_slot *slot)
 	uint32_t i = (uint32_t)(slot - shmeta__slot(m->page, 0));
 
 	shmeta_give_bit(&m->taken[i / 64], UINT64_C(1) << i % 64);
-	shmeta__membership_unref(m);
+	membership_unref(m);
 }

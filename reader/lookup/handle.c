@@ -207,8 +207,10 @@ static void handle_aim(struct shmeta_handle *h, struct shmeta_reader *r, uint32_
 	h->word = shmeta__touched_partition(topic_id, partition_id);
 }
 
-enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id,
-                                            struct shmeta_handle **ret)
+/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid
+ * until the next call. */
+static enum shmeta_status partition_cached(struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id,
+                                           struct shmeta_handle **ret)
 {
 	uint64_t key = shmeta__part_key(topic_id, partition_id);
 	uint32_t word = shmeta__touched_partition(topic_id, partition_id);
@@ -299,7 +301,7 @@ enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *
 
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (likely(status == SHMETA_OK)) {
-		status = shmeta__partition_cached(r, id, partition_id, ret);
+		status = partition_cached(r, id, partition_id, ret);
 		if (likely(status != SHMETA_ABSENT))
 			return status;
 	} else if (status != SHMETA_ABSENT) {

@@ -226,11 +226,7 @@ void shmeta__places_forget(struct shmeta_reader *reader); /* all of it; the memo
 
 /* ---- handles (handle.c) ---- */
 
-/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid
- * until the next call. */
-enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32_t topic_id, uint32_t partition_id,
-                                            struct shmeta_handle **ret);
-/* The same by name. When it is not there: the right one of ABSENT and UNKNOWN, with its age by
+/* A cached handle for the partition, made right for the snapshot; valid until the next call. When it is not there: the right one of ABSENT and UNKNOWN, with its age by
  * class cls. */
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,

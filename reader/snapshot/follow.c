@@ -9,7 +9,7 @@
 
 static const uint64_t REJOIN_NS = 4 * MILLION;
 
-const uint32_t shmeta__always = 1;
+static const uint32_t always = 1; /* the guard of an unregistered reader */
 
 /* ---- slot ---- */
 
@@ -24,7 +24,7 @@ static void leave(struct shmeta_reader *r)
 	shmeta_poke(&slot->in_use, 0);
 	shmeta_publish(&slot->pin, 0);
 	r->slot = &r->own;
-	r->guard = &shmeta__always;
+	r->guard = &always;
 	r->touch = (struct touch_view){.slots = NULL};
 	shmeta_poke(&r->membership, NULL); /* before it may be freed: a child may be forked here */
 	shmeta__registration_leave(membership, slot);
@@ -217,7 +217,7 @@ struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *
 	r->core = core;
 	r->board = core->board;
 	r->slot = &r->own;
-	r->guard = &shmeta__always;
+	r->guard = &always;
 	r->forget = forget;
 	r->error = &r->own_error;
 	return r;

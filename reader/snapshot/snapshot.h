@@ -84,8 +84,6 @@ enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
 
 /* ---- follow.c ---- */
 
-extern const uint32_t shmeta__always; /* 1: the guard of an unregistered reader */
-
 /* A reader of the core, whose reference it takes over. NULL: no memory. */
 struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *core,
                                           void (*forget)(struct shmeta_reader *reader));

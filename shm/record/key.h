@@ -126,13 +126,6 @@ static inline void shmeta__put_be64(uint8_t *p, uint64_t v)
 	v = __builtin_bswap64(v);
 	memcpy(p, &v, 8);
 }
-static inline uint64_t shmeta__get_be64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, 8);
-	return __builtin_bswap64(v);
-}
 
 /* What all keys of a name begin with; key has SHMETA_QUARANTINE_KEY_MAX bytes, bytes <=
  * SHMETA_NAME_MAX. Classes count from 1: the sentinel stays first. */

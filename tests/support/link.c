@@ -641,13 +641,6 @@ int link_cut(struct link *l)
 	return ask(l);
 }
 
-int link_server(struct link *l, const char *server_host, int server_port)
-{
-	(void)snprintf(l->page->server_host, sizeof l->page->server_host, "%s", server_host);
-	l->page->server_port = server_port;
-	return ask(l);
-}
-
 static int trap(struct link *l, enum link_loss loss, const char *first, const void *pattern, size_t bytes, uint32_t nth)
 {
 	struct link_page *page = l->page;

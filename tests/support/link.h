@@ -57,8 +57,6 @@ int link_mode(struct link *l, enum link_mode mode);
 int link_delay(struct link *l, uint32_t ms);
 /* End all connections abruptly; the mode stays. */
 int link_cut(struct link *l);
-/* Another server from the next connection on. */
-int link_server(struct link *l, const char *server_host, int server_port);
 /* Catch the nth (from 1) message of any client, from now on, that contains the pattern (its type byte and length included).
  * One trap at a time; pattern NULL: none. */
 int link_trap(struct link *l, enum link_loss loss, const void *pattern, size_t bytes, uint32_t nth);

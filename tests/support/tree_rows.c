@@ -10,7 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void tree_name(int i, char (*ret)[250])
+/* Of 20 to 250 bytes. */
+static void tree_name(int i, char (*ret)[250])
 {
 	(void)snprintf(*ret, sizeof *ret, "%0*d", 20 + i * 37 % 220, i);
 }

@@ -9,8 +9,6 @@
 
 #include "tests/support/fake_writer.h"
 
-/* Of 20 to 250 bytes. */
-void tree_name(int i, char (*ret)[250]);
 /* Between fake_begin() and fake_commit(): topic i with a partition of so many segments and its lease; or a group with an offset, too. */
 void tree_topic(struct fake_writer *w, int i, size_t segments, bool group);
 void tree_delete_topic(struct fake_writer *w, int i);

@@ -50,8 +50,7 @@ static void set_up(void)
 	                                      .user_share = 50,
 	                                      .first_frame_ns = UINT64_C(60000000000),
 	                                      .idle_ns = UINT64_C(60000000000),
-	                                      .output_max = 1 << 20,
-	                                      .write_ops_max = 16};
+	                                      .output_max = 1 << 20};
 	const struct shmeta_frame_hello hello = {
 		.head = {.bytes = sizeof hello, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_HELLO},
 		.version_min = SHMETA_WIRE_VERSION,

@@ -66,8 +66,7 @@ struct demo_shared {
 /* A reader process. Never returns. */
 _Noreturn void demo_read(struct demo_shared *shared, uint32_t number);
 
-/* Log-linear: 8 buckets a power of two. */
-uint32_t demo_bucket(uint64_t ns);
+/* Where a bucket of the histogram begins; log-linear: 8 buckets a power of two. */
 uint64_t demo_bucket_ns(uint32_t bucket);
 uint64_t demo_now_ns(void);
 

@@ -36,7 +36,7 @@ uint64_t demo_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-uint32_t demo_bucket(uint64_t ns)
+static uint32_t bucket_of(uint64_t ns)
 {
 	uint32_t power, bucket;
 
@@ -303,7 +303,7 @@ static void look_up(struct reader *r, uint32_t i)
 	else if (status == SHMETA_OK)
 		status = shmeta_find_segment(r->handle[at], offset, NULL, &segment, NULL);
 	if (began != 0)
-		count(&r->counts->histogram[demo_bucket(demo_now_ns() - began)]);
+		count(&r->counts->histogram[bucket_of(demo_now_ns() - began)]);
 	count(&r->counts->lookups);
 	if (status == SHMETA_OK) {
 		count(&r->counts->found);

@@ -97,6 +97,7 @@ check 'parts of the engine keep their data (tools/lint/owners.sh)' tools/lint/ow
 check 'records are changed in one place (tools/lint/applied.sh)' tools/lint/applied.sh
 check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
+check 'external names are used by another file (tools/lint/unused.sh)' tools/lint/unused.sh "$build"
 check 'every public function has its stack measured (tools/lint/stack.sh)' tools/lint/stack.sh
 check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults.sh

@@ -176,7 +176,8 @@ static bool digits(const char *text, int count, char behind, int *ret)
 	return text[count] == behind;
 }
 
-bool listing_time(const char *text, size_t bytes, int64_t *ret_ms)
+/* RFC 3339, with or without a fraction, in milliseconds since the epoch. */
+static bool listing_time(const char *text, size_t bytes, int64_t *ret_ms)
 {
 	char copy[48], zone, fraction[4] = "000";
 	int year, month, day, hour, minute, second, n = sizeof "2026-01-02T03:04:05" - 1, hours = 0, minutes = 0,

@@ -50,7 +50,4 @@ bool listing_decode(struct shmeta_str key, char ret[LISTED_KEY_MAX], size_t *ret
 /* All of these, each once; none where a key of the listing shows that it is not spelled so. false: no memory, fault says so. */
 bool listing_decoded(const struct object_listing *listing, struct object_listing *ret, char fault[240]);
 
-/* RFC 3339, with or without a fraction, in milliseconds since the epoch. */
-bool listing_time(const char *text, size_t bytes, int64_t *ret_ms);
-
 #endif

@@ -13,7 +13,8 @@
 
 static int output_error; /* errno of the first flush that failed */
 
-bool out_flush(void)
+/* False: the output cannot be written. */
+static bool out_flush(void)
 {
 	if (fflush(stdout) != 0 && output_error == 0)
 		output_error = errno;

@@ -39,7 +39,7 @@ struct tool {
 	uint32_t timeout_ms, every_ms, for_ms; /* every_ms 0: once */
 	uint32_t min_age_ms;                   /* 0: the usual one */
 	bool tell_writer;                      /* pages_open() says once what the writer is doing */
-	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
+	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given;
 	bool list, follow, running, changed, needs_restart, all_instances;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
@@ -232,8 +232,6 @@ void out_set_field(json_t *object, const struct field *field);
 json_t *out_document(const char *name);
 /* From now on each document has this as "writer_state". */
 void out_writer(const char *state);
-/* False: the output cannot be written. */
-bool out_flush(void);
 /* What was put goes out, and then a pause. False: nobody reads on (a pipe that was closed, a terminal that is gone), or a signal came. */
 bool out_pause(uint64_t ms);
 /* The end of the output: the exit status, and a sentence where not all of the output could be written. */
@@ -287,7 +285,7 @@ const char *out_safez(const char *text, size_t capacity); /* up to a NUL */
 void out_progress(const char *what, uint64_t done);
 void out_progress_end(void);
 
-enum paint { PAINT_GOOD, PAINT_WARN, PAINT_BAD, PAINT_DIM };
+enum paint { PAINT_GOOD, PAINT_WARN, PAINT_BAD };
 const char *out_paint(const struct tool *tool, enum paint paint, const char *text);
 
 /* ---- the public API in slices ---- */

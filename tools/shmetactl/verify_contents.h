@@ -35,7 +35,6 @@ struct verify {
 	char *topic; /* whose rows come; NULL: none */
 	bool topic_in_store, partition_open, partition_in_store;
 	uint32_t partition_id;
-	uint64_t partition_hw;
 	uint32_t *partition_ids; /* of the topic, as the source gave them */
 	size_t partition_ids_count, partition_ids_capacity;
 	uint32_t *seen; /* topic ids that the source has */

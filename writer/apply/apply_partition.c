@@ -8,8 +8,9 @@
 #include "base/escape.h"
 #include "base/row_limits.h"
 
-enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
-                              struct shmeta__part *ret, struct shmeta_err *err)
+/* What a head says of itself; pages only for who looks at its segments. */
+static enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
+                                     struct shmeta__part *ret, struct shmeta_err *err)
 {
 	const struct shmeta__pages none = {.page_bytes = SHMETA_PAGE};
 

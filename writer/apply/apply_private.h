@@ -21,9 +21,6 @@ enum shmeta_status apply_tenant_number(struct apply *a, struct shmeta_str tenant
                                        struct shmeta_err *err);
 /* NULL: the tenant's name is good. */
 const char *apply_tenant_error(struct shmeta_str tenant);
-/* What a head says of itself; pages only for who looks at its segments. */
-enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
-                              struct shmeta__part *ret, struct shmeta_err *err);
 /* The partition with its segments. OK or ABSENT. */
 enum shmeta_status apply_drop_segments(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
                                        size_t topic_bytes, struct shmeta_err *err);

@@ -27,9 +27,6 @@ struct instance {
 	uint64_t generation_number;
 };
 
-/* Another writer holds the lock. */
-enum { INSTANCE_TAKEN = 75 }; /* also the exit status: EX_TEMPFAIL */
-
 /* Make the directory if need be, lock it, map what is in it. ERR_BUSY: another writer runs here. */
 enum shmeta_status instance_open(const char *path, struct instance *ret, struct shmeta_err *err);
 /* Leave the reason in the directory, for shmetactl status. Nothing is made or written where the directory is missing, may not be

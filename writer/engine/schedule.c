@@ -25,8 +25,9 @@ bool schedule_feed_tells_at_once(const struct sync *s)
 	return feed_in_step(s) && stamps_lag(&s->stamps) == 0 && !health_job_on(&s->health, SYNC_JOB_FEED);
 }
 
-/* A feed that lags behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
-uint64_t schedule_lag_when(const struct sync *s)
+/* When a pass is due because the feed lags behind; SYNC_NEVER where it does not. A feed that lags behind, or cannot be asked,
+ * must not let answers go stale that a pass would keep fresh. */
+static uint64_t schedule_lag_when(const struct sync *s)
 {
 	uint64_t when,
 		least = s->schedule.pass_began_ns + 4 * s->schedule.pass_took_ns; /* at most a quarter of the time */
@@ -68,7 +69,8 @@ void schedule_reconcile(struct sync *s)
 	s->schedule.pass_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
 }
 
-bool schedule_pass_wanted(struct sync *s)
+/* Does somebody wait for a full pass? */
+static bool schedule_pass_wanted(struct sync *s)
 {
 	return refresh_pass_waiting(s) || (!schedule_feed_tells_at_once(s) && refresh_list_waiting(s));
 }

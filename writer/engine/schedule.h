@@ -73,14 +73,10 @@ static inline bool schedule_pass_is_asked(const struct schedule *schedule)
 void schedule_ask_pass(struct sync *s, bool list_dirty, const char *why);
 /* What was asked for has been read. */
 void schedule_pass_answered(struct sync *s);
-/* Does somebody wait for a full pass? */
-bool schedule_pass_wanted(struct sync *s);
 /* Why a pass that is due now is made: the text outlives the question, which the pass answers. */
 void schedule_why_pass(struct sync *s, char *ret, size_t bytes);
 /* When the next full pass may begin. */
 uint64_t schedule_reconcile_when(struct sync *s);
-/* When a pass is due because the feed lags behind; SYNC_NEVER where it does not. */
-uint64_t schedule_lag_when(const struct sync *s);
 /* When the next full pass is due if nothing asks for one. */
 void schedule_reconcile(struct sync *s);
 /* A pass began at that time; it has ended, well or not. Its length bounds how often they are made. */

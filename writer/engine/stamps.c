@@ -23,12 +23,6 @@ void stamps_show_ttl(struct sync *s)
 		shmeta_poke(&s->gen->stamp[cls].ttl_ns, sync_class_ttl_ns(s, (enum shmeta_class)cls));
 }
 
-void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
-{
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
-}
-
 void stamps_feed_told(struct sync *s, uint64_t asked_ns, uint64_t lag_ns, uint64_t born_since, bool named)
 {
 	struct stamps *stamps = &s->stamps;

@@ -49,7 +49,6 @@ void stamps_show_ttl(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
 void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
                 uint64_t synced_at_ns);
-void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns);
 uint64_t sync_committed(struct sync *s); /* the newest commit; 0: there is no store */
 
 #endif

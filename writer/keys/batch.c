@@ -471,7 +471,8 @@ static bool run_batch(struct sync *s, bool pass)
 	return ok;
 }
 
-bool batch_run(struct sync *s)
+/* One batch of what waits. false: nothing waits, or it failed. */
+static bool batch_run(struct sync *s)
 {
 	return run_batch(s, false);
 }

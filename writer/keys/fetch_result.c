@@ -6,7 +6,8 @@
 
 #include "base/row_limits.h"
 
-bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
+/* Room for one more element. false: no memory. */
+static bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
 {
 	if (count < *capacity)
 		return true;

@@ -69,8 +69,6 @@ struct batch {
 /* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with ERR_BUFFER in `failed`. */
 enum { GOT_ROWS_MAX = 32768, GOT_TEXT_MAX = 16 << 20 };
 
-/* Room for one more element. false: no memory. */
-bool got_room(void **array, size_t *capacity, size_t count, size_t bytes);
 /* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */
 enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence);
 /* The key b->at could not be read. */

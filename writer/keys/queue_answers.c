@@ -80,7 +80,8 @@ void refresh_answer_list(struct sync *s, struct sync_list_tickets tickets, enum 
 	queue_answer(s, tickets.list, status, sentence, status == SHMETA_OK ? sync_committed(s) : 0, synced_at_ns);
 }
 
-void ticket_take(struct sync_ticket **to, struct sync_entry *e)
+/* Give the tickets of an entry to a list of them. */
+static void ticket_take(struct sync_ticket **to, struct sync_entry *e)
 {
 	while (e->tickets != NULL) {
 		struct sync_ticket *t = e->tickets;

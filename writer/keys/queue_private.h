@@ -21,8 +21,6 @@ struct sync_entry *entry_fetched(const struct sync_queue *q, const struct identi
 /* The one way from state to state; what is not in the table ends the process. asker: whose line it waits in; LATER only. */
 void entry_move(struct sync_queue *q, struct sync_entry *e, enum entry_state to, struct asker *asker);
 
-/* Give the tickets of an entry to a list of them. */
-void ticket_take(struct sync_ticket **to, struct sync_entry *e);
 void ticket_free_all(struct sync_ticket *tickets);
 
 #endif

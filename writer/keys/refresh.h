@@ -43,9 +43,7 @@ void refresh_answer_refused(struct sync *s);
 bool refresh_note_own(struct sync *s, const struct backend_key *key);
 /* Fetch and apply until nothing that the feed or a write named is left, or something fails. */
 void refresh_drain_feed(struct sync *s);
-/* One batch of what waits. false: nothing waits, or it failed. */
-bool batch_run(struct sync *s);
-/* The same of a few keys that only a pass wants. */
+/* One batch of a few keys that only a pass wants. false: nothing waits, or it failed. */
 bool batch_run_pass(struct sync *s);
 
 #endif

@@ -27,7 +27,6 @@ struct merge {
 
 	/* What the load says. */
 	uint64_t topics, partitions, segments, since_check;
-	enum shmeta_class class_begun; /* SHMETA_CLASS_COUNT: none yet */
 	bool classes_begun;
 
 	bool in_topic, in_partition;

@@ -10,9 +10,7 @@
 
 #include "include/shmeta.h"
 
-enum { WARM_NUMBER_MAX = 10 };
-
-/* Seven bits a byte, the lowest first; the last one is below 128. Returns the bytes that were used, at most WARM_NUMBER_MAX. */
+/* Seven bits a byte, the lowest first; the last one is below 128. Returns the bytes that were used, at most 10. */
 size_t warm_put_number(uint8_t *at, uint64_t value);
 /* The number at *at, which moves on; false: what is left is none. */
 bool warm_get_number(const uint8_t **at, size_t *left, uint64_t *ret);

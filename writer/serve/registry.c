@@ -262,6 +262,15 @@ static int make_page(struct registration *registration, struct shmeta_err *err)
 	return -1;
 }
 
+static uint32_t registry_count_of(const struct registry *registry, uid_t uid)
+{
+	uint32_t count = 0;
+
+	for (const struct registration *r = registry->list; r != NULL; r = r->next)
+		count += r->peer.uid == uid;
+	return count;
+}
+
 enum shmeta_status registry_add(struct registry *registry, const struct shmeta_frame_register *request,
                                 const struct registry_peer *peer, int connection, uint32_t per_user_max,
                                 uint32_t user_share, int *ret_fd, struct registration **ret, struct shmeta_err *err)
@@ -683,15 +692,6 @@ uint32_t registration_slots(const struct registration *registration)
 uint32_t registry_count(const struct registry *registry)
 {
 	return registry->count;
-}
-
-uint32_t registry_count_of(const struct registry *registry, uid_t uid)
-{
-	uint32_t count = 0;
-
-	for (const struct registration *r = registry->list; r != NULL; r = r->next)
-		count += r->peer.uid == uid;
-	return count;
 }
 
 /* ---- what is told of readers -------------------------------------------------------------------------------------------- */

@@ -110,7 +110,6 @@ uint64_t registry_epoch(const struct registry *registry);
 uint64_t registration_number(const struct registration *registration);
 uint32_t registration_slots(const struct registration *registration);
 uint32_t registry_count(const struct registry *registry);
-uint32_t registry_count_of(const struct registry *registry, uid_t uid);
 
 /* The readers' part of the stats page. committed: of the generation. */
 void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t committed, uint64_t now_ns);

@@ -32,7 +32,6 @@ struct control_limits {
 	size_t output_max;
 	/* Comma-separated names or numbers; "" or NULL: none. Copied as numbers. */
 	const char *admin_group, *write_groups, *write_users;
-	uint32_t write_ops_max; /* operations in one frame */
 };
 
 /* What the control socket asks of the daemon. Loop thread. */
