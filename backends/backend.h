@@ -16,6 +16,8 @@
  *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply(), objects() and epoch_end() answer ERR_CONFLICT and do nothing,
  *   until changes() or load() has been called.
  * - The status of fetch() and apply() is the connection's: each key and each operation has one of its own.
+ * - What is of one moment in a load() and in a fetch() is a limit of the engine (enum backend_moment): everything, or each topic and each
+ *   partition.
  * - ERR_INVALID_ARGUMENT from load(): the source answers, but not for some row. The core has load() list the keys (sink->key),
  *   and fetches them.
  * - A state may be opened beside another one of the same source, for load() alone; open() fails where that is not possible.
@@ -72,7 +74,8 @@ enum backend_unread {
 };
 
 /* Where rows go. Functions return SHMETA_OK to go on. Order within one load() or one key of fetch():
- *   topic, then its partitions ascending by id, each followed by its segments ascending by base;
+ *   topics strictly ascending by tenant and name, both in the order of their bytes;
+ *   each topic is followed by its partitions ascending by id, each of these by its segments ascending by base;
  *   after all topics: agents, groups, offsets, leases, each class in any order. */
 struct backend_sink {
 	void *arg;
@@ -265,13 +268,13 @@ struct backend_source {
 	/* For humans, without secrets. */
 	void (*describe)(void *state, char *ret, size_t bytes);
 	void (*counters)(void *state, struct backend_counters *ret);
-	/* Everything, from one consistent read (two, where sink->may_lag() allowed that). Afterwards changes()
-	 * reports what happened after that read, and nothing that the read already showed is lost between the
-	 * two. */
+	/* Everything. SNAPSHOT: from one consistent read (two, where sink->may_lag() allowed that), and afterwards changes()
+	 * reports what happened after that read. BRACKETED: changes() reports what happened after the first row was asked
+	 * for, so that whatever the rows are too old to show comes again. No change is lost between the two. */
 	enum shmeta_status (*load)(void *state, const struct backend_sink *sink, struct backend_error *err);
-	/* These keys, in order, each with a status of its own (sink->key_end); those of one topic that follow each
-	 * other from one consistent read. Set-based: the number of statements does not grow with the keys but in
-	 * chunks. */
+	/* These keys, in order, each with a status of its own (sink->key_end). SNAPSHOT: those of one topic that follow each
+	 * other are from one consistent read, and the number of statements grows with chunks of keys, not with keys.
+	 * BRACKETED: a partition and the ranges of its segments that follow each other are of one moment. */
 	enum shmeta_status (*fetch)(void *state, const struct backend_key *keys, size_t count,
 	                            const struct backend_sink *sink, struct backend_error *err);
 	/* Optional: by how much the source's clock is ahead of the host's, which says now_ms; 0: by less than a second, or
@@ -358,11 +361,12 @@ struct backend_admin {
 	 * statement. Each statement goes to say() before it is run; dry_run: none is run. */
 	enum shmeta_status (*schema)(void *state, const struct backend_options *options, enum backend_schema_verb verb,
 	                             int dry_run, backend_schema_fn *say, void *arg, struct backend_error *err);
-	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A
-	 * source without such rows has none. */
+	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants. SNAPSHOT: from one consistent read.
+	 * BRACKETED: each row as it was at some moment of the call. A source without such rows has none. */
 	enum shmeta_status (*extras)(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
 	                             struct backend_error *err);
-	/* Put the rows as they are, in one transaction, each with a result of its own (status and text):
+	/* Put the rows as they are, each with a result of its own (status and text); in one transaction, or, where the source
+	 * has only small ones, in several, one after the other:
 	 *   OK                  it was put
 	 *   ERR_ALREADY_EXISTS  it is there already, with the same content. EPOCH: or one beyond it, which stays
 	 *   ERR_CONFLICT        its key is there with other content, or what must be one row's is another's; that
@@ -371,10 +375,19 @@ struct backend_admin {
 	 *   ERR_NOT_TENANT, ERR_UNSUPPORTED   the source has no such tenant, or no place for something that the row
 	 *                       has
 	 * A LEASE also raises the partition's highest epoch. Rows are checked against C9 already; parents come first.
-	 * OK: committed. ERR_OUTCOME_UNKNOWN: may have been. Any other: nothing was put. Who follows the source learns
-	 * that something has changed, not what: it reconciles. */
+	 * OK: committed. ERR_OUTCOME_UNKNOWN: may have been. Any other: nothing was put, but for the rows of transactions that
+	 * were committed before; put again, these answer ERR_ALREADY_EXISTS. Who follows the source learns that something has
+	 * changed, and need not learn what: then it reconciles. */
 	enum shmeta_status (*restore)(void *state, const struct backend_row *rows, size_t count,
 	                              struct shmeta_result *results, struct backend_error *err);
+};
+
+/* Which rows of a load() and of a fetch() are of one moment. */
+enum backend_moment {
+	BACKEND_SNAPSHOT, /* all of a call */
+	/* A topic's row; a partition with its segments, whose version is read before and after them, or which are one answer of
+	 * the source; each other record. Two of them may be of different moments. */
+	BACKEND_BRACKETED
 };
 
 /* What the engine can do in one call. The core asks for no more: it cuts batches of keys and of operations by it. 0: as much
@@ -391,6 +404,7 @@ struct backend_limits {
 	uint64_t bytes;
 	/* What options.feed_keep_s counts as where it is less, in seconds. */
 	uint32_t keep_least_s;
+	enum backend_moment moment;
 };
 
 /* A table that is NULL is not supported: without a feed only load() shows what has changed, without a writer

@@ -274,5 +274,7 @@ static const struct backend_source source = {.open = skeleton_open,
                                              .load = skeleton_load,
                                              .fetch = skeleton_fetch};
 
-const struct backend_engine backend_skeleton = {
-	.name = "skeleton", .state_bytes = sizeof(struct skeleton), .limits = {.keys = 1000}, .source = &source};
+const struct backend_engine backend_skeleton = {.name = "skeleton",
+                                                .state_bytes = sizeof(struct skeleton),
+                                                .limits = {.keys = 1000, .moment = BACKEND_BRACKETED},
+                                                .source = &source};

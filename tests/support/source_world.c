@@ -233,6 +233,7 @@ void world_make(struct world *world, enum world_engine engine)
 	world->timestamps = engine != WORLD_SQLITE_V01 && engine != WORLD_PG_V01;
 	world->policies = engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
 	world->cascades_segments = engine != WORLD_SQLITE_LATER;
+	world->own_rows_only = world->slow = engine == WORLD_DYNAMODB;
 	recorder_init(&world->recorder);
 	if (in_memory(engine)) {
 		char name[40];

@@ -36,6 +36,8 @@ extern const char *const world_names[WORLD_ENGINES];
 struct world {
 	enum world_engine engine;
 	bool tenants, timestamps, policies, cascades_segments; /* what the engine's schema has */
+	bool own_rows_only; /* nobody but shmeta writes rows: none is wrong, and none is altered behind its back */
+	bool slow;          /* a thousand rows take seconds */
 	char dir[64], path[96], uri[160];
 	struct memory_db *memory;
 	sqlite3 *app;
