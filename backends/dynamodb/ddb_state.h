@@ -40,7 +40,7 @@ struct ddb_query {
 	const char *from, *to; /* NULL: all */
 	uint32_t newest;       /* only so many, the greatest sk first; 0: all, ascending */
 	uint32_t oldest;       /* only so many, the least sk first; 0: all */
-	json_t *items;         /* the answer: an array, ddb_query_free() */
+	json_t *items;         /* the answer: an array, ddb_queries_free() */
 	bool tolerant;         /* that it is kept back is its own affair, told by `throttled`: its items are not all */
 	bool throttled;
 };

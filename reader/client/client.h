@@ -82,7 +82,7 @@ struct call {
 	uint32_t asked;            /* REFRESHES: answers that were read before since_ns */
 	uint64_t since_ns;         /* REFRESHES: the source is to be read then or later, as the writer counts */
 	struct waiting *waiting;   /* WAITS */
-	enum shmeta_status status; /* the gravest that a frame of it met, see outcome_is_graver() */
+	enum shmeta_status status; /* the gravest that a frame of it met */
 	struct shmeta_token token;
 	struct shmeta_result *results; /* the caller's, or its own */
 	pthread_cond_t *waiter;        /* of a shmeta_write() that waits: its answered; NULL: submitted */

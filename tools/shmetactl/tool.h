@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the verbs of shmetactl share: options, exit codes, output, and snapshots through the public API in slices. A verb is a row
- * of the table in shmetactl.c and one function; it prints its own errors and returns an exit code. */
+ * of the table in verb_table.c and one function; it prints its own errors and returns an exit code. */
 #ifndef SHMETA_TOOLS_SHMETACTL_TOOL_H
 #define SHMETA_TOOLS_SHMETACTL_TOOL_H
 

@@ -108,9 +108,9 @@ struct sync {
 	struct retime retime;
 	struct {
 		struct failing_key *bucket[SYNC_FAILING_BUCKETS];
-		size_t count, holding; /* holding: their classes are held */
-	} failing;                     /* failing.h */
-	struct floor floor;            /* apply_clock.h */
+		size_t count, holding;  /* holding: their classes are held */
+	} failing;                      /* failing.h */
+	struct apply_clock apply_clock; /* apply_clock.h */
 	struct orphans orphans;
 	struct apply apply;
 	struct bounded *bounded; /* bounded.h; NULL: everything is resident */

@@ -7,99 +7,99 @@
 
 enum { ANYTHING = -2, SLOTS_FIRST = 256 }; /* as a partition: the topic, or any partition of it */
 
-struct floor_note {
+struct apply_note {
 	uint64_t topic;
 	int64_t partition;
 	uint64_t sequence; /* 0: the slot is free */
 };
 
-static struct floor_note *place(const struct floor *floor, uint64_t topic, int64_t partition)
+static struct apply_note *place(const struct apply_clock *clock, uint64_t topic, int64_t partition)
 {
 	size_t i = (size_t)((topic ^ (uint64_t)partition * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u >> 20);
 
 	for (;; i++) {
-		struct floor_note *note = &floor->slot[i & (floor->slots - 1)];
+		struct apply_note *note = &clock->slot[i & (clock->slots - 1)];
 
 		if (note->sequence == 0 || (note->topic == topic && note->partition == partition))
 			return note;
 	}
 }
 
-static bool grow(struct floor *floor)
+static bool grow(struct apply_clock *clock)
 {
-	struct floor bigger = *floor;
+	struct apply_clock bigger = *clock;
 
-	bigger.slots = floor->slots == 0 ? SLOTS_FIRST : floor->slots * 2;
+	bigger.slots = clock->slots == 0 ? SLOTS_FIRST : clock->slots * 2;
 	bigger.slot = calloc(bigger.slots, sizeof *bigger.slot);
 	if (bigger.slot == NULL)
 		return false;
-	for (size_t i = 0; i < floor->slots; i++)
-		if (floor->slot[i].sequence != 0)
-			*place(&bigger, floor->slot[i].topic, floor->slot[i].partition) = floor->slot[i];
-	free(floor->slot);
-	*floor = bigger;
+	for (size_t i = 0; i < clock->slots; i++)
+		if (clock->slot[i].sequence != 0)
+			*place(&bigger, clock->slot[i].topic, clock->slot[i].partition) = clock->slot[i];
+	free(clock->slot);
+	*clock = bigger;
 	return true;
 }
 
-uint64_t floor_read_begins(struct floor *floor)
+uint64_t apply_clock_read_begins(struct apply_clock *clock)
 {
-	floor->reads++;
-	return floor->sequence;
+	clock->reads++;
+	return clock->sequence;
 }
 
-void floor_read_ends(struct floor *floor)
+void apply_clock_read_ends(struct apply_clock *clock)
 {
-	if (--floor->reads > 0)
+	if (--clock->reads > 0)
 		return;
-	if (floor->used > 0)
-		memset(floor->slot, 0, floor->slots * sizeof *floor->slot);
-	floor->used = 0;
-	floor->all = 0;
+	if (clock->used > 0)
+		memset(clock->slot, 0, clock->slots * sizeof *clock->slot);
+	clock->used = 0;
+	clock->all = 0;
 }
 
-void floor_apply(struct floor *floor)
+void apply_clock_advance(struct apply_clock *clock)
 {
-	floor->sequence++;
+	clock->sequence++;
 }
 
-static void note_one(struct floor *floor, uint64_t topic, int64_t partition)
+static void note_one(struct apply_clock *clock, uint64_t topic, int64_t partition)
 {
-	if (floor->used * 2 >= floor->slots && !grow(floor)) {
-		floor->all = floor->sequence;
+	if (clock->used * 2 >= clock->slots && !grow(clock)) {
+		clock->all = clock->sequence;
 		return;
 	}
-	struct floor_note *note = place(floor, topic, partition);
+	struct apply_note *note = place(clock, topic, partition);
 
-	floor->used += note->sequence == 0;
-	*note = (struct floor_note){topic, partition, floor->sequence};
+	clock->used += note->sequence == 0;
+	*note = (struct apply_note){topic, partition, clock->sequence};
 }
 
-void floor_note(struct floor *floor, uint64_t topic, int64_t partition)
+void apply_clock_note(struct apply_clock *clock, uint64_t topic, int64_t partition)
 {
-	if (floor->reads == 0)
+	if (clock->reads == 0)
 		return;
-	note_one(floor, topic, partition);
-	note_one(floor, topic, ANYTHING);
+	note_one(clock, topic, partition);
+	note_one(clock, topic, ANYTHING);
 }
 
-static bool newer(const struct floor *floor, uint64_t topic, int64_t partition, uint64_t began)
+static bool newer(const struct apply_clock *clock, uint64_t topic, int64_t partition, uint64_t began)
 {
-	return place(floor, topic, partition)->sequence > began;
+	return place(clock, topic, partition)->sequence > began;
 }
 
-bool floor_overtook(const struct floor *floor, uint64_t topic, int64_t partition, uint64_t began)
+bool apply_clock_superseded(const struct apply_clock *clock, uint64_t topic, int64_t partition, uint64_t began)
 {
-	if (floor->all > began)
+	if (clock->all > began)
 		return true;
-	if (floor->used == 0)
+	if (clock->used == 0)
 		return false;
-	if (partition == FLOOR_TOPIC)
-		return newer(floor, topic, ANYTHING, began);
-	return newer(floor, topic, partition, began) || newer(floor, topic, FLOOR_TOPIC, began);
+	if (partition == APPLY_CLOCK_TOPIC)
+		return newer(clock, topic, ANYTHING, began);
+	return newer(clock, topic, partition, began) || newer(clock, topic, APPLY_CLOCK_TOPIC, began);
 }
 
-void floor_free(struct floor *floor)
+void apply_clock_free(struct apply_clock *clock)
 {
-	free(floor->slot);
-	*floor = (struct floor){0};
+	free(clock->slot);
+	*clock = (struct apply_clock){0};
 }

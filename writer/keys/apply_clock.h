@@ -3,8 +3,8 @@
  *
  * A result must not overwrite what was applied after its read began. Applies are numbered; while any read is under way, each one
  * notes the keys it applied with its number. A result whose read began before the number noted for its key is read again instead
- * of being applied. Whatever changes records takes part: refreshes now, the write path when it comes: it begins no read, it only
- * notes what it commits. Empty when no read is under way. */
+ * of being applied. Writes change no record by themselves: what they changed at the source is read back as keys (decision 14).
+ * Empty when no read is under way. */
 #ifndef SHMETA_WRITER_KEYS_APPLY_CLOCK_H
 #define SHMETA_WRITER_KEYS_APPLY_CLOCK_H
 
@@ -12,26 +12,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct floor_note; /* apply_clock.c */
+struct apply_note; /* apply_clock.c */
 
-struct floor {
-	struct floor_note *slot;
+struct apply_clock {
+	struct apply_note *slot;
 	size_t slots, used;
 	uint64_t sequence; /* of the newest apply                                                           */
 	uint64_t all;      /* a note was lost for want of memory: every read that began before is superseded */
 	uint32_t reads;    /* under way                                                                     */
 };
 
-enum { FLOOR_TOPIC = -1 }; /* as a partition: the topic with all that it has */
+enum { APPLY_CLOCK_TOPIC = -1 }; /* as a partition: the topic with all that it has */
 
 /* A read begins: the number to judge it by. Each is ended once. */
-uint64_t floor_read_begins(struct floor *floor);
-void floor_read_ends(struct floor *floor);
+uint64_t apply_clock_read_begins(struct apply_clock *clock);
+void apply_clock_read_ends(struct apply_clock *clock);
 /* An apply: its number, then its keys. topic: a hash of tenant and name. */
-void floor_apply(struct floor *floor);
-void floor_note(struct floor *floor, uint64_t topic, int64_t partition);
+void apply_clock_advance(struct apply_clock *clock);
+void apply_clock_note(struct apply_clock *clock, uint64_t topic, int64_t partition);
 /* Was something of this key applied after the read with this number began? */
-bool floor_overtook(const struct floor *floor, uint64_t topic, int64_t partition, uint64_t began);
-void floor_free(struct floor *floor);
+bool apply_clock_superseded(const struct apply_clock *clock, uint64_t topic, int64_t partition, uint64_t began);
+void apply_clock_free(struct apply_clock *clock);
 
 #endif

@@ -335,10 +335,10 @@ static enum outcome bring_over(struct batch *b, bool large, struct failure *fail
 		return fail(failure, OUTCOME_STORE, status, err.text);
 	if (b->key_count == 0)
 		return OUTCOME_DONE; /* all of it was widened */
-	b->sequence = floor_read_begins(&s->floor);
+	b->sequence = apply_clock_read_begins(&s->apply_clock);
 	b->read_at_ns = sync_now(s);
 	outcome = large ? apply_as_it_comes(b, failure) : collect_and_apply(b, failure);
-	floor_read_ends(&s->floor);
+	apply_clock_read_ends(&s->apply_clock);
 	return outcome;
 }
 

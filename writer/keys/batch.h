@@ -13,9 +13,9 @@ bool batch_of_the_store(enum shmeta_status status);
 bool batch_class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns);
 /* Readers asked for it, or it was due, and the class does not already say as much: the record's own stamp moves. */
 bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b);
-/* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
-uint64_t batch_floor_topic(const struct sync_entry *e);
-int64_t batch_floor_partition(const struct sync_entry *e);
+/* What the apply clock knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
+uint64_t batch_clock_topic(const struct sync_entry *e);
+int64_t batch_clock_partition(const struct sync_entry *e);
 /* The entry is read again with its topic, or behind it. Under the queue's lock. */
 void batch_reread_topic(struct batch *b, struct sync_entry *e);
 /* Entries that cannot be applied from this read go back to the queue before anything is applied. */

@@ -212,15 +212,15 @@ static void forget_from_batch(struct batch *b, const struct sync_entry *e)
 			b->got[i].entry = NULL;
 }
 
-uint64_t batch_floor_topic(const struct sync_entry *e)
+uint64_t batch_clock_topic(const struct sync_entry *e)
 {
 	return e->kind <= ENTRY_PART ? queue_name_hash(e->tenant, e->topic)
 	                             : queue_name_hash((struct shmeta_str){"", 0}, (struct shmeta_str){"", 0});
 }
 
-int64_t batch_floor_partition(const struct sync_entry *e)
+int64_t batch_clock_partition(const struct sync_entry *e)
 {
-	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : FLOOR_TOPIC;
+	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : APPLY_CLOCK_TOPIC;
 }
 
 static bool reads_topic(const struct batch *b, struct shmeta_str tenant, struct shmeta_str topic)
@@ -308,7 +308,8 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 
 		if (e == NULL)
 			continue;
-		if (floor_overtook(&s->floor, batch_floor_topic(e), batch_floor_partition(e), b->sequence)) {
+		if (apply_clock_superseded(&s->apply_clock, batch_clock_topic(e), batch_clock_partition(e),
+		                           b->sequence)) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 

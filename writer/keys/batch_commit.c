@@ -59,12 +59,13 @@ static void done(struct batch *b, uint64_t txn)
 {
 	struct sync *s = b->s;
 
-	floor_apply(&s->floor);
+	apply_clock_advance(&s->apply_clock);
 	class_stamps(b, txn);
 	note_absence(b, txn);
 	for (size_t i = 0; i < b->entry_count; i++)
 		if (b->entry[i] != NULL)
-			floor_note(&s->floor, batch_floor_topic(b->entry[i]), batch_floor_partition(b->entry[i]));
+			apply_clock_note(&s->apply_clock, batch_clock_topic(b->entry[i]),
+			                 batch_clock_partition(b->entry[i]));
 	for (size_t i = 0; i < b->entry_count; i++) {
 		struct sync_entry *e = b->entry[i];
 

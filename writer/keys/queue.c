@@ -343,7 +343,7 @@ void refresh_free(struct sync *s)
 	free(q->slot);
 	askers_free(&q->askers);
 	absent_free(&q->absent);
-	floor_free(&s->floor);
+	apply_clock_free(&s->apply_clock);
 	pthread_mutex_destroy(&q->lock);
 	free(q);
 	s->queue = NULL;

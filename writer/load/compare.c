@@ -477,14 +477,14 @@ enum pass_end compare_all(struct pass *p, void *aside)
 	c->s = p->s;
 	c->ended = PASS_DONE;
 	quarantine_begin(&c->quarantine, false);
-	sequence = floor_read_begins(&p->s->floor);
+	sequence = apply_clock_read_begins(&p->s->apply_clock);
 	end = load(c, aside);
 	if (end == PASS_DONE &&
 	    p->s->engine->source->fingerprint(aside) != p->s->engine->source->fingerprint(p->s->backend))
 		end = PASS_LATER; /* one of them looks at a file that is no longer there; the feed will say so */
 	if (end == PASS_DONE)
 		end = finish(c, sequence);
-	floor_read_ends(&p->s->floor);
+	apply_clock_read_ends(&p->s->apply_clock);
 	pass_window_free(&c->window);
 	quarantine_free(&c->quarantine);
 	free(c->ids);

@@ -97,8 +97,9 @@ enum shmeta_status differences_range(struct differences *d, struct shmeta_str te
 void differences_found(struct differences *d, const struct sync *s, uint64_t sequence)
 {
 	for (struct difference *n = d->newest; n != NULL; n = n->next)
-		n->repair = !floor_overtook(&s->floor, queue_name_hash(n->tenant, n->topic),
-		                            n->kind == ENTRY_TOPIC ? FLOOR_TOPIC : (int64_t)n->partition_id, sequence);
+		n->repair = !apply_clock_superseded(
+			&s->apply_clock, queue_name_hash(n->tenant, n->topic),
+			n->kind == ENTRY_TOPIC ? APPLY_CLOCK_TOPIC : (int64_t)n->partition_id, sequence);
 }
 
 bool differences_ask(struct differences *d, struct sync *s, size_t most)

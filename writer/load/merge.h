@@ -32,7 +32,7 @@ struct merge {
 	bool in_topic, in_partition;
 	struct pass_window window; /* of the partition */
 
-	/* merge_by_keys() */
+	/* by_keys.h */
 	struct by_keys *by_keys;
 	/* Of whoever reads on behalf of the merge: before its last commit, and before it is freed. NULL: nothing. */
 	enum shmeta_status (*before_end)(struct merge *m);

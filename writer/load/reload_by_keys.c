@@ -312,7 +312,7 @@ enum pass_end pages_all(struct pass *p, void *aside)
 		if (end == PASS_DONE && first && p->s->bounded != NULL)
 			end = doubt_absences(p);
 		end_id = shmeta__store_counters(p->s->store)->next_topic_id;
-		differences_found(&p->found, p->s, p->s->floor.sequence);
+		differences_found(&p->found, p->s, p->s->apply_clock.sequence);
 		if (end == PASS_DONE)
 			end = pass_bring_over(p);
 		if (end == PASS_DONE && p->found.more && g.unknown >= unknown)
