@@ -2,6 +2,7 @@
  * See bare_engine.h. */
 #include "tests/support/bare_engine.h"
 #include "tests/support/quiet_host.h"
+#include "tests/support/usual_options.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,6 +62,7 @@ void bare_engine_init(struct bare_engine *e)
 		.retry_max_ms = 10000,
 		.commit_rows = 10000,
 		.seed = 1,
+		USUAL_BUDGETS,
 	};
 }
 

@@ -16,6 +16,7 @@
 #include "shm/record/record.h"
 #include "shm/store/store_inspect.h"
 #include "tests/support/scratch.h"
+#include "tests/support/usual_options.h"
 #include "writer/apply/apply.h"
 
 /* ---- host --------------------------------------------------------------------------------------------------------------- */
@@ -149,6 +150,8 @@ void fixture_init(struct fixture *f)
 		.retry_max_ms = 10000,
 		.commit_rows = 10000,
 		.seed = 1,
+		USUAL_BUDGETS,
+		USUAL_QUEUES,
 		.clock = {f, now},
 	};
 }

@@ -13,6 +13,7 @@
 
 #include "tests/support/memory_faults.h"
 #include "tests/support/quiet_host.h"
+#include "tests/support/usual_options.h"
 #include "writer/engine/sync.h"
 
 enum { TICKETS = 4000, ROUNDS = 3 };
@@ -171,7 +172,13 @@ int main(void)
 	                                     .retry_max_ms = 10,
 	                                     .reconcile_s = 1,
 	                                     .refresh_batch_keys = 50,
-	                                     .refresh_queue_max = 1000};
+	                                     .refresh_queue_max = 1000,
+	                                     .write_queue_max = 1000,
+	                                     .write_batch_max = 4096,
+	                                     .commit_rows = 100000,
+	                                     .ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},
+	                                     USUAL_BUDGETS,
+	                                     USUAL_QUEUES};
 
 	if (mkdtemp(dir) == NULL)
 		return 2;

@@ -16,6 +16,7 @@
 #include "shm/record/record.h"
 #include "tests/support/quiet_host.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/usual_options.h"
 #include "tests/support/write_ops.h"
 #include "writer/apply/apply.h"
 #include "writer/engine/sync.h"
@@ -140,6 +141,8 @@ static void open_engine(void)
 	                         .retry_max_ms = 10000,
 	                         .commit_rows = 10000,
 	                         .seed = 1,
+	                         USUAL_BUDGETS,
+	                         USUAL_QUEUES,
 	                         .wall_ms = wall};
 
 	w.board->epoch++;

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "writer/engine/engine.h"
-#include "writer/serve/shares.h"
+
+enum { PASS_KEYS = 100000 };
 
 static bool is_by_record(const struct sync *s, enum shmeta_class cls)
 {
@@ -102,38 +103,8 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	}
 	o.override_count = from->override_count;
 
-	static const uint32_t default_ttl_ms[] = {
-#define SHMETA_X(name, number, text, ttl_ms) [number] = ttl_ms,
-		SHMETA_CLASS_LIST(SHMETA_X)
-#undef SHMETA_X
-	};
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		if (o.ttl_ms[cls] == 0)
-			o.ttl_ms[cls] = default_ttl_ms[cls];
-#define DEFAULT(field, value) o.field = o.field != 0 ? o.field : (value)
-	DEFAULT(poll_min_ms, 5);
-	DEFAULT(poll_max_ms, 1000);
-	DEFAULT(refresh_batch_keys, 1000);
-	DEFAULT(refresh_queue_max, 100000);
-	DEFAULT(refresh_user_burst, 1);
-	DEFAULT(write_queue_max, 100000);
-	DEFAULT(refresh_queue_bytes, 64ull << 20);
-	DEFAULT(write_queue_bytes, 64ull << 20);
-	DEFAULT(write_connection_bytes, 16ull << 20);
-	DEFAULT(user_share, SHARE_PERCENT);
-	DEFAULT(write_batch_max, 4096);
-	DEFAULT(retry_min_ms, 100);
-	DEFAULT(retry_max_ms, 30000);
-	DEFAULT(commit_rows, 100000);
-	DEFAULT(pass_keys, 100000);
-	DEFAULT(store_max_bytes, 4ull << 30);
-	DEFAULT(max_topics, 10000);
-	DEFAULT(max_partitions, 100000);
-	DEFAULT(max_segment_bytes, 64ull << 20);
-	DEFAULT(max_bytes, 256ull << 20);
-	DEFAULT(batch_percent, 2);
-	DEFAULT(hot_touches, 1);
-#undef DEFAULT
+	if (o.pass_keys == 0)
+		o.pass_keys = PASS_KEYS;
 	if (o.poll_max_ms < o.poll_min_ms)
 		o.poll_max_ms = o.poll_min_ms;
 	if (o.retry_max_ms < o.retry_min_ms)

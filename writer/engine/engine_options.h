@@ -16,7 +16,8 @@ struct next_options {
 	struct sync_options options;
 };
 
-/* A copy whose strings are its own, with every number brought to something that works. false: no memory. */
+/* A copy whose strings are its own. The configuration gives every number a value: only what contradicts another one is mended here.
+ * false: no memory. */
 bool options_copy(const struct sync_options *from, struct sync_options *ret);
 void options_free(struct sync_options *o);
 void next_options_init(struct sync *s);
