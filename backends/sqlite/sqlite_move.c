@@ -26,7 +26,7 @@ struct mover {
 struct moving {
 	struct sqlite_state *state;
 	struct mover movers[BACKEND_ROW_KINDS];
-	struct mover slice, keep, floor;
+	struct mover slice, keep, highest;
 	char *has_partition_sql, *object_sql;
 	sqlite3_stmt *has_partition, *object;
 	bool any_objects, made_slices;
@@ -107,7 +107,7 @@ static bool write_all(struct moving *m)
 	of[BACKEND_ROW_OBJECT].same =
 		sqlite3_mprintf("SELECT 1 FROM shmeta_objects WHERE tenant = ?1 AND s3_bucket = ?2 AND "
 	                        "s3_key = ?3 AND size_bytes = ?4 AND created_at = ?5");
-	m->floor.insert = sqlite3_mprintf(
+	m->highest.insert = sqlite3_mprintf(
 		"INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
 		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > epoch");
 	m->keep.insert = sqlite3_mprintf("UPDATE shmeta_objects SET unreferenced_at = NULL WHERE object_id = ?1");
@@ -120,13 +120,13 @@ static bool write_all(struct moving *m)
 	sqlite3_free(of_offset);
 	sqlite3_free(of_lease);
 	return ok && of[BACKEND_ROW_OBJECT].insert != NULL && of[BACKEND_ROW_OBJECT].same != NULL &&
-	       m->floor.insert != NULL && m->slice.insert != NULL && m->keep.insert != NULL &&
+	       m->highest.insert != NULL && m->slice.insert != NULL && m->keep.insert != NULL &&
 	       m->has_partition_sql != NULL && m->object_sql != NULL;
 }
 
 static void drop_all(struct moving *m)
 {
-	struct mover *own[] = {&m->slice, &m->keep, &m->floor};
+	struct mover *own[] = {&m->slice, &m->keep, &m->highest};
 
 	for (int i = 0; i < BACKEND_ROW_KINDS + (int)(sizeof own / sizeof *own); i++) {
 		struct mover *of = i < BACKEND_ROW_KINDS ? &m->movers[i] : own[i - BACKEND_ROW_KINDS];
@@ -341,7 +341,7 @@ static bool has_partition(struct moving *m, const struct backend_row *row, uint3
 
 static bool raise_epoch(struct moving *m, const struct backend_row *row, uint32_t partition, uint64_t epoch)
 {
-	sqlite3_stmt *q = take(m, &m->floor.put, m->floor.insert);
+	sqlite3_stmt *q = take(m, &m->highest.put, m->highest.insert);
 	int rc;
 
 	if (q == NULL)

@@ -60,7 +60,7 @@ bool sqlite_write_passes_fence(struct writing *w, const struct backend_op *op, s
 	return false;
 }
 
-static int64_t epoch_floor(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition)
+static int64_t highest_epoch(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition)
 {
 	sqlite3_stmt *q = sqlite_write_take(w, ST_W_EPOCH_GET);
 	int64_t epoch = 0;
@@ -87,12 +87,12 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
                        struct shmeta_result *r)
 {
 	sqlite3_stmt *put = sqlite_write_take(w, ST_W_LEASE_PUT), *note = sqlite_write_take(w, ST_W_EPOCH_PUT);
-	int64_t floor = epoch_floor(w, tenant, topic, partition), epoch;
+	int64_t highest = highest_epoch(w, tenant, topic, partition), epoch;
 	struct lease stored;
 
 	if (put == NULL || note == NULL || w->failed != SQLITE_OK)
 		return;
-	epoch = former->there && former->epoch > floor ? former->epoch : floor;
+	epoch = former->there && former->epoch > highest ? former->epoch : highest;
 	if (epoch == INT64_MAX) {
 		refuse_epoch_spent(epoch, r);
 		return;

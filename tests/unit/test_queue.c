@@ -100,18 +100,18 @@ Test(queue, what_waits_for_a_token_is_read_next_when_anybody_else_wants_it)
 	struct sync_entry *e = queue_want(q, &id, &(struct want){.whole = true}), *none[1];
 
 	cr_assert_not_null(e);
-	entry_move(q, e, ENTRY_LATER, &asker);
-	cr_expect_eq(asker.later.count, 1);
+	entry_move(q, e, ENTRY_THROTTLED, &asker);
+	cr_expect_eq(asker.throttled.count, 1);
 	cr_expect_eq(queue_take(q, none, 1, true), 0, "it was taken without a token");
 	cr_expect_eq(queue_want(q, &id, &(struct want){.whole = true}), e);
 	cr_expect_eq(e->state, ENTRY_ASKED);
 	cr_expect_null(e->asker);
-	cr_expect_eq(asker.later.count, 0);
-	cr_expect_eq(asker.later.bytes, 0);
-	entry_move(q, e, ENTRY_LATER, &asker);
+	cr_expect_eq(asker.throttled.count, 0);
+	cr_expect_eq(asker.throttled.bytes, 0);
+	entry_move(q, e, ENTRY_THROTTLED, &asker);
 	cr_expect_eq(queue_want(q, &id, &(struct want){.feed = true}), e);
 	cr_expect_eq(e->state, ENTRY_NAMED);
-	cr_expect_eq(asker.later.count, 0);
+	cr_expect_eq(asker.throttled.count, 0);
 	queue_forget(q, e);
 	done(q);
 }

@@ -11,7 +11,7 @@ TestSuite(sync_large, .timeout = 120);
 
 static struct fixture f;
 
-enum { LARGE = GOT_ROWS_MAX + 3000 };
+enum { LARGE = FETCHED_ROWS_MAX + 3000 };
 
 #define SAME()                                                    \
 	do {                                                      \
@@ -89,7 +89,7 @@ Test(sync_large, what_breaks_off_in_the_middle_leaves_nothing_and_is_tried_again
 	uint64_t committed = fixture_committed(&f);
 
 	make_large("large");
-	memory_fail(f.db, MEMORY_FETCH, 3, GOT_ROWS_MAX + 500, SHMETA_ERR_SOURCE, "the connection was lost");
+	memory_fail(f.db, MEMORY_FETCH, 3, FETCHED_ROWS_MAX + 500, SHMETA_ERR_SOURCE, "the connection was lost");
 	f.now_ns += 1000000000;
 	fixture_run(&f);
 	cr_assert_eq(fixture_topic_id(&f, "large"), 0);

@@ -55,7 +55,7 @@ static void host_committed(void *arg, const uint64_t *touched)
 	struct daemon *d = arg;
 
 	if (control_committed(d->control, touched))
-		mailbox_knock(d->mailbox);
+		mailbox_wake(d->mailbox);
 }
 
 static int host_all_registrations_kept(void *arg)

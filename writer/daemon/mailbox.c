@@ -169,7 +169,7 @@ void mailbox_post(struct mailbox *box, struct mail *letter)
 		ring(box);
 }
 
-void mailbox_knock(struct mailbox *box)
+void mailbox_wake(struct mailbox *box)
 {
 	ring(box);
 }

@@ -40,7 +40,7 @@ void mailbox_settle(struct mailbox *box);
 struct mail *mailbox_spare(struct mailbox *box, enum mail_kind kind, const char *text);
 void mailbox_post(struct mailbox *box, struct mail *letter);
 /* Have the loop look, without a letter. */
-void mailbox_knock(struct mailbox *box);
+void mailbox_wake(struct mailbox *box);
 /* Many letters follow each other, from one thread: ring once for so many, and for the rest at the end. */
 void mailbox_hold(struct mailbox *box);
 void mailbox_release(struct mailbox *box);

@@ -87,7 +87,7 @@ void pause_take(struct sync *s)
 	} else {
 		/* What was taken to the source is read back first. */
 		if (s->store != NULL)
-			write_land(s);
+			write_drain(s);
 		s->pause.on = true;
 		session_close(s);
 		sync_log(s, LOG_NOTICE, "paused", "%s", why);

@@ -64,7 +64,7 @@ void retime_some(struct sync *s)
 		status = apply_commit(&s->apply, &txn, &err);
 	if (status != SHMETA_OK) {
 		apply_abort(&s->apply);
-		sync_room_failed(s, status, err.text);
+		sync_store_failed(s, status, err.text);
 		return;
 	}
 	sync_count_commit(s, &s->apply, began_ns);

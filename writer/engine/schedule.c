@@ -198,7 +198,7 @@ void schedule_polled(struct sync *s, uint64_t asked_ns, bool changed, uint64_t l
 	struct schedule *schedule = &s->schedule;
 	uint64_t least = s->options.poll_min_ms * SYNC_MS, most = s->options.poll_max_ms * SYNC_MS;
 
-	/* The sign of a feed that says until when it tells is what it tells, not what comes before it. */
+	/* The wake-up of a feed that says until when it tells is what it tells, not what comes before it. */
 	if (changed || (schedule->woken && lag_ns == 0)) {
 		/* Busy: stay quick for a while, so that the next change is seen as soon as this one. */
 		schedule->poll_every_ns = least;

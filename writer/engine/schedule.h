@@ -21,7 +21,7 @@ enum pass_request {
 struct schedule {
 	/* Polls of the feed. */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
-	bool woken;         /* the source gave a sign: it may come a little before what it announces */
+	bool woken;         /* the source sent a wake-up: it may come a little before what it announces */
 	uint64_t looked_ns; /* in a long pass: when the feed and the readers had their turn */
 	uint64_t advisory_due_ns;
 	/* Full passes. */
@@ -45,7 +45,7 @@ static inline uint64_t schedule_poll_when(const struct schedule *schedule)
 }
 void schedule_poll_now(struct sync *s);
 void schedule_poll_by(struct sync *s, uint64_t due_ns); /* at the latest */
-/* The source gave a sign, or what it would announce hides behind our own commit: a poll is due by then. */
+/* The source sent a wake-up, or what it would announce hides behind our own commit: a poll is due by then. */
 void schedule_woken(struct sync *s, uint64_t poll_by_ns);
 /* The feed was asked at asked_ns. changed: it told something; lag_ns: as it said. Sooner while it is busy, later while it is not. */
 void schedule_polled(struct sync *s, uint64_t asked_ns, bool changed, uint64_t lag_ns);

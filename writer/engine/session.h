@@ -74,7 +74,7 @@ bool session_ready(struct sync *s);
 /* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
  * other; then full passes find what changes, and the operator hears why. */
 bool session_look_for_feed(struct sync *s);
-/* Readable when the source may have changed; -1: it gives no sign. */
+/* Readable when the source may have changed; -1: it sends no wake-up. */
 int session_wake_fd(struct sync *s);
 /* A connection beside the session, which is closed: its counters are added to the session's. */
 void session_count(struct sync *s, const struct backend_counters *counters);

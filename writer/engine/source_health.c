@@ -290,7 +290,7 @@ void health_source_full(struct sync *s, const char *sentence)
 	sync_show(s);
 }
 
-void health_source_has_room(struct sync *s)
+void health_source_takes_writes(struct sync *s)
 {
 	if (s->health.source_full[0] == '\0')
 		return;

@@ -135,7 +135,7 @@ void health_run(struct sync *s);
 void health_tell_writable(struct sync *s); /* in the log */
 /* A write failed for want of room at the source, which reads as before; a write was done. */
 void health_source_full(struct sync *s, const char *sentence);
-void health_source_has_room(struct sync *s);
+void health_source_takes_writes(struct sync *s);
 
 /* ---- phases ---- */
 

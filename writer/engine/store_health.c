@@ -34,7 +34,7 @@ static bool is_capped(struct sync *s, char *limit, size_t bytes)
 	return limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, bytes);
 }
 
-void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+void sync_store_failed(struct sync *s, enum shmeta_status status, const char *sentence)
 {
 	struct store_health *h = &s->store_health;
 	char text[sizeof h->trouble.text], limit[400], bytes[32];
@@ -92,7 +92,7 @@ bool store_health_uncapped(struct sync *s)
 	return h->state != STORE_CAPPED;
 }
 
-void sync_room_works(struct sync *s)
+void sync_store_works(struct sync *s)
 {
 	if (store_takes(s))
 		return;

@@ -49,8 +49,8 @@ static inline enum shmeta_status store_health_status(const struct store_health *
 /* ---- moves ---- */
 
 /* Something could not be put; a store that is damaged is loaded anew. */
-void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
-void sync_room_works(struct sync *s);
+void sync_store_failed(struct sync *s, enum shmeta_status status, const char *sentence);
+void sync_store_works(struct sync *s);
 /* CAPPED: has the limit been lifted? Then it is only FULL, and may be tried; otherwise sync_wake_at() was told when to look again. */
 bool store_health_uncapped(struct sync *s);
 

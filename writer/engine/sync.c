@@ -3,7 +3,7 @@
  *
  * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
  * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
- * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
+ * these, a wake-up from sync_refresh(), or the source's own wake-up: something may have changed. */
 #include <poll.h>
 #include <syslog.h>
 
@@ -70,7 +70,7 @@ static bool follow_on(struct sync *s, bool retried)
 	if (write_waiting(s) && store_takes(s) && generation_writable(s))
 		write_commit(s);
 	if (!source_is_away(s) && !origin_is_foreign(s) && admin_waiting(s)) {
-		write_land(s);
+		write_drain(s);
 		admin_work(s);
 	}
 	if (source_is_away(s))
@@ -87,7 +87,7 @@ static bool follow_on(struct sync *s, bool retried)
 	if (feed_in_step(s) && stamps_unapplied(&s->stamps) > 0 && !refresh_pending_feed(s)) {
 		stamp_applied(s);
 		if (retried)
-			sync_room_works(s);
+			sync_store_works(s);
 	}
 	return true;
 }
@@ -119,8 +119,8 @@ static bool follow(struct sync *s, bool retried)
 	return ok;
 }
 
-/* Has the source given a sign? It is drained by the poll that follows. */
-static void look_for_sign(struct sync *s, uint64_t now)
+/* Has the source sent a wake-up? It is drained by the poll that follows. */
+static void take_wake_up(struct sync *s, uint64_t now)
 {
 	struct pollfd fd = {.fd = session_wake_fd(s), .events = POLLIN};
 
@@ -140,7 +140,7 @@ static bool turn(struct sync *s, bool at_once)
 	options_take(s);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	sync_show_clock(s);
-	look_for_sign(s, now);
+	take_wake_up(s, now);
 	store_health_watch(s);
 	sync_show_now_and_then(s);
 	retime_some(s);
@@ -166,7 +166,7 @@ static void full_pass(struct sync *s)
 			return;
 		}
 	}
-	write_land(s);
+	write_drain(s);
 	if (reconcile_pass(s, turn) && !source_is_away(s) && store_takes(s))
 		schedule_reconcile(s);
 }
@@ -176,23 +176,23 @@ static void full_pass(struct sync *s)
  * is made only behind something that has worked. */
 static void try_others(struct sync *s)
 {
-	bool pass_due, hints_due;
+	bool pass_due, advisory_due;
 
 	if (!source_is_away(s) || !health_job_on(&s->health, SYNC_JOB_FEED) || !session_is_open(&s->session) ||
 	    s->store == NULL || !feed_is_tried(s) || origin_is_foreign(s) || store_is_damaged(s) || !store_takes(s))
 		return;
-	/* A round that is under way already is landed by the next round of ours. */
+	/* A round that is under way already is drained by the next round of ours. */
 	if (!write_is_begun(s) && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
 		write_commit(s);
 	pass_due = sync_now(s) >= schedule_reconcile_when(s);
-	hints_due = sync_now(s) >= schedule_advisory_when(s);
+	advisory_due = sync_now(s) >= schedule_advisory_when(s);
 	if (!pass_due)
 		sync_wake_at(s, schedule_reconcile_when(s));
-	if (!hints_due)
+	if (!advisory_due)
 		sync_wake_at(s, schedule_advisory_when(s));
-	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
+	if ((refresh_waiting(s) || pass_due || advisory_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
 	    generation_writable(s)) {
-		if (pass_due || hints_due) {
+		if (pass_due || advisory_due) {
 			reread_advisory(s, false);
 			schedule_advisory(s);
 		}
@@ -207,7 +207,7 @@ static void work(struct sync *s)
 	uint64_t now = sync_now(s);
 
 	if (source_is_away(s) || !store_takes(s) || s->store == NULL || origin_is_foreign(s) || store_is_damaged(s))
-		write_land(s);
+		write_drain(s);
 	if (!session_ready(s))
 		return;
 	if (!store_takes(s) && now < store_health_when(&s->store_health) && !store_health_uncapped(s)) {
@@ -423,7 +423,7 @@ void sync_close(struct sync *s)
 	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	/* What was taken before the stop is done, as long as nothing fails. */
 	if (s->store != NULL)
-		write_land(s);
+		write_drain(s);
 	for (size_t before = SIZE_MAX; s->store != NULL && store_is_writable(s) && session_is_open(&s->session) &&
 	                               !source_is_away(s) && !origin_is_foreign(s) && store_takes(s) &&
 	                               write_waiting(s) && write_ops_waiting(s) < before;) {

@@ -47,7 +47,7 @@ static void *run(void *arg)
 		sync_run_once(s, &wait_ns);
 		if (wait_ns == 0 || linger(s))
 			continue;
-		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
+		/* A source that is away or a store that is full is not looked at before its time: its wake-up would never stop. */
 		bool listen = session_is_open(&s->session) && feed_in_step(s) && !source_is_away(s) && store_takes(s) &&
 		              sync_now(s) >= s->thread.ignore_until_ns;
 

@@ -37,7 +37,7 @@ struct asker *asker_of(struct askers *askers, uint32_t uid, uint64_t now_ns)
 	for (struct asker **at = &askers->first; (a = *at) != NULL;) {
 		if (a->uid == uid)
 			return a;
-		if (a->later.count > 0 || a->tickets > 0 || a->full_ns > now_ns) {
+		if (a->throttled.count > 0 || a->tickets > 0 || a->full_ns > now_ns) {
 			at = &a->next;
 			continue;
 		}

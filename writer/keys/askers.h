@@ -19,7 +19,7 @@ struct asker {
 	struct asker *next;
 	uint32_t uid;
 	uint64_t full_ns; /* when its bucket is full again */
-	struct sync_list later;
+	struct sync_list throttled;
 	size_t tickets; /* requests that are not answered */
 };
 

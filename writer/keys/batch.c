@@ -170,7 +170,7 @@ static void tell_fetch(const struct batch *b, enum shmeta_status status, const s
 	sync_tell(s, SHMETA_EVENT_FETCH, status != SHMETA_OK, b->key_count, sync_now(s) - b->read_at_ns, 0,
 	          "%s %.*s%s%u%s: %s%s%s", names[key->cls], (int)(key->topic.bytes < 100 ? key->topic.bytes : 100),
 	          key->topic.bytes > 0 ? key->topic.data : "", key->topic.bytes > 0 ? "/" : "", key->partition_id,
-	          b->key_count > 1 ? " and others" : "", why_read(s->queue, b->got[0].entry),
+	          b->key_count > 1 ? " and others" : "", why_read(s->queue, b->fetched[0].entry),
 	          status != SHMETA_OK ? "; " : "", status != SHMETA_OK ? err->text : "");
 }
 
@@ -219,13 +219,13 @@ static enum outcome apply_failed(const struct batch *b, enum shmeta_status statu
 }
 
 /* Entries of which some key could not be read are put behind the others, and are none of the batch's any more. */
-static void set_unread_aside(struct batch *b)
+static void take_unread_out(struct batch *b)
 {
 	for (size_t k = 0; b->unread != SHMETA_OK && k < b->key_count; k++) {
-		struct sync_entry *e = b->got[k].entry;
+		struct sync_entry *e = b->fetched[k].entry;
 		size_t i = 0;
 
-		if (b->got[k].failed == SHMETA_OK || e == NULL)
+		if (b->fetched[k].failed == SHMETA_OK || e == NULL)
 			continue;
 		while (b->entry[i] != e)
 			i++;
@@ -233,8 +233,8 @@ static void set_unread_aside(struct batch *b)
 		b->entry[b->all_count - 1] = e;
 		b->entry_count--;
 		for (size_t other = 0; other < b->key_count; other++)
-			if (b->got[other].entry == e)
-				b->got[other].entry = NULL;
+			if (b->fetched[other].entry == e)
+				b->fetched[other].entry = NULL;
 	}
 }
 
@@ -242,7 +242,7 @@ static void set_unread_aside(struct batch *b)
 static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 {
 	struct sync *s = b->s;
-	const struct backend_sink sink = got_sink(b);
+	const struct backend_sink sink = fetched_sink(b);
 	struct shmeta_err err = {.code = SHMETA_OK};
 	enum outcome outcome = fetch(b, &sink, failure);
 	enum shmeta_status status;
@@ -250,12 +250,12 @@ static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	sync_source_works(s, SYNC_JOB_FETCH);
-	set_unread_aside(b);
+	take_unread_out(b);
 	status = b->entry_count > 0 ? batch_commit(b, &err) : SHMETA_OK;
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
 	if (s->batch_full == 0)
-		sync_room_works(s);
+		sync_store_works(s);
 	return OUTCOME_DONE;
 }
 
@@ -276,7 +276,7 @@ static enum outcome end_stream(struct batch *b, uint64_t began_ns, struct failur
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
 	if (s->batch_full == 0)
-		sync_room_works(s);
+		sync_store_works(s);
 	return OUTCOME_DONE;
 }
 
@@ -345,7 +345,7 @@ static enum outcome bring_over(struct batch *b, bool large, struct failure *fail
 static void tell_trouble(struct sync *s, enum outcome outcome, const struct failure *failure)
 {
 	if (outcome == OUTCOME_STORE)
-		sync_room_failed(s, failure->status, failure->sentence);
+		sync_store_failed(s, failure->status, failure->sentence);
 	else if (outcome == OUTCOME_SOURCE && !origin_is_foreign(s))
 		sync_source_failed(s, SYNC_JOB_FETCH, failure->status, failure->sentence);
 }
@@ -371,7 +371,7 @@ static enum outcome try(struct sync *s, struct sync_entry **entry, size_t *count
 	b.entry_count = b.all_count;
 	batch_compact(&b);
 	*count = b.entry_count;
-	got_free(&b);
+	fetched_free(&b);
 	return outcome;
 }
 

@@ -21,7 +21,7 @@ void batch_reread_topic(struct batch *b, struct sync_entry *e);
 /* Entries that cannot be applied from this read go back to the queue before anything is applied. */
 enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err);
 enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err);
-/* What the read of b->got[at .. at + count), all of one entry, reported as quarantined replaces what the store has. */
+/* What the read of b->fetched[at .. at + count), all of one entry, reported as quarantined replaces what the store has. */
 enum shmeta_status batch_apply_quarantined(struct batch *b, size_t at, size_t count, struct shmeta_err *err);
 
 /* ---- batch_plan.c ---- */

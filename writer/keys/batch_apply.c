@@ -22,7 +22,7 @@ bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
 	return asked;
 }
 
-static enum shmeta_status apply_rows(struct batch *b, const struct got_part *part, uint64_t from, uint64_t to,
+static enum shmeta_status apply_rows(struct batch *b, const struct fetched_part *part, uint64_t from, uint64_t to,
                                      struct shmeta_err *err)
 {
 	const struct shmeta_segment *rows = part->row_count > 0 ? b->row + part->row_at : NULL;
@@ -32,7 +32,8 @@ static enum shmeta_status apply_rows(struct batch *b, const struct got_part *par
 
 /* Judge a topic's answer before anything of it is applied: without segments it can only be applied to an incarnation, and to
  * partitions, that the store has. */
-static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g, bool *ret, struct shmeta_err *err)
+static enum shmeta_status topic_needs_more(struct batch *b, const struct fetched_key *g, bool *ret,
+                                           struct shmeta_err *err)
 {
 	struct apply *a = &b->s->apply;
 	struct shmeta_topic stored;
@@ -62,7 +63,7 @@ static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g,
 	return SHMETA_OK;
 }
 
-static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, struct shmeta_err *err)
+static enum shmeta_status apply_one_topic(struct batch *b, const struct fetched_key *g, struct shmeta_err *err)
 {
 	struct sync *s = b->s;
 	struct apply *a = &s->apply;
@@ -90,7 +91,7 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, 
 		return e->want.segments ? apply_evict_partitions_of(a, topic_id, err) : SHMETA_OK;
 	}
 	for (size_t i = 0; i < g->part_count; i++) {
-		const struct got_part *part = &b->part[g->part_at + i];
+		const struct fetched_part *part = &b->part[g->part_at + i];
 		bool known;
 
 		if (!e->want.segments) {
@@ -112,12 +113,12 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, 
 	return apply_topic_end(a, err);
 }
 
-/* All ranges of one partition: b->got[at .. at + count). */
+/* All ranges of one partition: b->fetched[at .. at + count). */
 static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t count, struct shmeta_err *err)
 {
 	struct sync *s = b->s;
 	struct apply *a = &s->apply;
-	const struct got *g = &b->got[at];
+	const struct fetched_key *g = &b->fetched[at];
 	struct sync_entry *e = g->entry;
 	enum shmeta_status status;
 
@@ -129,7 +130,7 @@ static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t coun
 	if (status == SHMETA_ABSENT)
 		return SHMETA_OK;
 	for (size_t i = 0; i < count && status == SHMETA_OK; i++) {
-		const struct got *range = &b->got[at + i];
+		const struct fetched_key *range = &b->fetched[at + i];
 
 		if (range->part_count > 0)
 			status = apply_rows(b, &b->part[range->part_at], b->key[at + i].from, b->key[at + i].to, err);
@@ -139,7 +140,7 @@ static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t coun
 }
 
 /* A partition that was created at another time than the stored one belongs to another incarnation of its topic. */
-static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g, uint32_t topic_id, bool *ret,
+static enum shmeta_status part_needs_topic(struct batch *b, const struct fetched_key *g, uint32_t topic_id, bool *ret,
                                            struct shmeta_err *err)
 {
 	struct shmeta_partition stored;
@@ -166,10 +167,10 @@ static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g,
 	return SHMETA_OK;
 }
 
-static enum shmeta_status apply_small(struct batch *b, const struct got *g, struct shmeta_err *err)
+static enum shmeta_status apply_small(struct batch *b, const struct fetched_key *g, struct shmeta_err *err)
 {
 	struct apply *a = &b->s->apply;
-	enum shmeta_class cls = b->key[g - b->got].cls;
+	enum shmeta_class cls = b->key[g - b->fetched].cls;
 	const struct sync_entry *e = g->entry;
 	enum shmeta_status status = SHMETA_OK;
 
@@ -178,19 +179,19 @@ static enum shmeta_status apply_small(struct batch *b, const struct got *g, stru
 	else
 		apply_key_begin(a, b->read_at_ns);
 	for (size_t i = 0; i < g->small_count && status == SHMETA_OK; i++) {
-		const struct got_small *small = &b->small[g->small_at + i];
+		const struct fetched_small *small = &b->small[g->small_at + i];
 
 		switch (small->kind) {
-		case GOT_AGENT:
+		case FETCHED_AGENT:
 			status = apply_agent(a, small->tenant, &small->agent, err);
 			break;
-		case GOT_GROUP:
+		case FETCHED_GROUP:
 			status = apply_group(a, small->tenant, &small->group, err);
 			break;
-		case GOT_OFFSET:
+		case FETCHED_OFFSET:
 			status = apply_offset(a, small->tenant, small->topic, &small->offset, err);
 			break;
-		case GOT_LEASE:
+		case FETCHED_LEASE:
 			status = apply_lease(a, small->tenant, small->topic, &small->lease, err);
 			break;
 		}
@@ -208,8 +209,8 @@ static void forget_from_batch(struct batch *b, const struct sync_entry *e)
 		if (b->entry[i] == e)
 			b->entry[i] = NULL;
 	for (size_t i = 0; i < b->key_count; i++)
-		if (b->got[i].entry == e)
-			b->got[i].entry = NULL;
+		if (b->fetched[i].entry == e)
+			b->fetched[i].entry = NULL;
 }
 
 uint64_t batch_clock_topic(const struct sync_entry *e)
@@ -234,10 +235,10 @@ static bool reads_topic(const struct batch *b, struct shmeta_str tenant, struct 
 
 /* An offset or a lease of a topic that the feed has not named yet can only be shown together with it: have the topic read, once.
  * *ret: the row that names such a topic, NULL: none. */
-static enum shmeta_status small_needs_topic(const struct batch *b, const struct got *g, const struct got_small **ret,
-                                            struct shmeta_err *err)
+static enum shmeta_status small_needs_topic(const struct batch *b, const struct fetched_key *g,
+                                            const struct fetched_small **ret, struct shmeta_err *err)
 {
-	const struct got_small *known = NULL;
+	const struct fetched_small *known = NULL;
 
 	*ret = NULL;
 	if (g->entry->want.topic_asked || queue_is_class(g->entry))
@@ -246,10 +247,10 @@ static enum shmeta_status small_needs_topic(const struct batch *b, const struct 
 	if (b->s->bounded != NULL && g->entry->topic.bytes == 0 && bounded_lacks(b->s, SHMETA_CLASS_TOPIC))
 		return SHMETA_OK;
 	for (size_t i = 0; i < g->small_count && *ret == NULL; i++) {
-		const struct got_small *small = &b->small[g->small_at + i];
+		const struct fetched_small *small = &b->small[g->small_at + i];
 		struct shmeta_topic stored;
 
-		if ((small->kind != GOT_OFFSET && small->kind != GOT_LEASE) || small->topic.bytes == 0 ||
+		if ((small->kind != FETCHED_OFFSET && small->kind != FETCHED_LEASE) || small->topic.bytes == 0 ||
 		    small->topic.bytes > SHMETA_NAME_MAX || small->tenant.bytes > SHMETA_TENANT_MAX)
 			continue;
 		if (known != NULL && str_equal(known->topic, small->topic) && str_equal(known->tenant, small->tenant))
@@ -266,7 +267,7 @@ static enum shmeta_status small_needs_topic(const struct batch *b, const struct 
 	return SHMETA_OK;
 }
 
-static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct got_small *small)
+static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct fetched_small *small)
 {
 	struct sync *s = b->s;
 	struct identity id = queue_identity_of(e);
@@ -302,7 +303,7 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 	struct sync *s = b->s;
 
 	for (size_t i = 0; i < b->key_count; i++) {
-		struct sync_entry *e = b->got[i].entry;
+		struct sync_entry *e = b->fetched[i].entry;
 		bool more = false;
 		enum shmeta_status status = SHMETA_OK;
 
@@ -320,17 +321,17 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 			continue;
 		}
 		if (e->kind == ENTRY_TOPIC) {
-			status = topic_needs_more(b, &b->got[i], &more, err);
+			status = topic_needs_more(b, &b->fetched[i], &more, err);
 		} else if (e->kind == ENTRY_PART) {
 			struct shmeta_topic topic;
 
 			status = apply_topic_get(s->apply.txn, e->tenant, e->topic, &topic, NULL, err);
 			if (status == SHMETA_OK)
-				status = part_needs_topic(b, &b->got[i], topic.topic_id, &more, err);
+				status = part_needs_topic(b, &b->fetched[i], topic.topic_id, &more, err);
 		} else if (e->kind == ENTRY_OFFSET || e->kind == ENTRY_LEASE) {
-			const struct got_small *small;
+			const struct fetched_small *small;
 
-			status = small_needs_topic(b, &b->got[i], &small, err);
+			status = small_needs_topic(b, &b->fetched[i], &small, err);
 			if (status == SHMETA_OK && small != NULL)
 				wait_for_topic(b, e, small);
 		}
@@ -352,10 +353,10 @@ enum shmeta_status batch_apply_quarantined(struct batch *b, size_t at, size_t co
 	enum shmeta_status status = SHMETA_OK;
 
 	for (size_t k = at; k < at + count; k++) {
-		const struct got *g = &b->got[k];
+		const struct fetched_key *g = &b->fetched[k];
 
 		for (size_t i = 0; i < g->bad_count && status == SHMETA_OK; i++) {
-			const struct got_bad *bad = &b->bad[g->bad_at + i];
+			const struct fetched_bad *bad = &b->bad[g->bad_at + i];
 
 			/* Each range of a partition comes with its row. */
 			if (k == at || bad->row.cls != SHMETA_CLASS_PARTITION)
@@ -377,21 +378,21 @@ enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err)
 
 	a->synced_at_ns = b->read_at_ns;
 	for (size_t i = 0; i < b->key_count && status >= 0;) {
-		struct sync_entry *e = b->got[i].entry;
+		struct sync_entry *e = b->fetched[i].entry;
 		size_t count = 1;
 
 		if (e == NULL) {
 			i++;
 			continue;
 		}
-		while (i + count < b->key_count && b->got[i + count].entry == e)
+		while (i + count < b->key_count && b->fetched[i + count].entry == e)
 			count++;
 		uint64_t before = a->changed;
 
 		bounded_apply(s, e);
 		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && (!e->want.segments || e->row_only));
 		if (e->kind == ENTRY_TOPIC) {
-			status = apply_one_topic(b, &b->got[i], err);
+			status = apply_one_topic(b, &b->fetched[i], err);
 		} else if (e->kind == ENTRY_PART) {
 			if (entered == NULL || !str_equal(entered->topic, e->topic) ||
 			    !str_equal(entered->tenant, e->tenant)) {
@@ -407,7 +408,7 @@ enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err)
 			if (present)
 				apply_topic_leave(a);
 			present = false;
-			status = apply_small(b, &b->got[i], err);
+			status = apply_small(b, &b->fetched[i], err);
 		}
 		if (e->want.repair)
 			b->repaired += a->changed - before;

@@ -20,7 +20,7 @@ void batch_end_entry(struct sync *s, struct sync_entry *e, enum shmeta_status st
 static void class_stamps(struct batch *b, uint64_t txn)
 {
 	for (size_t i = 0; i < b->key_count; i++) {
-		if (b->got[i].entry == NULL || !queue_is_class(b->got[i].entry))
+		if (b->fetched[i].entry == NULL || !queue_is_class(b->fetched[i].entry))
 			continue; /* a key says nothing of its class */
 		enum shmeta_class cls = b->key[i].cls;
 
@@ -38,11 +38,11 @@ static void note_absence(struct batch *b, uint64_t txn)
 
 	pthread_mutex_lock(&s->queue->lock);
 	for (size_t i = 0; i < b->key_count; i++) {
-		const struct sync_entry *e = b->got[i].entry;
+		const struct sync_entry *e = b->fetched[i].entry;
 
 		if (e == NULL || e->kind > ENTRY_PART)
 			continue;
-		const struct got *g = &b->got[i];
+		const struct fetched_key *g = &b->fetched[i];
 		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
 		uint64_t hash = queue_name_hash(e->tenant, e->topic);
 

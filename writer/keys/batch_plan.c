@@ -55,11 +55,11 @@ static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls
 		if (key == NULL)
 			return false;
 		b->key = key;
-		struct got *got = reallocarray(b->got, more, sizeof *got);
+		struct fetched_key *fetched = reallocarray(b->fetched, more, sizeof *fetched);
 
-		if (got == NULL)
+		if (fetched == NULL)
 			return false;
-		b->got = got;
+		b->fetched = fetched;
 		b->key_capacity = more;
 	}
 	b->key[b->key_count] = (struct backend_key){.cls = cls,
@@ -71,7 +71,7 @@ static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls
 	                                            .row_only = e->row_only,
 	                                            .from = from,
 	                                            .to = to};
-	b->got[b->key_count] = (struct got){.entry = e};
+	b->fetched[b->key_count] = (struct fetched_key){.entry = e};
 	b->key_count++;
 	return true;
 }

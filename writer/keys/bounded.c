@@ -508,7 +508,7 @@ static void relieve_now(struct sync *s)
 			status = apply_commit(&s->apply, &txn, &err);
 		if (status != SHMETA_OK) {
 			apply_abort(&s->apply);
-			sync_room_failed(s, status, err.text);
+			sync_store_failed(s, status, err.text);
 			return;
 		}
 		sync_count_commit(s, &s->apply, began_ns);
@@ -671,7 +671,7 @@ enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err
 		status = bounded_forget_absences(s, &s->apply, err);
 	s->bounded->absences_counted |= status == SHMETA_OK;
 	for (size_t i = 0; i < b->key_count && status == SHMETA_OK; i++) {
-		const struct got *g = &b->got[i];
+		const struct fetched_key *g = &b->fetched[i];
 		const struct sync_entry *e = g->entry;
 
 		if (e == NULL || e->kind > ENTRY_PART)

@@ -7,7 +7,7 @@
 #include "base/row_limits.h"
 
 /* Room for one more element. false: no memory. */
-static bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
+static bool grow_array(void **array, size_t *capacity, size_t count, size_t bytes)
 {
 	if (count < *capacity)
 		return true;
@@ -21,11 +21,11 @@ static bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
 	return true;
 }
 
-void got_free(struct batch *b)
+void fetched_free(struct batch *b)
 {
 	arena_free(&b->arena);
 	free(b->key);
-	free(b->got);
+	free(b->fetched);
 	free(b->part);
 	free(b->row);
 	free(b->small);
@@ -39,7 +39,7 @@ static enum shmeta_status batch_fail(struct batch *b, enum shmeta_status status)
 	return status;
 }
 
-static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key)
+static enum shmeta_status fetched_key_begin(void *arg, const struct backend_key *key)
 {
 	struct batch *b = arg;
 
@@ -47,25 +47,25 @@ static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key
 	if (b->in_key || b->at >= b->key_count)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
 	b->in_key = true;
-	b->got[b->at].part_at = b->part_count;
-	b->got[b->at].small_at = b->small_count;
-	b->got[b->at].bad_at = b->bad_count;
+	b->fetched[b->at].part_at = b->part_count;
+	b->fetched[b->at].small_at = b->small_count;
+	b->fetched[b->at].bad_at = b->bad_count;
 	b->row_mark = b->row_count;
 	b->text_mark = b->text_bytes;
 	return SHMETA_OK;
 }
 
-void got_unread(struct batch *b, enum shmeta_status status, const char *sentence)
+void fetched_unread(struct batch *b, enum shmeta_status status, const char *sentence)
 {
-	b->got[b->at].failed = status;
+	b->fetched[b->at].failed = status;
 	if (b->unread != SHMETA_OK)
 		return;
 	b->unread = status;
 	(void)snprintf(b->unread_sentence, sizeof b->unread_sentence, "%s", sentence);
 }
 
-static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
-                                      const char *sentence)
+static enum shmeta_status fetched_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
+                                          const char *sentence)
 {
 	struct batch *b = arg;
 
@@ -74,18 +74,18 @@ static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, 
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
 	b->in_key = false;
 	if (status < 0) {
-		b->part_count = b->got[b->at].part_at;
-		b->small_count = b->got[b->at].small_at;
-		b->bad_count = b->got[b->at].bad_at;
+		b->part_count = b->fetched[b->at].part_at;
+		b->small_count = b->fetched[b->at].small_at;
+		b->bad_count = b->fetched[b->at].bad_at;
 		b->row_count = b->row_mark;
 		b->text_bytes = b->text_mark;
-		b->got[b->at].has_topic = false;
-		got_unread(b, status, sentence);
+		b->fetched[b->at].has_topic = false;
+		fetched_unread(b, status, sentence);
 	}
-	b->got[b->at].found = status == SHMETA_OK;
-	b->got[b->at].part_count = b->part_count - b->got[b->at].part_at;
-	b->got[b->at].small_count = b->small_count - b->got[b->at].small_at;
-	b->got[b->at].bad_count = b->bad_count - b->got[b->at].bad_at;
+	b->fetched[b->at].found = status == SHMETA_OK;
+	b->fetched[b->at].part_count = b->part_count - b->fetched[b->at].part_at;
+	b->fetched[b->at].small_count = b->small_count - b->fetched[b->at].small_at;
+	b->fetched[b->at].bad_count = b->bad_count - b->fetched[b->at].bad_at;
 	b->at++;
 	return SHMETA_OK;
 }
@@ -100,10 +100,10 @@ static bool copy_bytes(struct arena *arena, const void *data, size_t bytes, cons
 	return true;
 }
 
-static enum shmeta_status got_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+static enum shmeta_status fetched_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
 {
 	struct batch *b = arg;
-	struct got *g = &b->got[b->at];
+	struct fetched_key *g = &b->fetched[b->at];
 
 	(void)tenant;
 	if (!b->in_key)
@@ -117,33 +117,33 @@ static enum shmeta_status got_topic(void *arg, struct shmeta_str tenant, const s
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_partition(void *arg, const struct shmeta_partition *partition)
+static enum shmeta_status fetched_partition(void *arg, const struct shmeta_partition *partition)
 {
 	struct batch *b = arg;
 
 	if (!b->in_key)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	if (!got_room((void **)&b->part, &b->part_capacity, b->part_count, sizeof *b->part))
+	if (!grow_array((void **)&b->part, &b->part_capacity, b->part_count, sizeof *b->part))
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	b->part[b->part_count++] = (struct got_part){.record = *partition, .row_at = b->row_count};
+	b->part[b->part_count++] = (struct fetched_part){.record = *partition, .row_at = b->row_count};
 	return SHMETA_OK;
 }
 
-enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence)
+enum shmeta_status fetched_bad(struct batch *b, const struct backend_key *row, const char *sentence)
 {
-	struct got_bad *last = b->bad_count > b->got[b->at].bad_at ? &b->bad[b->bad_count - 1] : NULL;
+	struct fetched_bad *last = b->bad_count > b->fetched[b->at].bad_at ? &b->bad[b->bad_count - 1] : NULL;
 	struct shmeta_str copy;
 
 	if (last != NULL && quarantine_covers(&last->row, row)) {
 		last->rows++;
 		return SHMETA_OK;
 	}
-	if (!got_room((void **)&b->bad, &b->bad_capacity, b->bad_count, sizeof *b->bad) ||
+	if (!grow_array((void **)&b->bad, &b->bad_capacity, b->bad_count, sizeof *b->bad) ||
 	    arena_str(&b->arena, (struct shmeta_str){sentence, strlen(sentence)}, &copy) != 0)
 		return SHMETA_ERR_NO_MEMORY;
-	struct got_bad *bad = &b->bad[b->bad_count];
+	struct fetched_bad *bad = &b->bad[b->bad_count];
 
-	*bad = (struct got_bad){.row = *row, .rows = 1, .sentence = copy.data};
+	*bad = (struct fetched_bad){.row = *row, .rows = 1, .sentence = copy.data};
 	if (arena_str(&b->arena, row->tenant, &bad->row.tenant) != 0 ||
 	    arena_str(&b->arena, row->topic, &bad->row.topic) != 0 ||
 	    arena_str(&b->arena, row->name, &bad->row.name) != 0)
@@ -153,7 +153,8 @@ enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const
 }
 
 /* A segment that the engine let pass and the store cannot take. */
-static enum shmeta_status got_bad_segment(struct batch *b, const struct shmeta_segment *segment, const char *sentence)
+static enum shmeta_status fetched_bad_segment(struct batch *b, const struct shmeta_segment *segment,
+                                              const char *sentence)
 {
 	const struct backend_key *key = &b->key[b->at];
 	const struct backend_key row = {.cls = SHMETA_CLASS_SEGMENT,
@@ -163,31 +164,31 @@ static enum shmeta_status got_bad_segment(struct batch *b, const struct shmeta_s
 	                                .from = segment->base_offset,
 	                                .to = SYNC_LAST_OFFSET};
 
-	return got_bad(b, &row, sentence) == SHMETA_OK ? SHMETA_OK : batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return fetched_bad(b, &row, sentence) == SHMETA_OK ? SHMETA_OK : batch_fail(b, SHMETA_ERR_NO_MEMORY);
 }
 
-static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *segment)
+static enum shmeta_status fetched_segment(void *arg, const struct shmeta_segment *segment)
 {
 	struct batch *b = arg;
 	char text[512];
 	const char *wrong = shmeta__segment_error(segment, text, sizeof text);
 
-	if (!b->in_key || b->part_count == b->got[b->at].part_at)
+	if (!b->in_key || b->part_count == b->fetched[b->at].part_at)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
 	if (wrong != NULL)
-		return got_bad_segment(b, segment, wrong);
-	struct got_part *part = &b->part[b->part_count - 1];
+		return fetched_bad_segment(b, segment, wrong);
+	struct fetched_part *part = &b->part[b->part_count - 1];
 
 	if (part->row_count > 0 && segment->base_offset <= b->row[b->row_count - 1].base_offset) {
 		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
 		         (unsigned long long)segment->base_offset, part->record.partition_id,
 		         (unsigned long long)b->row[b->row_count - 1].base_offset);
-		return got_bad_segment(b, segment, text);
+		return fetched_bad_segment(b, segment, text);
 	}
 	b->text_bytes += segment->id.bytes + segment->s3_bucket.bytes + segment->s3_key.bytes;
-	if (b->row_count >= GOT_ROWS_MAX || b->text_bytes > GOT_TEXT_MAX)
+	if (b->row_count >= FETCHED_ROWS_MAX || b->text_bytes > FETCHED_TEXT_MAX)
 		return batch_fail(b, SHMETA_ERR_BUFFER);
-	if (!got_room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
+	if (!grow_array((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
 	struct shmeta_segment *row = &b->row[b->row_count];
 
@@ -201,12 +202,12 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 	return SHMETA_OK;
 }
 
-static struct got_small *got_small(struct batch *b, enum got_kind kind, struct shmeta_str tenant,
-                                   struct shmeta_str topic)
+static struct fetched_small *fetched_small(struct batch *b, enum fetched_kind kind, struct shmeta_str tenant,
+                                           struct shmeta_str topic)
 {
-	if (!b->in_key || !got_room((void **)&b->small, &b->small_capacity, b->small_count, sizeof *b->small))
+	if (!b->in_key || !grow_array((void **)&b->small, &b->small_capacity, b->small_count, sizeof *b->small))
 		return NULL;
-	struct got_small *small = &b->small[b->small_count];
+	struct fetched_small *small = &b->small[b->small_count];
 
 	memset(small, 0, sizeof *small);
 	small->kind = kind;
@@ -216,10 +217,10 @@ static struct got_small *got_small(struct batch *b, enum got_kind kind, struct s
 	return small;
 }
 
-static enum shmeta_status got_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
+static enum shmeta_status fetched_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
 {
 	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_AGENT, tenant, (struct shmeta_str){"", 0});
+	struct fetched_small *small = fetched_small(b, FETCHED_AGENT, tenant, (struct shmeta_str){"", 0});
 
 	if (small == NULL)
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
@@ -233,10 +234,10 @@ static enum shmeta_status got_agent(void *arg, struct shmeta_str tenant, const s
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+static enum shmeta_status fetched_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
 {
 	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_GROUP, tenant, (struct shmeta_str){"", 0});
+	struct fetched_small *small = fetched_small(b, FETCHED_GROUP, tenant, (struct shmeta_str){"", 0});
 
 	if (small == NULL)
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
@@ -246,11 +247,11 @@ static enum shmeta_status got_group(void *arg, struct shmeta_str tenant, const s
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                     const struct shmeta_committed_offset *offset)
+static enum shmeta_status fetched_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                         const struct shmeta_committed_offset *offset)
 {
 	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_OFFSET, tenant, topic);
+	struct fetched_small *small = fetched_small(b, FETCHED_OFFSET, tenant, topic);
 
 	if (small == NULL)
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
@@ -261,11 +262,11 @@ static enum shmeta_status got_offset(void *arg, struct shmeta_str tenant, struct
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                    const struct shmeta_lease *lease)
+static enum shmeta_status fetched_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                        const struct shmeta_lease *lease)
 {
 	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_LEASE, tenant, topic);
+	struct fetched_small *small = fetched_small(b, FETCHED_LEASE, tenant, topic);
 
 	if (small == NULL)
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
@@ -275,26 +276,26 @@ static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct 
 	return SHMETA_OK;
 }
 
-static void got_quarantine(void *arg, const struct backend_key *row, const char *sentence)
+static void fetched_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
 	struct batch *b = arg;
 
 	/* The call goes on; it is looked at when it has ended. */
-	if (b->in_key && got_bad(b, row, sentence) != SHMETA_OK)
+	if (b->in_key && fetched_bad(b, row, sentence) != SHMETA_OK)
 		(void)batch_fail(b, SHMETA_ERR_NO_MEMORY);
 }
 
-struct backend_sink got_sink(struct batch *b)
+struct backend_sink fetched_sink(struct batch *b)
 {
 	return (struct backend_sink){.arg = b,
-	                             .topic = got_topic,
-	                             .partition = got_partition,
-	                             .segment = got_segment,
-	                             .agent = got_agent,
-	                             .group = got_group,
-	                             .offset = got_offset,
-	                             .lease = got_lease,
-	                             .quarantine = got_quarantine,
-	                             .key_begin = got_key_begin,
-	                             .key_end = got_key_end};
+	                             .topic = fetched_topic,
+	                             .partition = fetched_partition,
+	                             .segment = fetched_segment,
+	                             .agent = fetched_agent,
+	                             .group = fetched_group,
+	                             .offset = fetched_offset,
+	                             .lease = fetched_lease,
+	                             .quarantine = fetched_quarantine,
+	                             .key_begin = fetched_key_begin,
+	                             .key_end = fetched_key_end};
 }

@@ -5,15 +5,15 @@
 
 #include "writer/keys/queue.h"
 
-struct got_part {
+struct fetched_part {
 	struct shmeta_partition record;
 	size_t row_at, row_count;
 };
 
-enum got_kind { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE };
+enum fetched_kind { FETCHED_AGENT, FETCHED_GROUP, FETCHED_OFFSET, FETCHED_LEASE };
 
-struct got_small {
-	enum got_kind kind;
+struct fetched_small {
+	enum fetched_kind kind;
 	struct shmeta_str tenant, topic;
 	union {
 		struct shmeta_agent agent;
@@ -23,13 +23,13 @@ struct got_small {
 	};
 };
 
-struct got_bad { /* a row that cannot be served, and rows - 1 others below it */
+struct fetched_bad { /* a row that cannot be served, and rows - 1 others below it */
 	struct backend_key row;
 	uint64_t rows;
 	const char *sentence;
 };
 
-struct got { /* one key */
+struct fetched_key { /* one key */
 	struct sync_entry *entry;
 	bool found, has_topic;
 	enum shmeta_status failed; /* it could not be read, and b->unread is the first sentence that says why */
@@ -43,15 +43,15 @@ struct batch {
 	size_t entry_count;
 	size_t all_count; /* and those behind them that could not be read */
 	struct backend_key *key;
-	struct got *got;
+	struct fetched_key *fetched;
 	size_t key_count, key_capacity;
-	struct got_part *part;
+	struct fetched_part *part;
 	size_t part_count, part_capacity;
 	struct shmeta_segment *row;
 	size_t row_count, row_capacity, text_bytes;
-	struct got_small *small;
+	struct fetched_small *small;
 	size_t small_count, small_capacity;
-	struct got_bad *bad;
+	struct fetched_bad *bad;
 	size_t bad_count, bad_capacity;
 	struct quarantine quarantine; /* of the key that is being applied */
 	struct arena arena;
@@ -67,14 +67,14 @@ struct batch {
 };
 
 /* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with ERR_BUFFER in `failed`. */
-enum { GOT_ROWS_MAX = 32768, GOT_TEXT_MAX = 16 << 20 };
+enum { FETCHED_ROWS_MAX = 32768, FETCHED_TEXT_MAX = 16 << 20 };
 
 /* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */
-enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence);
+enum shmeta_status fetched_bad(struct batch *b, const struct backend_key *row, const char *sentence);
 /* The key b->at could not be read. */
-void got_unread(struct batch *b, enum shmeta_status status, const char *sentence);
+void fetched_unread(struct batch *b, enum shmeta_status status, const char *sentence);
 /* The sink that fills b. */
-struct backend_sink got_sink(struct batch *b);
-void got_free(struct batch *b);
+struct backend_sink fetched_sink(struct batch *b);
+void fetched_free(struct batch *b);
 
 #endif

@@ -52,29 +52,29 @@ static bool names_nothing(const struct backend_key *key)
 /* Has another user a token for what waits for one of the first who asked? */
 static bool pay_for(struct sync_queue *q, struct sync_entry *e, struct asker *asker, uint64_t now_ns)
 {
-	if (e->state != ENTRY_LATER || asker == e->asker ||
-	    asker_when(&q->askers, asker, asker->later.count, now_ns) > now_ns)
+	if (e->state != ENTRY_THROTTLED || asker == e->asker ||
+	    asker_when(&q->askers, asker, asker->throttled.count, now_ns) > now_ns)
 		return false;
 	asker_pay(&q->askers, asker, now_ns);
 	entry_move(q, e, ENTRY_ASKED, NULL);
 	return true;
 }
 
-static size_t later_bytes(const struct sync_queue *q)
+static size_t throttled_bytes(const struct sync_queue *q)
 {
 	size_t bytes = 0;
 
 	for (const struct asker *a = q->askers.first; a != NULL; a = a->next)
-		bytes += a->later.bytes;
+		bytes += a->throttled.bytes;
 	return bytes;
 }
 
-static size_t all_later(const struct sync_queue *q)
+static size_t all_throttled(const struct sync_queue *q)
 {
 	size_t count = 0;
 
 	for (const struct asker *a = q->askers.first; a != NULL; a = a->next)
-		count += a->later.count;
+		count += a->throttled.count;
 	return count;
 }
 
@@ -83,18 +83,18 @@ static struct sync_entry *ask_anew(struct sync *s, const struct identity *id, co
                                    struct asker *asker, uint64_t deadline_ns, uint64_t now_ns)
 {
 	struct sync_queue *q = s->queue;
-	uint64_t when = asker_when(&q->askers, asker, asker->later.count, now_ns);
-	size_t later = all_later(q);
+	uint64_t when = asker_when(&q->askers, asker, asker->throttled.count, now_ns);
+	size_t throttled = all_throttled(q);
 	struct sync_entry *e;
 
-	if (when > deadline_ns || q->asked.count + later >= q->keys_max ||
-	    (when > now_ns && share_left(q->keys_max, q->user_share, asker->later.count, later) == 0))
+	if (when > deadline_ns || q->asked.count + throttled >= q->keys_max ||
+	    (when > now_ns && share_left(q->keys_max, q->user_share, asker->throttled.count, throttled) == 0))
 		return NULL;
 	e = queue_want(q, id, want);
 	if (e == NULL)
 		return NULL;
 	if (when > now_ns)
-		entry_move(q, e, ENTRY_LATER, asker);
+		entry_move(q, e, ENTRY_THROTTLED, asker);
 	else
 		asker_pay(&q->askers, asker, now_ns);
 	return e;
@@ -108,11 +108,11 @@ static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 	for (struct asker *a = q->askers.first; a != NULL; a = a->next) {
 		uint64_t when = 0;
 
-		while (a->later.count > 0 && (when = asker_when(&q->askers, a, 0, now_ns)) <= now_ns) {
+		while (a->throttled.count > 0 && (when = asker_when(&q->askers, a, 0, now_ns)) <= now_ns) {
 			asker_pay(&q->askers, a, now_ns);
-			entry_move(q, a->later.first, ENTRY_ASKED, NULL);
+			entry_move(q, a->throttled.first, ENTRY_ASKED, NULL);
 		}
-		if (a->later.count > 0 && when < next)
+		if (a->throttled.count > 0 && when < next)
 			next = when;
 	}
 	return next;
@@ -120,7 +120,7 @@ static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 
 static size_t all_bytes(const struct sync_queue *q)
 {
-	return q->asked.bytes + later_bytes(q) + q->tickets * REQUEST_BYTES;
+	return q->asked.bytes + throttled_bytes(q) + q->tickets * REQUEST_BYTES;
 }
 
 static bool memory_is_full(const struct sync_queue *q)
@@ -131,7 +131,7 @@ static bool memory_is_full(const struct sync_queue *q)
 /* Is there memory for another request of this user, or for a key? */
 static bool has_room(const struct sync_queue *q, const struct asker *asker)
 {
-	size_t all = all_bytes(q), mine = asker->later.bytes + asker->tickets * REQUEST_BYTES;
+	size_t all = all_bytes(q), mine = asker->throttled.bytes + asker->tickets * REQUEST_BYTES;
 
 	return asker_is_privileged(asker) ? all < q->bytes_max : share_left(q->bytes_max, q->user_share, mine, all) > 0;
 }
@@ -203,7 +203,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 		s->host.answer(s->host.arg, ticket, SHMETA_OK, "", absent.txn, absent.generation, absent.read_at_ns);
 		return SHMETA_OK;
 	} else if (key->cls == SHMETA_CLASS_LIST) {
-		if (q->list_tickets == NULL && asker_when(&q->askers, asker, asker->later.count, now) > now) {
+		if (q->list_tickets == NULL && asker_when(&q->askers, asker, asker->throttled.count, now) > now) {
 			free(t);
 			status = SHMETA_ERR_BUSY;
 		} else {

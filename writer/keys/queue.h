@@ -44,11 +44,11 @@ struct want {
 /* docs/states.md has the moves; entry_move() makes them. */
 enum entry_state {
 	ENTRY_NEW,
-	ENTRY_ASKED,   /* it waits, and readers or the engine want it                                         */
-	ENTRY_LATER,   /* it waits for a token of the one user who wants it                                   */
-	ENTRY_NAMED,   /* it waits, and the feed named it; others may want it, too                            */
-	ENTRY_PASS,    /* it waits, and only a pass wants it, which takes it when others have had their turn  */
-	ENTRY_FETCHED, /* it is being fetched; another one of the same identity may wait beside it            */
+	ENTRY_ASKED,     /* it waits, and readers or the engine want it                                         */
+	ENTRY_THROTTLED, /* it waits for a token of the one user who wants it                                   */
+	ENTRY_NAMED,     /* it waits, and the feed named it; others may want it, too                            */
+	ENTRY_PASS,      /* it waits, and only a pass wants it, which takes it when others have had their turn  */
+	ENTRY_FETCHED,   /* it is being fetched; another one of the same identity may wait beside it            */
 	ENTRY_GONE
 };
 
@@ -63,7 +63,7 @@ struct sync_entry {
 	bool all; /* FETCHED: everything below it is being read; the rest of want is then the engine's thread's alone */
 	uint32_t partition_id;
 	struct want want;
-	struct asker *asker; /* LATER: it waits for a token of this user */
+	struct asker *asker; /* THROTTLED: it waits for a token of this user */
 	struct sync_ticket *tickets;
 	struct shmeta_str tenant, topic, name; /* in text */
 	char text[];
@@ -73,7 +73,7 @@ struct sync_queue {
 	pthread_mutex_t lock;
 	struct sync_entry **slot; /* hash table by identity */
 	size_t slots, used;
-	struct sync_list named, asked, pass; /* by their states; those LATER are in their askers' lists */
+	struct sync_list named, asked, pass; /* by their states; those THROTTLED are in their askers' lists */
 	size_t tickets;                      /* of all entries */
 	size_t feed_keys;                    /* entries that the feed named, waiting or being fetched */
 	size_t pass_keys;                    /* entries that a pass waits for */

@@ -104,8 +104,8 @@ void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *s
 	for (struct sync_entry *e = q->named.first; e != NULL; e = e->next)
 		ticket_take(&tickets, e);
 	for (struct asker *a = q->askers.first; a != NULL; a = a->next)
-		while (a->later.first != NULL)
-			entry_move(q, a->later.first, ENTRY_ASKED, NULL);
+		while (a->throttled.first != NULL)
+			entry_move(q, a->throttled.first, ENTRY_ASKED, NULL);
 	for (struct sync_entry *e = q->asked.first, *next; e != NULL; e = next) {
 		next = e->next;
 		ticket_take(&tickets, e);

@@ -245,8 +245,8 @@ static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 #define TO(state) (1u << (state))
 static const uint32_t may_follow[] = {
 	[ENTRY_NEW] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED) | TO(ENTRY_PASS),
-	[ENTRY_ASKED] = TO(ENTRY_LATER) | TO(ENTRY_NAMED) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
-	[ENTRY_LATER] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED),
+	[ENTRY_ASKED] = TO(ENTRY_THROTTLED) | TO(ENTRY_NAMED) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
+	[ENTRY_THROTTLED] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED),
 	[ENTRY_NAMED] = TO(ENTRY_ASKED) | TO(ENTRY_PASS) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
 	[ENTRY_PASS] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED) | TO(ENTRY_FETCHED),
 	[ENTRY_FETCHED] = TO(ENTRY_GONE),
@@ -268,8 +268,8 @@ static struct sync_list *list_of(struct sync_queue *q, enum entry_state state, s
 		return &q->asked;
 	case ENTRY_PASS:
 		return &q->pass;
-	case ENTRY_LATER:
-		return &asker->later;
+	case ENTRY_THROTTLED:
+		return &asker->throttled;
 	case ENTRY_NEW:
 	case ENTRY_FETCHED:
 	case ENTRY_GONE:
@@ -282,7 +282,7 @@ void entry_move(struct sync_queue *q, struct sync_entry *e, enum entry_state to,
 {
 	struct sync_list *from_list = list_of(q, e->state, e->asker), *to_list = list_of(q, to, asker);
 
-	assert(entry_may_move(e->state, to) && (to == ENTRY_LATER) == (asker != NULL));
+	assert(entry_may_move(e->state, to) && (to == ENTRY_THROTTLED) == (asker != NULL));
 	if (from_list != NULL)
 		list_take(from_list, e);
 	/* What the feed named counts until it is applied, or is nobody's but the readers' any more. */
@@ -321,7 +321,7 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 		entry_move(q, e, ENTRY_NAMED, NULL);
 	else if (is_new && want->pass)
 		entry_move(q, e, ENTRY_PASS, NULL);
-	else if (is_new || e->state == ENTRY_LATER || (e->state == ENTRY_PASS && !want->pass))
+	else if (is_new || e->state == ENTRY_THROTTLED || (e->state == ENTRY_PASS && !want->pass))
 		entry_move(q, e, ENTRY_ASKED, NULL); /* others want it too */
 	e->want.row_only |= is_new;
 	e->want.repair = want->repair && (is_new || e->want.repair);

@@ -18,7 +18,7 @@ struct sync_ticket {
 /* NULL: none waits, or is being fetched. */
 struct sync_entry *entry_waiting(const struct sync_queue *q, const struct identity *id);
 struct sync_entry *entry_fetched(const struct sync_queue *q, const struct identity *id);
-/* The one way from state to state; what is not in the table ends the process. asker: whose line it waits in; LATER only. */
+/* The one way from state to state; what is not in the table ends the process. asker: whose line it waits in; THROTTLED only. */
 void entry_move(struct sync_queue *q, struct sync_entry *e, enum entry_state to, struct asker *asker);
 
 void ticket_free_all(struct sync_ticket *tickets);

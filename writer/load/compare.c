@@ -396,7 +396,7 @@ static int on_may_lag(void *arg, uint64_t lag_ns)
 	return 1;
 }
 
-static enum pass_end load(struct compare *c, void *aside)
+static enum pass_end load(struct compare *c, void *second)
 {
 	const struct backend_sink sink = {.arg = c,
 	                                  .topic = on_topic,
@@ -410,7 +410,7 @@ static enum pass_end load(struct compare *c, void *aside)
 	                                  .progress = on_progress,
 	                                  .may_lag = c->p->may_lag ? on_may_lag : NULL};
 	uint64_t began = sync_now(c->s);
-	enum shmeta_status status = c->s->engine->source->load(aside, &sink, &c->p->source_err);
+	enum shmeta_status status = c->s->engine->source->load(second, &sink, &c->p->source_err);
 
 	if (status == SHMETA_OK)
 		status = end_topic(c);
@@ -465,7 +465,7 @@ static enum pass_end finish(struct compare *c, uint64_t sequence)
 	return c->ended;
 }
 
-enum pass_end compare_all(struct pass *p, void *aside)
+enum pass_end compare_all(struct pass *p, void *second)
 {
 	struct compare *c = calloc(1, sizeof *c);
 	enum pass_end end;
@@ -478,9 +478,9 @@ enum pass_end compare_all(struct pass *p, void *aside)
 	c->ended = PASS_DONE;
 	quarantine_begin(&c->quarantine, false);
 	sequence = apply_clock_read_begins(&p->s->apply_clock);
-	end = load(c, aside);
+	end = load(c, second);
 	if (end == PASS_DONE &&
-	    p->s->engine->source->fingerprint(aside) != p->s->engine->source->fingerprint(p->s->backend))
+	    p->s->engine->source->fingerprint(second) != p->s->engine->source->fingerprint(p->s->backend))
 		end = PASS_LATER; /* one of them looks at a file that is no longer there; the feed will say so */
 	if (end == PASS_DONE)
 		end = finish(c, sequence);

@@ -33,7 +33,7 @@ static void tell_by_keys(struct sync *s, const struct merge *m, const struct bac
 }
 
 /* A generation that shows all that the source has; NULL: none, and that has been told. *ret_again: not told, by its keys it may be read. */
-static struct merge *load_aside(struct sync *s, bool by_keys, bool *ret_again)
+static struct merge *load_unpublished(struct sync *s, bool by_keys, bool *ret_again)
 {
 	struct shmeta__store *store;
 	struct shmeta_err err;
@@ -42,7 +42,7 @@ static struct merge *load_aside(struct sync *s, bool by_keys, bool *ret_again)
 
 	*ret_again = false;
 	if (status != SHMETA_OK) {
-		sync_room_failed(s, status, err.text);
+		sync_store_failed(s, status, err.text);
 		return NULL;
 	}
 	struct shmeta_store_counters *counters = shmeta__store_counters(store);
@@ -70,7 +70,7 @@ static struct merge *load_aside(struct sync *s, bool by_keys, bool *ret_again)
 	if (*ret_again || sync_stopping(s))
 		return NULL;
 	if (ours != SHMETA_OK)
-		sync_room_failed(s, ours, err.text);
+		sync_store_failed(s, ours, err.text);
 	else
 		sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 	return NULL;
@@ -85,10 +85,10 @@ void reconcile_first(struct sync *s)
 	if (s->store == NULL)
 		sync_move(s, SHMETA_PHASE_LOADING, "reading everything from the source");
 	/* In bounded mode most of what a load() shows would not stay. */
-	struct merge *m = load_aside(s, s->bounded != NULL, &again);
+	struct merge *m = load_unpublished(s, s->bounded != NULL, &again);
 
 	if (again)
-		m = load_aside(s, true, &again);
+		m = load_unpublished(s, true, &again);
 	if (m == NULL)
 		return;
 	struct shmeta__store *store = m->store;
@@ -97,7 +97,7 @@ void reconcile_first(struct sync *s)
 	if (!accept_judge(s, store, sync_now(s) - began)) {
 		merge_free(m);
 		generation_discard(s, store);
-		sync_room_works(s);
+		sync_store_works(s);
 		sync_source_works(s, SYNC_JOB_PASS);
 		sync_job_forget(s, SYNC_JOB_FEED);
 		return;
@@ -121,7 +121,7 @@ void reconcile_first(struct sync *s)
 	schedule_pass_began(s, synced);
 	schedule_pass_ended(s);
 	s->counters.loads++;
-	sync_room_works(s);
+	sync_store_works(s);
 	sync_source_works(s, SYNC_JOB_PASS);
 	sync_job_forget(s, SYNC_JOB_FEED); /* it begins anew */
 }

@@ -3,7 +3,7 @@
  *
  * Start: the generation that the board names is served at once when it is of this boot and of this source and all of it is proved
  * to be what a writer left (shmeta__store_prove()): no copy. Everything else (another format, boot or source, damage, a former start
- * that ended over it) leaves it to the readers that are in it, and a new generation is loaded aside.
+ * that ended over it) leaves it to the readers that are in it, and a new generation is loaded beside it.
  *
  * First write: the former writer's proxies are gone, so nothing keeps LMDB from recycling pages that a reader of the former
  * writer's time still looks at. When every registration was handed over, waiting for the grace period and for pins older than the
@@ -387,7 +387,7 @@ void generation_publish(struct sync *s, struct shmeta__store *store)
 		s->host.committed(s->host.arg, NULL);
 }
 
-static bool copy_aside(struct sync *s, const char *why)
+static bool copy_generation(struct sync *s, const char *why)
 {
 	struct shmeta__store *copy;
 	struct shmeta_err err;
@@ -404,7 +404,7 @@ static bool copy_aside(struct sync *s, const char *why)
 
 	if (status != SHMETA_OK) {
 		leave(s, s->generations.newest_number);
-		sync_room_failed(s, status, err.text);
+		sync_store_failed(s, status, err.text);
 		return false;
 	}
 	struct shmeta_generation *to = shmeta__store_generation(copy);
@@ -433,9 +433,9 @@ bool generation_writable(struct sync *s)
 	if (s->generations.leaving_count > LEFT_MAX || s->generations.leaving_more)
 		return false;
 	if (s->gen->max_bytes < s->options.store_max_bytes)
-		return copy_aside(s, "store.max_bytes has grown");
+		return copy_generation(s, "store.max_bytes has grown");
 	if (!s->host.all_registrations_kept(s->host.arg))
-		return copy_aside(s, "not every reader of the former writer is known");
+		return copy_generation(s, "not every reader of the former writer is known");
 
 	uint64_t now = sync_now(s), grace = s->gen->grace_ns;
 
@@ -448,7 +448,7 @@ bool generation_writable(struct sync *s)
 		return true;
 	}
 	if (now >= s->generations.adopted_at_ns + GRACES_FOR_OLD_PINS * grace)
-		return copy_aside(s, "a reader holds a snapshot of the former writer's time");
+		return copy_generation(s, "a reader holds a snapshot of the former writer's time");
 	sync_wake_at(s, now + grace / 10);
 	return false;
 }

@@ -295,7 +295,7 @@ struct merge *merge_new(struct sync *s, struct shmeta__store *store)
 	struct merge *m = calloc(1, sizeof *m);
 
 	if (m == NULL) {
-		sync_room_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while loading");
+		sync_store_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while loading");
 		return NULL;
 	}
 	m->s = s;

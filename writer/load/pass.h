@@ -66,9 +66,9 @@ enum shmeta_status pass_add_unnamed(struct pass *p, const struct backend_key *ro
 enum pass_end pass_put_unnamed(struct pass *p, enum shmeta_class last, const uint64_t unlisted[QUARANTINE_CLASSES]);
 
 /* compare.c: load() over a connection of its own against the store. What differs is in p->found. */
-enum pass_end compare_all(struct pass *p, void *aside);
-/* reload_by_keys.c: the names of all topics, then everything read again by its keys, a few thousand stored rows at a time. aside NULL: over the
+enum pass_end compare_all(struct pass *p, void *second);
+/* reload_by_keys.c: the names of all topics, then everything read again by its keys, a few thousand stored rows at a time. second NULL: over the
  * engine's own connection, whose feed then goes on from the names. */
-enum pass_end pages_all(struct pass *p, void *aside);
+enum pass_end pages_all(struct pass *p, void *second);
 
 #endif

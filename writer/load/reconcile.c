@@ -16,7 +16,7 @@
 #include "writer/load/pass.h"
 
 /* A second connection to the same source; NULL: there is none to be had. */
-static void *open_aside(struct sync *s)
+static void *open_second(struct sync *s)
 {
 	struct backend_options options = s->options.source;
 	struct backend_error err = {.code = SHMETA_OK};
@@ -38,7 +38,7 @@ static void *open_aside(struct sync *s)
 	return NULL;
 }
 
-static void close_aside(struct sync *s, void *backend)
+static void close_second(struct sync *s, void *backend)
 {
 	struct backend_counters counters = {0};
 
@@ -89,20 +89,20 @@ static enum pass_end begin(struct pass *p)
 }
 
 /* One look at everything. What it has found and not held is for the next one. */
-static enum pass_end look(struct pass *p, void *aside)
+static enum pass_end look(struct pass *p, void *second)
 {
 	struct sync *s = p->s;
 	enum pass_end end = begin(p);
 
 	if (end == PASS_DONE)
-		end = aside != NULL && s->bounded == NULL ? compare_all(p, aside) : PASS_BY_KEYS;
+		end = second != NULL && s->bounded == NULL ? compare_all(p, second) : PASS_BY_KEYS;
 	if (end == PASS_BY_KEYS) {
-		if (aside != NULL && s->bounded == NULL)
+		if (second != NULL && s->bounded == NULL)
 			sync_log(s, LOG_NOTICE, "read_by_keys",
 			         "the source cannot be read as a whole, so it is read key by key: %s",
 			         p->source_err.text);
 		differences_begin(&p->found, s->options.pass_keys);
-		end = pages_all(p, aside);
+		end = pages_all(p, second);
 	}
 	if (end == PASS_DONE) {
 		failing_try_now(s);
@@ -169,7 +169,7 @@ static void end_well(struct pass *p, bool unfed, struct sync_list_tickets ticket
 	struct sync *s = p->s;
 
 	sync_source_works(s, SYNC_JOB_PASS);
-	sync_room_works(s);
+	sync_store_works(s);
 	for (size_t i = 0; i < sizeof compared / sizeof *compared; i++)
 		if (!(p->rows_only && is_of_partitions(compared[i])) && !failing_holds(s, compared[i]) &&
 		    shmeta_peek(&s->gen->stamp[compared[i]].synced_at_ns) < p->synced_at_ns)
@@ -202,7 +202,7 @@ static void end_early(struct pass *p, enum pass_end end, bool beside, bool wante
 	if (wanted)
 		schedule_ask_pass(s, !feed_in_step(s), why);
 	if (end == PASS_STORE) {
-		sync_room_failed(s, p->err.code, p->err.text);
+		sync_store_failed(s, p->err.code, p->err.text);
 	} else if (end == PASS_SOURCE) {
 		if (p->source_status == SHMETA_ERR_INVALID_ARGUMENT)
 			schedule_pass_later(s);
@@ -226,7 +226,7 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	char why[SCHEDULE_WHY];
 	struct sync_list_tickets tickets;
 	enum pass_end end = PASS_LATER;
-	void *aside = NULL;
+	void *second = NULL;
 	uint64_t rows;
 
 	schedule_why_pass(s, why, sizeof why);
@@ -236,16 +236,16 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	p.rows_only = p.rows_only &&
 	              !feed_is_followed(s); /* one that begins now goes on from what all has been compared with */
 	if (!origin_is_foreign(s))
-		aside = open_aside(s);
+		second = open_second(s);
 	/* A feed that cannot be read keeps nothing from being read. */
-	if (aside != NULL)
+	if (second != NULL)
 		sync_source_works(s, SYNC_JOB_OPEN);
-	made = aside != NULL || !unfed;
+	made = second != NULL || !unfed;
 	if (made) {
 		tickets = refresh_take_list(s, true);
 		do {
 			rows = s->pass_rows;
-			end = look(&p, aside);
+			end = look(&p, second);
 		} while (end == PASS_DONE && p.found.more && s->pass_rows > rows);
 		if (end == PASS_DONE && p.found.more)
 			end = PASS_LATER; /* reading what was held has not changed a thing */
@@ -253,10 +253,10 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 		if (end == PASS_DONE)
 			end_well(&p, unfed, tickets);
 		else
-			end_early(&p, end, aside != NULL, wanted || p.found.more, why, tickets);
+			end_early(&p, end, second != NULL, wanted || p.found.more, why, tickets);
 	}
 	s->in_pass = false;
-	close_aside(s, aside);
+	close_second(s, second);
 	pass_free_known(&p.known);
 	pass_forget_unnamed(&p);
 	arena_free(&p.unnamed_memory);

@@ -17,7 +17,7 @@ enum { PORTION_KEYS = 256, PORTION_ROWS = 8192, PAGE_ROWS = 4096, NAMES_A_TURN =
 struct pages {
 	struct pass *p;
 	struct sync *s;
-	bool aside;
+	bool second;
 	enum pass_end ended;
 	uint64_t listed, unknown; /* names; those that the store does not have */
 	uint64_t unlisted[QUARANTINE_CLASSES];
@@ -51,7 +51,7 @@ static enum shmeta_status on_key(void *arg, const struct backend_key *key)
 	g->listed++;
 	if (sync_stopping(g->s))
 		g->ended = PASS_LATER;
-	else if (g->aside && g->listed % NAMES_A_TURN == 0)
+	else if (g->second && g->listed % NAMES_A_TURN == 0)
 		g->ended = pass_turn(g->p);
 	if (g->ended != PASS_DONE)
 		return SHMETA_ERR_BUSY;
@@ -102,7 +102,7 @@ static enum pass_end list(struct pages *g, void *backend)
 	g->s->counters.fetch_ns += sync_now(g->s) - began;
 	/* The engine's own feed goes on from here; what it had not told until now is read with all the rest. A list that cannot be made
 	 * has moved nothing. */
-	if (!g->aside && status != SHMETA_ERR_INVALID_ARGUMENT) {
+	if (!g->second && status != SHMETA_ERR_INVALID_ARGUMENT) {
 		feed_lost_names(g->s);
 		p->losses = g->s->losses;
 	}
@@ -296,9 +296,9 @@ static enum pass_end doubt_absences(struct pass *p)
 	return pass_store_failed(p, status);
 }
 
-enum pass_end pages_all(struct pass *p, void *aside)
+enum pass_end pages_all(struct pass *p, void *second)
 {
-	struct pages g = {.p = p, .s = p->s, .aside = aside != NULL, .ended = PASS_DONE};
+	struct pages g = {.p = p, .s = p->s, .second = second != NULL, .ended = PASS_DONE};
 	uint64_t end_id, unknown = UINT64_MAX;
 	enum pass_end end;
 
@@ -306,7 +306,7 @@ enum pass_end pages_all(struct pass *p, void *aside)
 		bool first = unknown == UINT64_MAX;
 
 		unknown = first ? UINT64_MAX - 1 : g.unknown;
-		end = list(&g, aside != NULL ? aside : p->s->backend);
+		end = list(&g, second != NULL ? second : p->s->backend);
 		if (end == PASS_DONE && first)
 			end = pass_judge(p, g.listed, p->known.segments);
 		if (end == PASS_DONE && first && p->s->bounded != NULL)

@@ -39,7 +39,7 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	(void)key;
 	if (m->b->at >= m->b->key_count)
 		return fail(m, SHMETA_ERR_PROTOCOL);
-	m->b->got[m->b->at].bad_at = m->b->bad_count;
+	m->b->fetched[m->b->at].bad_at = m->b->bad_count;
 	if (entry_of(m)->kind == ENTRY_TOPIC || m->b->at > 0)
 		return SHMETA_OK;
 	status = apply_topic_enter(applier(m), entry_of(m)->tenant, entry_of(m)->topic, &m->err);
@@ -128,7 +128,7 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 		                                .from = segment->base_offset,
 		                                .to = SYNC_LAST_OFFSET};
 
-		return fail(m, got_bad(m->b, &row, wrong));
+		return fail(m, fetched_bad(m->b, &row, wrong));
 	}
 	if (status != SHMETA_OK)
 		return fail(m, shmeta_fail(&m->err, status, "out of memory while reading from the source"));
@@ -173,17 +173,17 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 
 	(void)key;
 	if (result < 0) {
-		got_unread(m->b, result, sentence); /* what was applied of it goes with the transaction */
+		fetched_unread(m->b, result, sentence); /* what was applied of it goes with the transaction */
 		return fail(m, result);
 	}
 	if (entry_of(m)->kind == ENTRY_TOPIC)
 		status = end_topic(m, found);
 	else if (m->in_partition)
 		status = flush(m, m->b->key[m->b->at].to);
-	m->b->got[m->b->at].bad_count = m->b->bad_count - m->b->got[m->b->at].bad_at;
-	m->b->got[m->b->at].found = found;
-	m->b->got[m->b->at].has_topic = m->any;
-	m->b->got[m->b->at].part_count = m->any;
+	m->b->fetched[m->b->at].bad_count = m->b->bad_count - m->b->fetched[m->b->at].bad_at;
+	m->b->fetched[m->b->at].found = found;
+	m->b->fetched[m->b->at].has_topic = m->any;
+	m->b->fetched[m->b->at].part_count = m->any;
 	m->b->at++;
 	if (status == SHMETA_OK && m->b->at == m->b->key_count && entry_of(m)->kind == ENTRY_PART)
 		status = end_ranges(m);
@@ -196,7 +196,7 @@ static void on_quarantine(void *arg, const struct backend_key *row, const char *
 
 	/* The call goes on; it is looked at when it has ended. */
 	if (m->b->at < m->b->key_count)
-		(void)fail(m, got_bad(m->b, row, sentence));
+		(void)fail(m, fetched_bad(m->b, row, sentence));
 }
 
 struct backend_sink stream_sink(struct stream *stream)

@@ -477,7 +477,7 @@ static void commit(struct write_round *r, bool last)
 	if (r->judged > 0) {
 		sync_source_works(s, SYNC_JOB_OPEN);
 		if (r->full == 0)
-			health_source_has_room(s);
+			health_source_takes_writes(s);
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
@@ -540,7 +540,7 @@ void write_commit(struct sync *s)
 		commit(r, false);
 }
 
-void write_land(struct sync *s)
+void write_drain(struct sync *s)
 {
 	struct write_round *r = s->writes->next;
 
