@@ -26,7 +26,7 @@
  * - Whatever asks the writer may also answer ERR_BUSY, ERR_NO_MEMORY (its own or the writer's), ERR_SYSTEM (no socket is to be had) and
  *   ERR_PROTOCOL, whether or not its comment says so.
  * - A timeout_ms of 0 does not wait: what is not there at once is ERR_TIMEOUT.
- * - No function uses more than 8 KiB of the caller's stack (callbacks aside).
+ * - No function uses more than 8 KiB of the caller's stack (without callbacks).
  *
  * What bites:
  * - A snapshot that stays open keeps every page that it may read: the store grows with each commit until the writer revokes it.

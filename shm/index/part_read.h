@@ -53,9 +53,9 @@ struct mark {
 	unsigned bit;
 };
 
-static inline struct mark block_mark(struct shmeta__part *part, uint32_t leaf)
+static inline struct mark block_mark(struct shmeta__part *part, uint32_t block)
 {
-	uint32_t ordinal = part->first_block + leaf;
+	uint32_t ordinal = part->first_block + block;
 
 	return (struct mark){&part->checked[ordinal / 64 % 2], ordinal % 64};
 }

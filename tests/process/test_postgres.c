@@ -274,7 +274,7 @@ Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 		world_watermark(w, NULL, "t", 0, i);
 	cr_expect_geq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 20);
 	age_mark(w);
-	world_close(w); /* whoever opens it next keeps house at once */
+	world_close(w); /* whoever opens it next cleans up at once */
 	world_open(w);
 	ok(world_load(w));
 	ok(world_changes(w));

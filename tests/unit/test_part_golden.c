@@ -303,7 +303,7 @@ Test(part_golden, files_of_every_shape_read_as_they_always_did)
 		struct shmeta__part part = {0};
 		struct shmeta_err err = {0};
 		uint32_t head_bytes, count, most = 1;
-		size_t bytes = 0, expected_bytes = 0, got_bytes = 0;
+		size_t bytes = 0, expected_bytes = 0, actual_bytes = 0;
 		uint8_t *data, *map;
 		char path[512], *expected, *got = NULL;
 		FILE *file;
@@ -345,11 +345,11 @@ Test(part_golden, files_of_every_shape_read_as_they_always_did)
 		cr_assert_eq(shmeta__part_open(&part, KEY, data + 8 + 4 * (size_t)count, head_bytes, &pages), SHMETA_OK,
 		             "%s", files[i].name);
 		cr_assert_eq(shmeta__part_verify(&part, &err), SHMETA_OK, "%s: %s", files[i].name, err.text);
-		file = open_memstream(&got, &got_bytes);
+		file = open_memstream(&got, &actual_bytes);
 		cr_assert_not_null(file);
 		print_part(file, &part);
 		cr_assert_eq(fclose(file), 0);
-		cr_assert_eq(got_bytes, expected_bytes, "%s", files[i].name);
+		cr_assert_eq(actual_bytes, expected_bytes, "%s", files[i].name);
 		cr_assert_arr_eq(got, expected, expected_bytes);
 		shmeta__part_close(&part);
 		free(got);

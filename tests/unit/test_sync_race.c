@@ -159,7 +159,7 @@ static void open_race(bool silent)
 	f.now_ns += 1000000000;
 }
 
-Test(sync_race, a_read_that_a_write_overtook_does_not_take_the_write_back)
+Test(sync_race, a_read_that_a_write_superseded_does_not_take_the_write_back)
 {
 	struct shmeta_op op = {
 		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t"), .partition_id = 1, .offset = 1000000};

@@ -528,7 +528,7 @@ static void newer_segment(void)
 	fixture_run(&f);
 }
 
-Test(sync_refresh, a_read_that_was_overtaken_does_not_bring_the_old_state_back)
+Test(sync_refresh, a_read_that_was_superseded_does_not_bring_the_old_state_back)
 {
 	open_silent();
 	interleaved = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Restarts and generations: a warm store serves at once, goes on where the feed ended, and is written only when nobody can be hurt;
- * a store that is not this source's is left to its readers and replaced from aside. */
+ * a store that is not this source's is left to its readers and replaced by a new one. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>

@@ -164,7 +164,7 @@ static const struct event table[] = {
 	{"source_back", "3912a7c5cb5c219e3c0511ecc2463a45", "The source answers again",
          "Everything converges by itself."},
 	{"source_changed", "f2e72d50166fe0a5918469eccba55d25", "The source is another one than before",
-         "Its identity differs from that of the store. It is read aside before it is published, and held "
+         "Its identity differs from that of the store. It is read into a generation of its own before it is published, and held "
          "back if it lacks most of what was there."},
 	{"source_full", "78bbe372bacec8ce09726a935252a25f", "The source does not take writes",
          "Its disk, quota or limit is full; reads go on. Make room; the next write is tried by itself."},

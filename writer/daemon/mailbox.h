@@ -32,11 +32,11 @@ int mailbox_fd(const struct mailbox *box); /* readable when mailbox_take() has s
 struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char *text);
 /* One with room for `bytes` of a frame in text (8-aligned). */
 struct mail *mailbox_parcel(struct mailbox *box, enum mail_kind kind, size_t bytes);
-/* An answer will be owed: a letter for it is put aside, so that it can be given without memory, too. false: no memory. */
+/* An answer will be owed: a letter for it is reserved, so that it can be given without memory, too. false: no memory. */
 bool mailbox_owe(struct mailbox *box);
 /* It has been given. */
 void mailbox_settle(struct mailbox *box);
-/* The letter put aside for an answer that is owed, with as much of text as it has room for. Never NULL while one is owed. */
+/* The letter reserved for an answer that is owed, with as much of text as it has room for. Never NULL while one is owed. */
 struct mail *mailbox_spare(struct mailbox *box, enum mail_kind kind, const char *text);
 void mailbox_post(struct mailbox *box, struct mail *letter);
 /* Have the loop look, without a letter. */

@@ -213,7 +213,7 @@ static void answer_error(struct sync *s, const struct admin_job *job, enum shmet
 		answer_failed(s, job, status, err->text);
 }
 
-/* A call that met another source than was last spoken of is not answered before that one was read aside. */
+/* A call that met another source than was last spoken of is not answered before that one was read whole. */
 static bool must_wait(struct sync *s, enum shmeta_status status)
 {
 	return status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !source_is_away(s);
@@ -224,7 +224,7 @@ static enum shmeta_status conflict_is_away(enum shmeta_status status)
 	return status == SHMETA_ERR_CONFLICT ? SHMETA_ERR_SOURCE : status;
 }
 
-/* false: it waits, for a source that is read aside first. */
+/* false: it waits, for a source that is read whole first. */
 static bool tell_epoch_end(struct sync *s, const struct admin_job *job)
 {
 	const struct backend_epoch ask = {
@@ -287,7 +287,7 @@ static enum shmeta_status on_object(void *arg, const struct shmeta_object_info *
 	return SHMETA_OK;
 }
 
-/* false: it waits, for a source that is read aside first. */
+/* false: it waits, for a source that is read whole first. */
 static bool list_objects(struct sync *s, const struct admin_job *job)
 {
 	const struct backend_object_list list = {.tenant = job->tenant,

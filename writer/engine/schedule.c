@@ -163,7 +163,7 @@ void schedule_pass_again(struct sync *s)
 	pass_not_before(s, s->options.retry_min_ms);
 }
 
-void schedule_pass_later(struct sync *s)
+void schedule_postpone_pass(struct sync *s)
 {
 	pass_not_before(s, s->options.retry_max_ms);
 }

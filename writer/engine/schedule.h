@@ -86,6 +86,6 @@ void schedule_pass_ended(struct sync *s);
 void schedule_pass_lagged(struct sync *s, uint64_t lag_ns);
 /* What is asked for is not to begin again at once: within the shortest, or the longest, wait between retries. */
 void schedule_pass_again(struct sync *s);
-void schedule_pass_later(struct sync *s);
+void schedule_postpone_pass(struct sync *s);
 
 #endif

@@ -24,7 +24,7 @@ enum store_state {
 /* Is the source the one, and on the course, that the store was filled from? */
 enum origin_state {
 	ORIGIN_SAME,        /* as far as is known                                              */
-	ORIGIN_OTHER,       /* it is another source: what it shows is to be read aside         */
+	ORIGIN_OTHER,       /* it is another source: what it shows is to be read apart         */
 	ORIGIN_COURSE,      /* it is the same source, back in another state: likewise          */
 	ORIGIN_OTHER_HELD,  /* another source, read, and not accepted: an operator is to judge */
 	ORIGIN_COURSE_HELD, /* the same of another state                                       */

@@ -8,7 +8,7 @@
 
 /* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */
 enum { TICKETS_PER_KEY = 64 };
-/* What a request holds beside its key: its ticket, its place in the loop's table, and the letter that is put aside for its answer. */
+/* What a request holds beside its key: its ticket, its place in the loop's table, and the letter that is reserved for its answer. */
 enum { REQUEST_BYTES = 384 };
 
 static bool covers(const struct sync_entry *fetched, const struct want *want)

@@ -13,7 +13,7 @@ void refresh_free(struct sync *s);
 /* false: it could not be asked. */
 bool refresh_poll(struct sync *s);
 /* The source would not do what it was asked before the feed has told what became of it (ERR_CONFLICT, backend.h): have it told. true: it is
- * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (its origin is not the same). */
+ * the one that is served, and can be asked again. false: it is away (s->source), or is read whole first (its origin is not the same). */
 bool refresh_meet(struct sync *s);
 /* Fetch and apply what waits, until nothing does or something fails. */
 void refresh_drain(struct sync *s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The source is no longer the one, or no longer on the course, that the store was filled from: what it shows now is read into a
- * generation aside and compared with the current one by key, before anybody sees it. When more than half of the topics or of the
+ * generation of its own and compared with the current one by key, before anybody sees it. When more than half of the topics or of the
  * partitions is missing, the generation is thrown away and the source is held: the old content is served with its age, and what
  * needs the source is refused, until an operator consents to the fingerprint, or the source is the old one again.
  *
@@ -72,7 +72,7 @@ void accept_changed(struct sync *s, bool course, const char *sentence)
 {
 	if (origin_is_foreign(s) && origin_is_course(s) == course)
 		return;
-	sync_log(s, LOG_NOTICE, "source_changed", "%s: reading all of it aside", sentence);
+	sync_log(s, LOG_NOTICE, "source_changed", "%s: reading all of it before any of it is published", sentence);
 	origin_changed(s, course);
 	feed_gone(s);
 	snprintf(s->accept.sentence, sizeof s->accept.sentence, "%s; what is there now is being read", sentence);

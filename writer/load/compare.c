@@ -456,7 +456,7 @@ static enum pass_end finish(struct compare *c, uint64_t sequence)
 	if (end == PASS_DONE && feed_is_followed(c->s))
 		schedule_poll_now(c->s);
 	for (int i = 0; i < DRAINS_MOST && end == PASS_DONE && (i == 0 || refresh_pending_feed(c->s)); i++)
-		end = p->turn(c->s, true) ? PASS_DONE : PASS_LATER;
+		end = p->turn(c->s, true) ? PASS_DONE : PASS_POSTPONED;
 	if (end != PASS_DONE)
 		return end;
 	if (note_unseen(c) == SHMETA_OK && compare_quarantined(c, NULL, NULL) == SHMETA_OK && c->ended == PASS_DONE)
@@ -481,7 +481,7 @@ enum pass_end compare_all(struct pass *p, void *second)
 	end = load(c, second);
 	if (end == PASS_DONE &&
 	    p->s->engine->source->fingerprint(second) != p->s->engine->source->fingerprint(p->s->backend))
-		end = PASS_LATER; /* one of them looks at a file that is no longer there; the feed will say so */
+		end = PASS_POSTPONED; /* one of them looks at a file that is no longer there; the feed will say so */
 	if (end == PASS_DONE)
 		end = finish(c, sequence);
 	apply_clock_read_ends(&p->s->apply_clock);

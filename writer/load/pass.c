@@ -90,7 +90,7 @@ enum pass_end pass_store_failed(struct pass *p, enum shmeta_status status)
 
 enum pass_end pass_turn(struct pass *p)
 {
-	return !sync_stopping(p->s) && p->turn(p->s, false) ? PASS_DONE : PASS_LATER;
+	return !sync_stopping(p->s) && p->turn(p->s, false) ? PASS_DONE : PASS_POSTPONED;
 }
 
 /* Until nothing in the queue is wanted by the pass any more. */
@@ -98,7 +98,7 @@ static enum pass_end settle(struct pass *p)
 {
 	while (queue_pass_keys(p->s) > 0) {
 		if (sync_stopping(p->s) || !p->turn(p->s, true) || health_job_fails(&p->s->health, SYNC_JOB_FETCH))
-			return PASS_LATER;
+			return PASS_POSTPONED;
 		(void)batch_run_pass(p->s);
 	}
 	return PASS_DONE;
@@ -126,12 +126,12 @@ enum pass_end pass_judge(struct pass *p, uint64_t topics, uint64_t segments)
 	/* A file may be replaced at any time: what was read may be another source's. */
 	generation_judge(s);
 	if (origin_is_foreign(s))
-		return PASS_LATER;
+		return PASS_POSTPONED;
 	if (shrink_judge(s, had, shown))
 		return PASS_DONE;
 	schedule_ask_pass(s, !feed_in_step(s), "the source had lost more than half of its rows");
 	schedule_pass_again(s);
-	return PASS_LATER;
+	return PASS_POSTPONED;
 }
 
 /* ---- quarantined rows without a key ----------------------------------------------------------------------------------------- */

@@ -23,11 +23,11 @@ void pass_free_known(struct pass_known *k);
 
 /* How a look at everything has ended. */
 enum pass_end {
-	PASS_DONE,    /* all of it was compared */
-	PASS_BY_KEYS, /* some row keeps load() from showing anything */
-	PASS_LATER,   /* something else has to come first */
-	PASS_SOURCE,  /* source_status, source_err */
-	PASS_STORE    /* err */
+	PASS_DONE,      /* all of it was compared */
+	PASS_BY_KEYS,   /* some row keeps load() from showing anything */
+	PASS_POSTPONED, /* something else has to come first */
+	PASS_SOURCE,    /* source_status, source_err */
+	PASS_STORE      /* err */
 };
 
 struct pass {

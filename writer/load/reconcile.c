@@ -205,7 +205,7 @@ static void end_early(struct pass *p, enum pass_end end, bool beside, bool wante
 		sync_store_failed(s, p->err.code, p->err.text);
 	} else if (end == PASS_SOURCE) {
 		if (p->source_status == SHMETA_ERR_INVALID_ARGUMENT)
-			schedule_pass_later(s);
+			schedule_postpone_pass(s);
 		if (beside)
 			sync_pass_failed(s, p->source_status, p->source_err.text);
 		else
@@ -225,7 +225,7 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	     made;
 	char why[SCHEDULE_WHY];
 	struct sync_list_tickets tickets;
-	enum pass_end end = PASS_LATER;
+	enum pass_end end = PASS_POSTPONED;
 	void *second = NULL;
 	uint64_t rows;
 
@@ -248,7 +248,7 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 			end = look(&p, second);
 		} while (end == PASS_DONE && p.found.more && s->pass_rows > rows);
 		if (end == PASS_DONE && p.found.more)
-			end = PASS_LATER; /* reading what was held has not changed a thing */
+			end = PASS_POSTPONED; /* reading what was held has not changed a thing */
 		tell_changed(s, had_feed, why);
 		if (end == PASS_DONE)
 			end_well(&p, unfed, tickets);

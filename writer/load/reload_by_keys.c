@@ -50,7 +50,7 @@ static enum shmeta_status on_key(void *arg, const struct backend_key *key)
 
 	g->listed++;
 	if (sync_stopping(g->s))
-		g->ended = PASS_LATER;
+		g->ended = PASS_POSTPONED;
 	else if (g->second && g->listed % NAMES_A_TURN == 0)
 		g->ended = pass_turn(g->p);
 	if (g->ended != PASS_DONE)
@@ -316,7 +316,7 @@ enum pass_end pages_all(struct pass *p, void *second)
 		if (end == PASS_DONE)
 			end = pass_bring_over(p);
 		if (end == PASS_DONE && p->found.more && g.unknown >= unknown)
-			end = PASS_LATER; /* reading them has not made them known */
+			end = PASS_POSTPONED; /* reading them has not made them known */
 	} while (end == PASS_DONE && p->found.more);
 	if (end == PASS_DONE) {
 		for (int cls = SHMETA_CLASS_TOPIC + 1; cls < QUARANTINE_CLASSES; cls++)

@@ -386,7 +386,7 @@ static void put_back(struct write_round *r)
 }
 
 /* The source is not what the feed has told, which a write may be the first to meet: it is looked at, and asked again. One that is read
- * aside first has the calls wait, as it has those that come then. false: they do. */
+ * whole first has the calls wait, as it has those that come then. false: they do. */
 static bool do_after_look(struct write_round *r, enum shmeta_status *status, struct backend_error *err)
 {
 	struct sync *s = r->s;
