@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/boot_id.h"
 #include "base/once.h"
 #include "shm/index/verified.h"
 #include "shm/record/entry.h"
@@ -127,9 +128,9 @@ static enum shmeta_status read_format(struct env *env, struct view *view, struct
 {
 	struct shmeta_store_format format;
 	char boot[37] = "";
-	uint8_t now[16] = {0};
+	uint8_t now[16];
 	const void *value;
-	size_t bytes, n = 0;
+	size_t bytes;
 	ssize_t got;
 	int fd;
 	enum shmeta_status status =
@@ -156,16 +157,8 @@ static enum shmeta_status read_format(struct env *env, struct view *view, struct
 	if (fd >= 0) {
 		got = read(fd, boot, sizeof boot - 1);
 		(void)close(fd);
-		for (ssize_t i = 0; i < got && n < 32; i++) {
-			int c = boot[i] | 0x20;
-			int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-
-			if (digit >= 0) {
-				now[n / 2] = (uint8_t)(now[n / 2] << 4 | digit);
-				n++;
-			}
-		}
-		env->other_boot = n == 32 && memcmp(now, format.boot_id, sizeof now) != 0;
+		env->other_boot = got > 0 && shmeta__boot_id_parse(boot, (size_t)got, now) &&
+		                  memcmp(now, format.boot_id, sizeof now) != 0;
 	}
 	return SHMETA_OK;
 }

@@ -360,14 +360,6 @@ static void judge_memory(const struct pages *p, struct health_finding *f)
 		       "df -h /run/shmeta; mount -o remount,size=SIZE /run/shmeta");
 }
 
-/* Of counters that older writers do not have: then there is nothing to complain of. */
-static uint64_t counted(const struct pages *p, enum shmeta_counter counter)
-{
-	uint64_t value = pages_counter(p, counter);
-
-	return value != UINT64_MAX ? value : 0;
-}
-
 static void judge_slots(const struct pages *p, struct health_finding *f)
 {
 	const struct shmeta_stats_reader *most = NULL;
@@ -398,7 +390,7 @@ static void judge_slots(const struct pages *p, struct health_finding *f)
 
 static void judge_hugepages(const struct pages *p, struct health_finding *f)
 {
-	uint64_t used = counted(p, SHMETA_COUNTER_store_used);
+	uint64_t used = pages_count(p, SHMETA_COUNTER_store_used);
 	char text[SIZE_TEXT_BYTES];
 
 	if (!p->memory.wants_huge) {
@@ -415,7 +407,7 @@ static void judge_hugepages(const struct pages *p, struct health_finding *f)
 
 static void judge_budget(const struct pages *p, struct health_finding *f)
 {
-	uint64_t over = counted(p, SHMETA_COUNTER_bounded_over);
+	uint64_t over = pages_count(p, SHMETA_COUNTER_bounded_over);
 	char text[SIZE_TEXT_BYTES];
 
 	found(f, over > 0 ? HEALTH_WARNING : HEALTH_OK, "%s beyond bounded.max_bytes", size_text(over, text));
@@ -427,7 +419,7 @@ static void judge_budget(const struct pages *p, struct health_finding *f)
 
 static void judge_snapshot_file(const struct pages *p, struct health_finding *f)
 {
-	uint64_t lag = counted(p, SHMETA_COUNTER_snapshot_file_lag);
+	uint64_t lag = pages_count(p, SHMETA_COUNTER_snapshot_file_lag);
 
 	found(f, lag >= SNAPSHOT_FILE_LAG ? HEALTH_WARNING : HEALTH_OK,
 	      "it lacks what was committed in the last %.1f times warm.interval", (double)lag / 100);
@@ -438,7 +430,8 @@ static void judge_snapshot_file(const struct pages *p, struct health_finding *f)
 
 static void judge_queue(const struct pages *p, struct health_finding *f)
 {
-	uint64_t depth = pages_counter(p, SHMETA_COUNTER_queue_depth), age = counted(p, SHMETA_COUNTER_queue_age_ns);
+	uint64_t depth = pages_counter(p, SHMETA_COUNTER_queue_depth),
+		 age = pages_count(p, SHMETA_COUNTER_queue_age_ns);
 
 	if (depth == UINT64_MAX) {
 		found(f, HEALTH_UNKNOWN, "not counted");
@@ -487,7 +480,7 @@ static void judge_quarantine(const struct pages *p, struct health_finding *f)
 
 static void judge_clock(const struct pages *p, struct health_finding *f)
 {
-	uint64_t beat = p->board.heartbeat_ns, off = counted(p, SHMETA_COUNTER_source_clock_off_ns);
+	uint64_t beat = p->board.heartbeat_ns, off = pages_count(p, SHMETA_COUNTER_source_clock_off_ns);
 
 	if (p->same_boot && beat > p->now_ns + SECOND) {
 		found(f, HEALTH_CRITICAL, "the heartbeat is %.1f s ahead", seconds(beat - p->now_ns));

@@ -13,6 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/boot_id.h"
+
 /* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
  * also live in another pid namespace, where its number means nothing here. */
 enum { STALLED_MS = 5000, GONE_MS = 1000, AHEAD_MS = 1000 };
@@ -38,23 +40,13 @@ static bool same_boot(const uint8_t boot_id[16])
 {
 	char text[64] = "";
 	uint8_t id[16];
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), at = 0;
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
 	if (fd >= 0)
 		(void)close(fd);
-	for (ssize_t i = 0; i + 1 < n && at < 16; i++) {
-		char two[3] = {text[i], text[i + 1], '\0'}, *end;
-
-		if (text[i] == '-')
-			continue;
-		id[at] = (uint8_t)strtoul(two, &end, 16);
-		if (end != two + 2)
-			break;
-		at++;
-		i++;
-	}
-	return at < 16 || memcmp(id, boot_id, 16) == 0; /* where /proc does not say, the heartbeat decides alone */
+	/* Where /proc does not say, the heartbeat decides alone. */
+	return n <= 0 || !shmeta__boot_id_parse(text, (size_t)n, id) || memcmp(id, boot_id, 16) == 0;
 }
 
 /* Is it the process that the board names: same number, same start? */
@@ -316,4 +308,11 @@ uint64_t pages_counter(const struct pages *pages, enum shmeta_counter counter)
 	if (pages->stats != NULL)
 		(void)shmeta__stats_counter(pages->stats, counter, &value);
 	return value;
+}
+
+uint64_t pages_count(const struct pages *pages, enum shmeta_counter counter)
+{
+	uint64_t value = pages_counter(pages, counter);
+
+	return value != UINT64_MAX ? value : 0;
 }

@@ -65,5 +65,7 @@ const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */
 uint64_t pages_since(uint64_t now_ns, uint64_t then_ns);
 /* A counter of the writer; UINT64_MAX: there is none, or no stats page. */
 uint64_t pages_counter(const struct pages *pages, enum shmeta_counter counter);
+/* The same; 0 where an older writer does not have it: then there is nothing to complain of. */
+uint64_t pages_count(const struct pages *pages, enum shmeta_counter counter);
 
 #endif

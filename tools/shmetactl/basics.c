@@ -44,6 +44,14 @@ uint64_t tool_monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+int64_t tool_wall_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
 {
 	uint64_t value = 0;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * groups, agents, leases: the advisory records of the store. */
-#include <time.h>
-
 #include "tools/shmetactl/paging.h"
 
 struct rows {
@@ -12,12 +10,10 @@ struct rows {
 static struct rows rows_of(const struct session *s, void *list)
 {
 	struct shmeta_state state = {.size = sizeof(state)};
-	struct timespec t;
 
-	(void)clock_gettime(CLOCK_REALTIME, &t);
 	if (shmeta_get_state(s->instance, &state) != SHMETA_OK)
 		state.source_ahead_ms = 0;
-	return (struct rows){list, (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + state.source_ahead_ms};
+	return (struct rows){list, tool_wall_ms() + state.source_ahead_ms};
 }
 
 static void keep(void *arg)

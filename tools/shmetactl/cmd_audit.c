@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/move_rows.h"
@@ -45,14 +44,6 @@ struct audit {
 	uint64_t named, elsewhere, young, untimed, orphans, quarantined;
 	bool no_memory;
 };
-
-static int64_t wall_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- what metadata names ---- */
 
@@ -359,7 +350,7 @@ int verb_objects_audit(struct tool *tool)
 		code = judge_hold(tool);
 	if (tool->min_age_ms == 0)
 		tool->min_age_ms = 24 * 3600000u;
-	a.before_ms = wall_ms() - (int64_t)tool->min_age_ms;
+	a.before_ms = tool_wall_ms() - (int64_t)tool->min_age_ms;
 	if (code == 0)
 		code = read_listing(&a, tool->argv[1]);
 	if (code == 0)

@@ -2,14 +2,7 @@
  * queue: what waits for the source, and what the way to it has cost so far. */
 #include "tools/shmetactl/inspect.h"
 
-static uint64_t count_of(const struct pages *p, enum shmeta_counter counter)
-{
-	uint64_t value = pages_counter(p, counter);
-
-	return value != UINT64_MAX ? value : 0;
-}
-
-#define COUNT(name) count_of(&p, SHMETA_COUNTER_##name)
+#define COUNT(name) pages_count(&p, SHMETA_COUNTER_##name)
 
 /* UINT64_MAX, "never", where there was none. */
 static uint64_t each_ns(uint64_t total_ns, uint64_t count)

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/utf8.h"
 #include "tools/shmetactl/out.h"
@@ -131,15 +130,13 @@ void out_writer(const char *state)
 
 json_t *out_document(const char *name)
 {
-	struct timespec now;
 	char schema[64];
 	json_t *object = json_object();
 
-	(void)clock_gettime(CLOCK_REALTIME, &now);
 	(void)snprintf(schema, sizeof(schema), "shmeta.%s", name);
 	out_set(object, "schema", json_string(schema));
 	out_set(object, "version", json_integer(1));
-	out_set(object, "time", json_string(out_time((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000)));
+	out_set(object, "time", json_string(out_time(tool_wall_ms())));
 	if (writer_state != NULL)
 		out_set(object, "writer_state", json_string(writer_state));
 	return object;

@@ -357,5 +357,6 @@ char *tool_copy(const void *text, size_t bytes); /* terminated */
 
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
 uint64_t tool_monotonic_ns(void);
+int64_t tool_wall_ms(void);
 
 #endif

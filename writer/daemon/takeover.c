@@ -2,7 +2,6 @@
  * Taking over an instance directory. */
 #include "writer/daemon/takeover.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -19,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/boot_id.h"
 #include "shm/page/last_start.h"
 #include "writer/daemon/limits.h"
 #include "writer/daemon/lock.h"
@@ -320,22 +320,12 @@ static void read_boot_id(uint8_t ret[16])
 {
 	const char *given = getenv("SHMETA_BOOT_ID");
 	char text[64];
-	size_t digits = 0;
 
-	memset(ret, 0, 16);
 	if (given != NULL)
 		snprintf(text, sizeof(text), "%s", given);
 	else
 		read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
-	for (const char *p = text; *p != '\0' && digits < 32; p++) {
-		unsigned value;
-
-		if (!isxdigit((unsigned char)*p))
-			continue;
-		value = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-		ret[digits / 2] = (uint8_t)((unsigned)ret[digits / 2] << 4 | value);
-		digits++;
-	}
+	(void)shmeta__boot_id_parse(text, strlen(text), ret);
 }
 
 void instance_announce(struct instance *instance)
