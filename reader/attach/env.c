@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/boot_id.h"
+#include "base/boot_id_text.h"
 #include "base/once.h"
 #include "shm/index/verified.h"
 #include "shm/record/entry.h"

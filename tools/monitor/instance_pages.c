@@ -13,7 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "base/boot_id.h"
+#include "base/boot_id_text.h"
 
 /* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
  * also live in another pid namespace, where its number means nothing here. */

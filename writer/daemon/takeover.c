@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/boot_id.h"
+#include "base/boot_id_text.h"
 #include "shm/page/last_start.h"
 #include "writer/daemon/limits.h"
 #include "writer/daemon/lock.h"
