@@ -452,7 +452,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topic(struct shmeta_reader *reader
                                                     const struct shmeta_read *read, struct shmeta_topic *ret,
                                                     struct shmeta_freshness *ret_fresh);
 
-/* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. */
+/* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. With CACHED: the source knows no such
+ * numbers. Who wants it fresh looks its name up with shmeta_get_topic(), and compares the topic_id. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
                                                           struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
 
