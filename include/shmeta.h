@@ -168,8 +168,9 @@ struct shmeta_topic {
 struct shmeta_partition {
 	uint32_t topic_id;
 	uint32_t partition_id;
-	uint64_t high_watermark;   /* next offset to be written */
-	uint64_t log_start_offset; /* base of the first segment that can be read; high_watermark when there is none. Backends: 0 */
+	uint64_t high_watermark; /* next offset to be written */
+	uint64_t
+		log_start_offset; /* base of the first segment that can be read; high_watermark when there is none. Backends: 0 */
 	uint64_t
 		segment_count; /* with those that are not resident, as they were when they left, as are the other sums. Backends: 0 */
 	uint64_t size_bytes; /* sum over the segments; backends: 0 */
@@ -650,9 +651,10 @@ struct shmeta_fetch_plan {
 	size_t size; /* sizeof(struct shmeta_fetch_plan), set by the caller */
 	size_t segments;
 	size_t ranges;
-	uint64_t bytes;           /* of these segments */
-	uint64_t available_bytes; /* of all that the store has, from the first one on, that begin below the high watermark */
-	uint64_t next_offset;     /* behind the last one: `from` of the next plan */
+	uint64_t bytes; /* of these segments */
+	uint64_t
+		available_bytes; /* of all that the store has, from the first one on, that begin below the high watermark */
+	uint64_t next_offset; /* behind the last one: `from` of the next plan */
 	uint64_t high_watermark;
 	uint32_t enough; /* 1: available_bytes >= min_bytes */
 	uint32_t reserved;

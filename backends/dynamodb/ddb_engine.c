@@ -251,16 +251,16 @@ static const struct backend_admin admin = {.objects = ddb_objects,
                                            .extras = ddb_extras,
                                            .restore = ddb_restore};
 
-const struct backend_engine backend_dynamodb = {
-	.name = "dynamodb",
-	.state_bytes = sizeof(struct ddb_state),
-	.uses = BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP | BACKEND_USES_UNITS,
-	.limits = {.keys = KEYS,
-                   .ops = OPS,
-                   .unit_ops = UNIT_OPS,
-                   .keep_least_s = DDB_KEEP_LEAST_S,
-                   .moment = BACKEND_BRACKETED},
-	.source = &source,
-	.feed = &feed,
-	.writer = &writer,
-	.admin = &admin};
+const struct backend_engine backend_dynamodb = {.name = "dynamodb",
+                                                .state_bytes = sizeof(struct ddb_state),
+                                                .uses = BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP |
+                                                        BACKEND_USES_UNITS,
+                                                .limits = {.keys = KEYS,
+                                                           .ops = OPS,
+                                                           .unit_ops = UNIT_OPS,
+                                                           .keep_least_s = DDB_KEEP_LEAST_S,
+                                                           .moment = BACKEND_BRACKETED},
+                                                .source = &source,
+                                                .feed = &feed,
+                                                .writer = &writer,
+                                                .admin = &admin};

@@ -68,8 +68,7 @@ static const struct pg_text texts[] = {
 	{PG_KEY_PARTITIONS, "SELECT @partitions, k.i" PLACES ONE_PARTITION " ORDER BY k.i"},
 	{PG_KEY_ALL_PARTITIONS, "SELECT @partitions, k.i" TOPICS_OF ALL_PARTITIONS
                                 " UNION ALL SELECT @partitions, k.i" MORE_PLACES ONE_PARTITION " ORDER BY 7, 3"},
-	{PG_KEY_SEGMENTS,
-         "SELECT " SEGMENT ", k.i" RANGES SOME_SEGMENTS " ORDER BY k.i, s.base_offset, s.id@binary"},
+	{PG_KEY_SEGMENTS, "SELECT " SEGMENT ", k.i" RANGES SOME_SEGMENTS " ORDER BY k.i, s.base_offset, s.id@binary"},
 	{PG_KEY_ALL_SEGMENTS,
          "SELECT * FROM (SELECT " SEGMENT ", k.i" TOPICS_OF ALL_SEGMENTS " UNION ALL SELECT " SEGMENT
          ", k.i" MORE_RANGES SOME_SEGMENTS ") u(tenant, topic, partition_id, base, finish, records, size, created, "

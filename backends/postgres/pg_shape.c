@@ -174,11 +174,12 @@ static enum shmeta_status look_for_lease_key(struct pg_state *state, struct back
 	int64_t number = 0;
 	char sql[800];
 
-	snprintf(sql, sizeof sql,
-	         "SELECT count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND "
-	         "a.attnum = ANY(i.indkey) WHERE i.indrelid = '%s.partition_leases'::regclass AND i.indisprimary AND "
-	         "a.attname = 'organization_id'",
-	         state->schema_text);
+	snprintf(
+		sql, sizeof sql,
+		"SELECT count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND "
+		"a.attnum = ANY(i.indkey) WHERE i.indrelid = '%s.partition_leases'::regclass AND i.indisprimary AND "
+		"a.attname = 'organization_id'",
+		state->schema_text);
 	status = pg_one_number(state, sql, &number, err);
 	state->shape.tenant_in_key = number > 0;
 	return status;

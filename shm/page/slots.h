@@ -89,8 +89,8 @@ struct shmeta_slot {
 	struct shmeta_reader_counters counters;       /*   64                                           */
 	uint64_t reserved3[5];                        /*  152                                           */
 	uint64_t histogram[SHMETA_HISTOGRAM_BUCKETS]; /*  192  sampled lookups, log-linear              */
-	uint64_t sample[SHMETA_SAMPLES];              /*  704  topic_id << 32 | partition of samples; the writer takes them: 0 */
-	uint64_t reserved4[24];                       /*  832                                           */
+	uint64_t sample[SHMETA_SAMPLES]; /*  704  topic_id << 32 | partition of samples; the writer takes them: 0 */
+	uint64_t reserved4[24];          /*  832                                           */
 };
 SHMETA_FROZEN(shmeta_slot, pin, 0);
 SHMETA_FROZEN(shmeta_slot, generation, 8);

@@ -10,9 +10,9 @@
 
 #include "base/err.h"
 #include "shm/page/activity.h"
-#include "shm/page/usage.h"
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
+#include "shm/page/usage.h"
 
 struct instance {
 	char path[PATH_MAX];
