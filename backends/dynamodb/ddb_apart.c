@@ -194,6 +194,7 @@ static enum shmeta_status delete_old(struct ddb_writing *w, const struct backend
 	}
 	/* Time is up, or others were in the way again and again: neither is the source's failure. */
 	if (*count > 0 && ((status == SHMETA_OK && r->status == SHMETA_OK && more) || r->status == SHMETA_ERR_BUSY ||
+	                   status == SHMETA_ERR_BUSY ||
 	                   (status == SHMETA_ERR_SOURCE && r->status != SHMETA_ERR_OUTCOME_UNKNOWN &&
 	                    ddb_now_ns() >= w->s->deadline_ns))) {
 		refuse(r, SHMETA_ERR_BUSY,

@@ -198,7 +198,8 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 	return SHMETA_OK;
 }
 
-/* What there is, or a part of it from its beginning on: *ret_behind. It is a part, too, where time was up or the source away meanwhile. */
+/* What there is, or a part of it from its beginning on: *ret_behind. It is a part, too, where time was up, or the source away or throttling
+ * meanwhile. */
 static enum shmeta_status read_logs(struct ddb_state *s, struct ddb_query *queries, size_t count, bool *ret_behind,
                                     struct backend_error *err)
 {
@@ -210,7 +211,7 @@ static enum shmeta_status read_logs(struct ddb_state *s, struct ddb_query *queri
 		came |= json_array_size(queries[i].items) > 0;
 		*ret_behind |= json_array_size(queries[i].items) >= LOOK_MOST;
 	}
-	if (status != SHMETA_ERR_SOURCE || !came)
+	if ((status != SHMETA_ERR_SOURCE && status != SHMETA_ERR_BUSY) || !came)
 		return status;
 	*ret_behind = true;
 	return SHMETA_OK;

@@ -928,7 +928,7 @@ Test(dynamodb_faults, what_came_of_a_backlog_is_told_though_the_rest_did_not)
 	cr_expect_eq(w.recorder.changed, 3, "%s", recorder_text(&w.recorder));
 	expect_line("late-2", true);
 	throttle_after(0);
-	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_BUSY);
 	give(w.options.timeout_ms);
 	ddb_proxy_clear(&proxy);
 	expect_ok(world_changes(&w));
