@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -146,6 +147,39 @@ static struct other write_on(void)
 	}
 	(void)close(pipe_fds[1]);
 	return other;
+}
+
+/* Locks and unlocks many files again and again, until it is ended. */
+static struct other lock_others(void)
+{
+	struct other other = {.pid = run_fork(), .said = -1};
+	enum { FILES = 200 };
+	int fd[FILES];
+
+	if (other.pid != 0)
+		return other;
+	for (int i = 0; i < FILES; i++)
+		fd[i] = memfd_create("other", MFD_CLOEXEC);
+	for (int n = 0;; n++)
+		(void)flock(fd[n % FILES], n / FILES % 2 == 0 ? LOCK_EX : LOCK_UN);
+}
+
+/* The kernel's list of locks passes over some while others come and go. */
+Test(lock, who_holds_it_is_named_while_others_lock_and_unlock, .init = begin, .fini = end)
+{
+	struct other others[] = {lock_others(), lock_others()};
+	char holder[32];
+	int fd, second;
+
+	cr_assert_eq(take(&fd), SHMETA_OK);
+	snprintf(holder, sizeof holder, "process %d ", (int)getpid());
+	for (int i = 0; i < 2000; i++) {
+		cr_assert_eq(take(&second), SHMETA_ERR_BUSY);
+		cr_assert_not_null(strstr(err.text, holder), "try %d: %s", i, err.text);
+	}
+	(void)close(fd);
+	for (size_t i = 0; i < 2; i++)
+		end_other(&others[i]);
 }
 
 Test(lock, a_second_writer_is_told_who_the_first_is_whatever_the_file_says, .init = begin, .fini = end)

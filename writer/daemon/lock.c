@@ -52,15 +52,15 @@ static void look_at(struct holder *holder)
 		(void)fclose(f);
 }
 
-/* From the kernel: what the file says, whoever could write it may have written. */
-static struct holder holder_of(const struct stat *file)
+/* Who holds a lock on the file as the kernel lists them. 0: nobody whom this look has shown. */
+static pid_t listed_holder(const struct stat *file)
 {
-	struct holder holder = {.pid = 0};
 	FILE *locks = fopen("/proc/locks", "re");
+	pid_t found = 0;
 	char line[256];
 
 	/* "7: FLOCK  ADVISORY  WRITE 4711 00:1c:42 0 EOF"; who waits for a lock has "->" before FLOCK. */
-	while (locks != NULL && holder.pid == 0 && fgets(line, sizeof line, locks) != NULL) {
+	while (locks != NULL && found == 0 && fgets(line, sizeof line, locks) != NULL) {
 		char pid[16], major_number[16], minor_number[16], inode[24];
 
 		if (sscanf(line, "%*s FLOCK %*s %*s %15s %15[0-9a-f]:%15[0-9a-f]:%23s", pid, major_number, minor_number,
@@ -68,10 +68,22 @@ static struct holder holder_of(const struct stat *file)
 		    strtoul(inode, NULL, 10) == file->st_ino &&
 		    strtoul(major_number, NULL, 16) == major(file->st_dev) &&
 		    strtoul(minor_number, NULL, 16) == minor(file->st_dev))
-			holder.pid = (pid_t)strtol(pid, NULL, 10);
+			found = (pid_t)strtol(pid, NULL, 10);
 	}
 	if (locks != NULL)
 		(void)fclose(locks);
+	return found;
+}
+
+/* From the kernel: what the file says, whoever could write it may have written. The kernel lists locks a page at a time, and finds its
+ * place again by counting: where others unlock meanwhile, a look passes over some. */
+static struct holder holder_of(const struct stat *file)
+{
+	enum { LOOKS = 20 };
+	struct holder holder = {.pid = 0};
+
+	for (int look = 0; look < LOOKS && holder.pid == 0; look++)
+		holder.pid = listed_holder(file);
 	if (holder.pid > 0)
 		look_at(&holder);
 	return holder;
