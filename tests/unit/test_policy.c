@@ -154,6 +154,31 @@ Test(policy, a_record_that_came_in_the_last_ticks_leaves_after_those_that_were_t
 	policy_free(p);
 }
 
+/* Ticks are counted modulo something: a cycle that records live to see makes old ones of the small queue look young. */
+Test(policy, a_record_that_came_once_leaves_before_one_that_came_back_however_many_ticks_ago)
+{
+	uint32_t gone[SLOTS];
+
+	for (int ticks = POLICY_YOUNG_TICKS; ticks < 100000; ticks = ticks < 1000 ? ticks + 1 : ticks * 2) {
+		struct policy_config c = config_of(SLOTS, 2 * RECORD);
+		struct policy *p = policy_of(&c);
+
+		(void)policy_add(p, 0, POLICY_PARTITION, RECORD, 0);
+		(void)policy_add(p, 2, POLICY_PARTITION, RECORD, 2);
+		cr_assert_eq(evict(p, RECORD, NULL, gone, 1), 1);
+		(void)policy_add(p, 0, POLICY_PARTITION, RECORD, 0); /* its ghost lives */
+		cr_assert(policy_place(p, 0).in_main);
+		policy_remove(p, 2);
+		policy_tick(p);
+		(void)policy_add(p, 1, POLICY_PARTITION, RECORD, 1);
+		for (int i = 0; i < ticks; i++)
+			policy_tick(p);
+		cr_assert_eq(evict(p, RECORD, NULL, gone, 1), 1);
+		cr_assert_eq(gone[0], 1, "after %d ticks one left that had come back", ticks);
+		policy_free(p);
+	}
+}
+
 Test(policy, hot_records_outlive_touched_ones_by_as_many_passes_as_they_were_touched)
 {
 	struct policy_config c = config_of(SLOTS, 10 * RECORD);

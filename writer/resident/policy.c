@@ -6,17 +6,21 @@
 #include <string.h>
 
 enum queue { FREE, SMALL, MAIN, PASSING, VICTIM_OF_SMALL, VICTIM_OF_MAIN, VICTIM_OF_PASSING };
-enum { QUEUES = 3, GHOSTS_PER_BUCKET = 8 };
+enum { QUEUES = 3, GHOSTS_PER_BUCKET = 8, BORN_BITS = 25 };
+
+#define BORN(tick) ((uint32_t)(tick) & ((1U << BORN_BITS) - 1))
 
 #define NONE UINT32_MAX
 
 struct entry {
 	uint32_t newer, older; /* in its queue */
 	uint32_t bytes;
-	uint8_t queue; /* enum queue */
-	uint8_t class;
-	uint8_t count; /* touches, 0..POLICY_COUNT_MAX */
-	uint8_t born;  /* the tick when it came, modulo 256 */
+	uint32_t queue : 3; /* enum queue */
+	uint32_t class : 2;
+	uint32_t count : 2; /* touches, 0..POLICY_COUNT_MAX */
+	/* The tick when it came, modulo 2^25. The cycle must be far longer than records stay: one whose tick comes round looks young again,
+	 * and at the end of the small queue it turns all victims of a batch into those of the main queue. */
+	uint32_t born : BORN_BITS;
 };
 _Static_assert(sizeof(struct entry) == 16, "the header promises 16 bytes per slot");
 
@@ -138,7 +142,7 @@ static void push(struct policy *p, uint32_t slot, enum queue queue)
 	struct entry *e = &p->entry[slot];
 	struct list *l;
 
-	e->queue = (uint8_t)queue;
+	e->queue = queue & 7U;
 	l = list_of(p, e);
 	e->newer = NONE;
 	e->older = l->head;
@@ -243,7 +247,7 @@ static bool enter(struct policy *p, uint32_t slot, enum policy_class class, uint
 	if (*ret)
 		resize(p, e, bytes);
 	else
-		*e = (struct entry){.bytes = bytes, .class = (uint8_t) class, .born = (uint8_t)p->tick};
+		*e = (struct entry){.bytes = bytes, .class = class & 3U, .born = BORN(p->tick)};
 	return true;
 }
 
@@ -334,7 +338,7 @@ static void choose(struct policy *p, struct choice *c, uint32_t slot)
 	struct entry *e = &p->entry[slot];
 
 	unlink_entry(p, slot);
-	e->queue = (uint8_t)(e->queue - SMALL + VICTIM_OF_SMALL);
+	e->queue = (e->queue + (unsigned)(VICTIM_OF_SMALL - SMALL)) & 7U;
 	p->victims[e->class].records++;
 	p->victims[e->class].bytes += e->bytes;
 	c->slots[c->count++] = slot;
@@ -356,7 +360,7 @@ enum taken {
 
 static bool is_young(const struct policy *p, const struct entry *e)
 {
-	return p->tick > 0 && (uint8_t)((uint8_t)p->tick - e->born) < POLICY_YOUNG_TICKS;
+	return p->tick > 0 && BORN(p->tick - e->born) < POLICY_YOUNG_TICKS;
 }
 
 /* At whose end is the record to be looked at next? */
