@@ -130,6 +130,7 @@ void bench_writes(struct bench *b);
 void bench_postgres(struct bench *b);
 void bench_policy(struct bench *b);
 void bench_refresh(struct bench *b);
+void bench_bounded(struct bench *b); /* what a bounded store keeps, and what a hit and a miss cost */
 void bench_agents(struct bench *b);  /* renewing, asking, planning, waiting */
 void bench_journal(struct bench *b); /* commits with the change journal and without */
 

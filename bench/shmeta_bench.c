@@ -20,6 +20,7 @@ static const struct {
 	{"peers", bench_peers, false},    {"source", bench_source, false},     {"growth", bench_growth, false},
 	{"writes", bench_writes, false},  {"postgres", bench_postgres, false}, {"policy", bench_policy, true},
 	{"refresh", bench_refresh, true}, {"journal", bench_journal, true},    {"agents", bench_agents, true},
+	{"bounded", bench_bounded, true},
 };
 
 static void on_signal(int signo)
@@ -33,7 +34,7 @@ static void usage(void)
 	(void)fputs(
 		"usage: shmeta-bench [--quick] [--segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP]\n"
 		"                    [--plot FILE.svg]\n"
-		"groups: reads names scale peers source growth writes postgres policy refresh journal agents\n",
+		"groups: reads names scale peers source growth writes postgres policy refresh journal agents bounded\n",
 		stderr);
 	exit(2);
 }
