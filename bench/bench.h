@@ -13,7 +13,7 @@
 
 #include "include/shmeta.h"
 
-enum { MAX_ROUNDS = 15, MAX_RESULTS = 160, HOT_PARTITIONS = 64 };
+enum { MAX_ROUNDS = 15, MAX_RESULTS = 256, HOT_PARTITIONS = 64 };
 
 /* What was generated, and what every figure runs on. */
 struct bench {
@@ -117,6 +117,7 @@ struct shmeta *env_open(const char *instance);
 struct shmeta_reader *env_reader(struct shmeta *instance);
 uint64_t env_counter(const char *instance, const char *name); /* from the stats page */
 void env_wait_stats(const char *instance);                    /* until the page was written after now */
+void env_remove(const char *dir);                             /* with all that is in it */
 void env_cleanup(void);
 
 /* The groups of figures. */

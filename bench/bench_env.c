@@ -152,6 +152,11 @@ void env_kill(pid_t *pid, int signo)
 	*pid = 0;
 }
 
+void env_remove(const char *dir)
+{
+	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void env_cleanup(void)
 {
 	if (owner != getpid())
@@ -163,7 +168,7 @@ void env_cleanup(void)
 			env_kill(&pid, children[i].end);
 		}
 	if (work_dir[0] != '\0')
-		(void)nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		env_remove(work_dir);
 	work_dir[0] = '\0';
 }
 

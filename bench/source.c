@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What concerns the source: first load, warm restart, how soon a change is seen, what idling costs, how large the store is. */
+ * What concerns the source: first load, warm restart, cold start, how soon a change is seen, what idling costs, how large the store is. */
 #include <math.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -76,6 +76,25 @@ static void restart(struct bench *b)
 		(void)usleep(100000);
 	}
 	target_max("restart.warm", 200);
+}
+
+/* After a reboot there is no store: the daemon serves the rows of the source, or those of its snapshot file. */
+static void cold_start(struct bench *b)
+{
+	char warm[400], instance[400];
+	double took;
+	pid_t pid;
+
+	(void)snprintf(warm, sizeof warm, "warm { file = \"%s/warm\"\n interval = 0 }", b->dir);
+	for (int round = -1; round < (b->quick ? 3 : 5); round++) {
+		(void)snprintf(instance, sizeof instance, "%s/cold-%d", b->dir, round);
+		pid = env_start_daemon(b, b->db, instance, warm, &took);
+		result_value(result_add(round < 0 ? "coldstart.source" : "coldstart.snapshot", "ms"), took * 1e3);
+		/* The file is written at the first one's clean stop, and stays as it is. */
+		env_kill(&pid, round < 0 ? SIGTERM : SIGKILL);
+		env_remove(instance);
+	}
+	target_max("coldstart.snapshot", 10000);
 }
 
 static void store_size(struct bench *b)
@@ -253,6 +272,7 @@ void bench_source(struct bench *b)
 	store_size(b);
 	load(b);
 	restart(b);
+	cold_start(b);
 	visibility(b);
 	source_idle_file(b, db, sizeof db);
 	source_idle(b, db, "feed", NULL, 1);
