@@ -1331,8 +1331,8 @@ void shmeta_objects_free(struct shmeta_objects *list);
  *                          the writer is of an earlier version
  *   ABSENT_BEFORE_START    the epoch is older than those that are kept: the newest 4096, without those that end at or below the log
  *                          start when segments are deleted, but with the newest of these
- * shmeta_last_error() has a sentence for each answer but OK. Topics that are deleted take their epochs along, and moves to another source
- * leave them behind.
+ * shmeta_last_error() has a sentence for each answer but OK. DELETE_TOPIC and CREATE_TOPIC forget the epochs of a topic of that name; one
+ * that another program deletes and makes anew has those of the former. Moves to another source leave them behind.
  * Owns: nothing; borrows: topic until the return. Threads: any. Blocks: up to timeout_ms.
  * Errors: ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED (the source keeps none: it lacks shmeta's own
  * tables), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,

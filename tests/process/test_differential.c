@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Random operations through the API, random changes by others, kills and lost connections, on every engine side by side: each result is
- * the model's (tests/support/model.h), each source and each store holds what the model holds, and no answer that is wrong is young.
+ * the model's (tests/support/model.h), each source and each store holds what the model holds, epochs end where the model says, and no
+ * answer that is wrong is young.
  *
  * A run is a seed. A failure names it; SHMETA_SEED=N runs that one alone, SHMETA_ENGINE=M on
  * the engine of that place in the list below alone, SHMETA_TRACE=1 prints what is done. */
@@ -45,6 +46,47 @@ static void expect_same(struct run *r, struct side *s, const char *what, const c
 	               expected, what, text);
 }
 
+/* Where an epoch ends, as the source says it. */
+static void expect_epoch_end(struct run *r, struct side *s, int topic, uint32_t partition, uint64_t epoch)
+{
+	const char name[] = {'t', (char)('0' + topic)};
+	uint64_t led = 0, end = 0, expected_led = 0, expected_end = 0;
+	const struct model_partition *p = &s->model.topic[topic].partition[partition];
+	enum shmeta_status expected = model_epoch_end(p, epoch, &expected_led, &expected_end);
+	enum shmeta_status status =
+		shmeta_leader_epoch_end(s->instance, name, sizeof name, partition, epoch, WAIT_MS, &led, &end);
+	char sentence[200];
+
+	(void)shmeta_last_error(s->instance, sentence, sizeof sentence);
+	cr_assert(status == expected && led == expected_led && end == expected_end,
+	          "seed %llu step %u: %s: epoch %llu of t%d/%u: the model says %d epoch %llu to %llu, it answered %d "
+	          "(%s) epoch %llu to %llu",
+	          (unsigned long long)r->seed, r->step, s->name, (unsigned long long)epoch, topic, partition,
+	          (int)expected, (unsigned long long)expected_led, (unsigned long long)expected_end, (int)status,
+	          sentence, (unsigned long long)led, (unsigned long long)end);
+	r->tally->ended += status == SHMETA_OK && led > 0;
+}
+
+/* All that the answers can depend on: the epochs of a topic that something was written under, what is before each, and the ends of the range. */
+static void expect_epoch_ends(struct run *r, struct side *s)
+{
+	int topic = (int)(r->step % MODEL_TOPICS);
+
+	for (uint32_t i = 0; i < MODEL_PARTITIONS; i++) {
+		const struct model_partition *p = &s->model.topic[topic].partition[i];
+
+		if (!p->there)
+			continue;
+		for (size_t k = 0; k < p->epochs; k++) {
+			expect_epoch_end(r, s, topic, i, p->epoch[k].epoch - 1);
+			expect_epoch_end(r, s, topic, i, p->epoch[k].epoch);
+		}
+		expect_epoch_end(r, s, topic, i, 0);
+		expect_epoch_end(r, s, topic, i, p->floor);
+		expect_epoch_end(r, s, topic, i, p->floor + 1);
+	}
+}
+
 /* The source holds what the model holds, and so does the store in the end; until then it does not call young what is wrong. */
 static void settle(struct run *r, struct side *s)
 {
@@ -80,6 +122,7 @@ static void settle(struct run *r, struct side *s)
 	}
 	free(text);
 	free(expected);
+	expect_epoch_ends(r, s);
 }
 
 /* ---- the API --------------------------------------------------------------------------------------------------------------------- */
@@ -140,9 +183,38 @@ static enum shmeta_op_type pick_type(struct run *r, enum shmeta_op_type before)
 		return leases[run_pick(r, 5)];
 	if (which < 5)
 		return run_pick(r, 2) != 0 ? SHMETA_OP_ADD_SEGMENT : SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	if (which < 6)
+		return SHMETA_OP_REPLACE_SEGMENTS;
 	if ((type == SHMETA_OP_DELETE_TOPIC || type == SHMETA_OP_DEREGISTER_AGENT) && run_pick(r, 5) > 0)
 		return run_pick(r, 2) != 0 ? SHMETA_OP_CREATE_TOPIC : SHMETA_OP_REGISTER_AGENT;
 	return type == SHMETA_OP_ADD_SLICE ? SHMETA_OP_COMMIT_OBJECT : type;
+}
+
+static const struct side *pick_side(struct run *r)
+{
+	const struct side *there[RUN_ENGINES];
+	uint32_t count = 0;
+
+	for (int i = 0; i < RUN_ENGINES; i++)
+		if (r->side[i].name != NULL)
+			there[count++] = &r->side[i];
+	return there[run_pick(r, count)];
+}
+
+/* What one of the sides has at the place of an operation. */
+static const struct model_partition *pick_place(struct run *r, const struct shmeta_op *op)
+{
+	return &pick_side(r)->model.topic[model_number(op->name, MODEL_TOPICS)].partition[op->partition_id];
+}
+
+/* The lease that one of the sides has there, or any. */
+static struct shmeta_fence pick_fence(struct run *r, const struct shmeta_op *op)
+{
+	const struct model_partition *from = pick_place(r, op);
+
+	if (from->lease.there && run_pick(r, 3) > 0)
+		return (struct shmeta_fence){run_name(r, "a%d", from->lease.agent), from->lease.epoch};
+	return (struct shmeta_fence){op->agent_id, 1 + run_pick(r, 4)};
 }
 
 /* Neighbours that one of the sides has as the call begins, by one segment, or none, or the first of them and one more. */
@@ -152,14 +224,12 @@ static void pick_replacement(struct run *r, struct shmeta_op *op)
 	static size_t used;
 	struct shmeta_segment(*list)[3] = lists[used++ % (2 * CALL_MAX)];
 	struct shmeta_replace *p = &op->u.replace;
-	const struct side *side = r->side;
-	const struct model_partition *from;
+	const struct model_partition *from = pick_place(r, op);
 	uint32_t most = 1 + run_pick(r, 3), way = run_pick(r, 3), first;
 
-	while (side->name == NULL)
-		side++;
-	from = &side->model.topic[model_number(op->name, MODEL_TOPICS)].partition[op->partition_id];
-	*p = (struct shmeta_replace){.old_segments = list[0], .new_segments = list[1]};
+	*p = (struct shmeta_replace){.old_segments = list[0],
+	                             .new_segments = list[1],
+	                             .compaction_epoch = run_pick(r, 2) * (r->step / 16 + run_pick(r, 4))};
 	first = from->segments > 0 ? run_pick(r, (uint32_t)from->segments) : 0;
 	for (size_t i = first; i < from->segments && p->old_count < most; i++) {
 		const struct model_segment *s = &from->segment[i];
@@ -275,7 +345,7 @@ static struct shmeta_op pick_op(struct run *r, enum shmeta_op_type type)
 		break;
 	}
 	if (fenced)
-		op.fence = (struct shmeta_fence){op.agent_id, 1 + run_pick(r, 4)};
+		op.fence = pick_fence(r, &op);
 	return op;
 }
 
@@ -313,7 +383,9 @@ static bool same_result(const struct shmeta_result *got, const struct shmeta_res
 	       got->lease.epoch == expected->lease.epoch &&
 	       got->existing.base_offset == expected->existing.base_offset &&
 	       got->existing.end_offset == expected->existing.end_offset &&
-	       got->existing.size_bytes == expected->existing.size_bytes;
+	       got->existing.size_bytes == expected->existing.size_bytes &&
+	       (expected->most == 0 || (got->epoch == expected->epoch && got->value == expected->value &&
+	                                got->least == expected->least && got->most == expected->most));
 }
 
 static void expect_results(struct run *r, struct side *s, const struct shmeta_op *ops, const struct shmeta_result *got,
@@ -323,15 +395,15 @@ static void expect_results(struct run *r, struct side *s, const struct shmeta_op
 		cr_assert(
 			same_result(&got[i], &expected[i]),
 			"seed %llu step %u: %s: operation %zu of %zu (type %d on %.*s/%u): the model says %d count %llu "
-			"epoch %llu base %llu, it answered %d (%s) count %llu epoch %llu base %llu",
+			"epoch %llu base %llu value %llu, it answered %d (%s) count %llu epoch %llu base %llu value %llu",
 			(unsigned long long)r->seed, r->step, s->name, i, count, (int)ops[i].type,
 			(int)ops[i].name.bytes, ops[i].name.data, ops[i].partition_id, (int)expected[i].status,
 			(unsigned long long)expected[i].count, (unsigned long long)expected[i].lease.epoch,
-			(unsigned long long)expected[i].existing.base_offset, (int)got[i].status, got[i].text,
-			(unsigned long long)got[i].count, (unsigned long long)got[i].lease.epoch,
-			(unsigned long long)got[i].existing.base_offset);
-		r->done[ops[i].type] += got[i].status == SHMETA_OK;
-		r->refused[ops[i].type] += got[i].status != SHMETA_OK;
+			(unsigned long long)expected[i].existing.base_offset, (unsigned long long)expected[i].value,
+			(int)got[i].status, got[i].text, (unsigned long long)got[i].count,
+			(unsigned long long)got[i].lease.epoch, (unsigned long long)got[i].existing.base_offset,
+			(unsigned long long)got[i].value);
+		r->tally->done[ops[i].type] += got[i].status == SHMETA_OK;
 		if (ops[i].type == SHMETA_OP_OFFER_LEASE && expected[i].status == SHMETA_OK)
 			s->transfer[expected[i].transfer_id - 1] = got[i].transfer_id;
 	}
@@ -452,6 +524,9 @@ static void call_under_fire(struct run *r, struct side *s, bool cut)
 	after[0] = s->model;
 	for (size_t i = 0; i < count; i++) {
 		ops[i] = pick_op(r, seen[run_pick(r, 5)]);
+		/* The tables may not show that it was done. */
+		if (ops[i].type == SHMETA_OP_UPDATE_HIGH_WATERMARK)
+			ops[i].fence = (struct shmeta_fence){.epoch = 0};
 		after[i + 1] = after[i];
 		model_do(&after[i + 1], &ops[i], 1, &expected[i]);
 	}
@@ -621,12 +696,13 @@ static struct model_schema pick_schema(struct run *r)
 	                             .segments_are_swallowed = n == 3 || n == 5};
 }
 
-static void run_seed(uint64_t seed, uint64_t done[SHMETA_OP_TYPES], uint64_t refused[SHMETA_OP_TYPES])
+static void run_seed(uint64_t seed, struct tally *tally)
 {
 	struct run *r = calloc(1, sizeof *r);
 
 	cr_assert_not_null(r);
 	r->seed = seed;
+	r->tally = tally;
 	r->trace = getenv("SHMETA_TRACE") != NULL;
 	run_draw_anew(r, RUN_ENGINES + 1);
 	r->schema = pick_schema(r);
@@ -657,10 +733,6 @@ static void run_seed(uint64_t seed, uint64_t done[SHMETA_OP_TYPES], uint64_t ref
 			settle(r, s);
 			side_end(s);
 		}
-	for (int i = 0; i < SHMETA_OP_TYPES; i++) {
-		done[i] += r->done[i];
-		refused[i] += r->refused[i];
-	}
 	free(r);
 }
 
@@ -668,21 +740,24 @@ static void run_seed(uint64_t seed, uint64_t done[SHMETA_OP_TYPES], uint64_t ref
 static void every_engine_answers_holds_and_shows_what_the_model_says(uint64_t seed)
 {
 	const char *one = getenv("SHMETA_SEED");
-	uint64_t done[SHMETA_OP_TYPES] = {0}, refused[SHMETA_OP_TYPES] = {0}, runs = 0;
+	struct tally tally = {.ended = 0};
+	uint64_t runs = 0;
 	double end = run_now_s() + run_rounds(10, 200);
 
 	if (one != NULL) {
 		if (seed == 1)
-			run_seed(strtoull(one, NULL, 10), done, refused);
+			run_seed(strtoull(one, NULL, 10), &tally);
 		return;
 	}
 	for (; run_now_s() < end; seed++, runs++)
-		run_seed(seed, done, refused);
+		run_seed(seed, &tally);
 	figure("random operations on every engine and a model", runs * STEPS, 0, "steps",
 	       "0 answers or states that differ");
 	/* Or it proved nothing. */
 	for (int type = 1; runs >= 60 && type < SHMETA_OP_TYPES; type++)
-		cr_expect_gt(done[type], 0, "no operation of type %d was ever done", type);
+		cr_expect_gt(tally.done[type], 0, "no operation of type %d was ever done", type);
+	if (runs >= 60)
+		cr_expect_gt(tally.ended, 0, "no epoch was ever found");
 }
 
 /* Of a length that one test may have. */

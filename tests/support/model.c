@@ -81,8 +81,14 @@ void model_drop_topic(struct model *m, int topic)
 {
 	struct model_topic *t = &m->topic[topic];
 
-	for (int i = 0; i < MODEL_PARTITIONS; i++)
-		t->partition[i] = (struct model_partition){.floor = t->partition[i].floor};
+	for (int i = 0; i < MODEL_PARTITIONS; i++) {
+		struct model_partition *p = &t->partition[i];
+
+		p->there = p->lease.there = false;
+		p->watermark = 0;
+		p->segments = 0;
+		memset(p->committed, 0, sizeof p->committed);
+	}
 	t->there = t->has_retention = false;
 	t->partitions = 0;
 	t->retention_ms = 0;
@@ -127,6 +133,74 @@ bool model_watermark_allowed(const struct model *m, uint64_t watermark)
 static bool holds(const struct model *m, const struct model_segment *s)
 {
 	return m->schema.segments_are_held && s->base % 50 == 0;
+}
+
+/* ---- leader epochs ------------------------------------------------------------------------------------------------------------- */
+
+/* An operation wrote to the partition, under a fence or not, from `start` on. */
+static void record_epoch(struct model_partition *p, const struct shmeta_op *op, uint64_t start)
+{
+	size_t at = 0;
+
+	if (op->fence.agent_id.bytes == 0)
+		return;
+	while (at < p->epochs && p->epoch[at].epoch < op->fence.epoch)
+		at++;
+	if (at < p->epochs && p->epoch[at].epoch == op->fence.epoch) {
+		if (op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK && start < p->epoch[at].start)
+			p->epoch[at].start = start;
+		return;
+	}
+	if (p->epochs == MODEL_EPOCHS)
+		abort();
+	memmove(&p->epoch[at + 1], &p->epoch[at], (p->epochs - at) * sizeof p->epoch[0]);
+	p->epoch[at] = (struct model_epoch){op->fence.epoch, start};
+	p->epochs++;
+}
+
+/* A topic begins without any, and leaves none behind when it is deleted by an operation. */
+static void forget_epochs(struct model_topic *t)
+{
+	for (int i = 0; i < MODEL_PARTITIONS; i++) {
+		t->partition[i].epochs = 0;
+		t->partition[i].epochs_dropped = false;
+	}
+}
+
+/* Of those that end at or below the log start only the newest stays. */
+static void drop_epochs(struct model_partition *p)
+{
+	const uint64_t log_start = p->segments > 0 ? p->segment[0].base : p->watermark;
+	bool ended[MODEL_EPOCHS] = {false};
+	size_t newest = 0, kept = 0, before = p->epochs;
+
+	for (size_t i = 0; i + 1 < before; i++) {
+		ended[i] = p->epoch[i + 1].start <= log_start;
+		newest = ended[i] ? i : newest;
+	}
+	for (size_t i = 0; i < before; i++)
+		if (!ended[i] || i == newest)
+			p->epoch[kept++] = p->epoch[i];
+	p->epochs = kept;
+	p->epochs_dropped |= kept < before;
+}
+
+enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epoch, uint64_t *ret_epoch,
+                                   uint64_t *ret_end_offset)
+{
+	size_t at = 0;
+
+	if (epoch > p->floor) {
+		*ret_epoch = p->floor;
+		return SHMETA_ABSENT;
+	}
+	while (at < p->epochs && p->epoch[at].epoch <= epoch)
+		at++;
+	if (at == 0 && p->epochs_dropped)
+		return SHMETA_ABSENT_BEFORE_START;
+	*ret_epoch = at > 0 ? p->epoch[at - 1].epoch : 0;
+	*ret_end_offset = at < p->epochs ? p->epoch[at].start : p->watermark;
+	return SHMETA_OK;
 }
 
 /* ---- operations ---------------------------------------------------------------------------------------------------------------- */
@@ -212,6 +286,7 @@ static void add(struct model *m, const struct shmeta_op *op, const char *key, bo
 		return;
 	}
 	at.partition->watermark = watermark;
+	record_epoch(at.partition, op, row.base);
 }
 
 static struct model_segment as_row(const struct shmeta_segment *s)
@@ -246,6 +321,20 @@ static const struct model_segment *row_at(const struct model_segment *rows, uint
 	return NULL;
 }
 
+static void raise_compaction(struct model_partition *p, const struct shmeta_replace *given)
+{
+	if (given->compaction_epoch > p->compaction)
+		p->compaction = given->compaction_epoch;
+}
+
+static void replace_conflicts(uint64_t base, struct shmeta_result *r)
+{
+	if (r->status == SHMETA_OK)
+		r->value = base;
+	r->status = SHMETA_ERR_CONFLICT;
+	r->most = INT64_MAX;
+}
+
 /* Of objects of their own, whose keys and ids nothing else has. */
 static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
 {
@@ -259,6 +348,14 @@ static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_r
 		r->status = SHMETA_ERR_FENCED;
 	if (r->status != SHMETA_OK)
 		return;
+	if (given->compaction_epoch > 0 && given->compaction_epoch < at.partition->compaction) {
+		*r = (struct shmeta_result){.status = SHMETA_ERR_FENCED,
+		                            .epoch = given->compaction_epoch,
+		                            .value = given->compaction_epoch,
+		                            .least = at.partition->compaction,
+		                            .most = INT64_MAX};
+		return;
+	}
 	for (uint32_t i = 0; i < news; i++) {
 		new[i] = as_row(&given->new_segments[i]);
 		there &= same_row(&new[i], model_segment(m, at.topic, op->partition_id, new[i].base));
@@ -268,22 +365,25 @@ static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_r
 		gone &= same_row(&old[i], row_at(new, news, old[i].base)) ||
 		        !same_row(&old[i], model_segment(m, at.topic, op->partition_id, old[i].base));
 	}
-	if (there && gone)
+	if (there && gone) {
+		raise_compaction(at.partition, given);
 		return;
+	}
 	for (uint32_t i = 0; i < olds; i++)
 		if (!same_row(&old[i], model_segment(m, at.topic, op->partition_id, old[i].base)))
-			r->status = SHMETA_ERR_CONFLICT;
+			replace_conflicts(old[i].base, r);
 	for (size_t i = 0; i < at.partition->segments; i++) {
 		const struct model_segment *s = &at.partition->segment[i];
 		uint64_t first = old[0].base, last = old[olds - 1].base;
 
-		if (row_at(old, olds, s->base) != NULL)
+		if (row_at(old, olds, s->base) != NULL || s->base < first)
 			continue;
-		if ((s->base > first && s->base < last) ||
-		    (news > 0 && s->base > last && s->base <= new[news - 1].end) ||
-		    (news > 0 && s->base < first && s->end >= new[0].base))
-			r->status = SHMETA_ERR_CONFLICT;
+		if (s->base < last || (news > 0 && s->base <= new[news - 1].end))
+			replace_conflicts(s->base, r);
 	}
+	for (size_t i = 0; news > 0 && i < at.partition->segments; i++)
+		if (at.partition->segment[i].base < old[0].base && at.partition->segment[i].end >= new[0].base)
+			replace_conflicts(new[0].base, r);
 	if (r->status != SHMETA_OK)
 		return;
 	for (uint32_t i = 0; i < olds; i++)
@@ -295,6 +395,7 @@ static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_r
 			r->status = MODEL_REFUSED;
 	if (r->status != SHMETA_OK)
 		return;
+	raise_compaction(at.partition, given);
 	for (uint32_t i = 0; i < olds; i++) {
 		const struct model_segment *next = row_at(new, news, old[i].base);
 
@@ -329,6 +430,8 @@ static void delete_before(struct model *m, const struct shmeta_op *op, struct sh
 		model_drop_segment(m, at.topic, op->partition_id, p->segment[i].base);
 		r->count++;
 	}
+	if (r->count > 0)
+		drop_epochs(p);
 }
 
 static void delete_topic(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
@@ -346,6 +449,7 @@ static void delete_topic(struct model *m, const struct shmeta_op *op, struct shm
 				return;
 			}
 	model_drop_topic(m, t);
+	forget_epochs(&m->topic[t]);
 }
 
 static void create_topic(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
@@ -357,6 +461,7 @@ static void create_topic(struct model *m, const struct shmeta_op *op, struct shm
 		r->status = SHMETA_ERR_ALREADY_EXISTS;
 		return;
 	}
+	forget_epochs(t);
 	t->there = true;
 	t->partitions = op->u.topic.partition_count;
 	t->has_retention = op->u.topic.has_retention;
@@ -603,8 +708,10 @@ static void one(struct model *m, const struct shmeta_op *op, struct unit *u, str
 			r->status = SHMETA_ERR_FENCED;
 		else if (!model_watermark_allowed(m, op->offset))
 			r->status = MODEL_REFUSED;
-		else
-			at.partition->watermark = op->offset;
+		if (r->status != SHMETA_OK)
+			break;
+		record_epoch(at.partition, op, at.partition->watermark);
+		at.partition->watermark = op->offset;
 		break;
 	case SHMETA_OP_ADD_SEGMENT:
 	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:

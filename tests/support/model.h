@@ -19,6 +19,7 @@ enum {
 	MODEL_OBJECTS = 3,    /* o0 .. o2 */
 	MODEL_SEGMENTS = 48,  /* of a partition */
 	MODEL_OFFERS = 256,
+	MODEL_EPOCHS = 64, /* of a partition, under which something was written */
 	MODEL_TEXT = 48
 };
 
@@ -34,8 +35,9 @@ struct model_segment {
 
 struct model_partition {
 	bool there;
-	uint64_t watermark,
-		floor; /* floor: the highest epoch that a lease of this place ever had; it outlives the topic */
+	uint64_t watermark;
+	/* What outlives the topic: the highest epochs that a lease and a compaction of this place ever had. */
+	uint64_t floor, compaction;
 	struct model_segment segment[MODEL_SEGMENTS]; /* ascending by base */
 	size_t segments;
 	struct {
@@ -48,6 +50,11 @@ struct model_partition {
 		int agent;
 		uint64_t epoch;
 	} lease;
+	struct model_epoch {
+		uint64_t epoch, start;
+	} epoch[MODEL_EPOCHS]; /* under which something was written, ascending; others who delete a topic leave them */
+	size_t epochs;
+	bool epochs_dropped; /* older ones than these are not kept any more */
 };
 
 struct model_topic {
@@ -101,6 +108,9 @@ struct model {
 
 /* Do the operations of one call in order. transfer_id in ops and results are the model's own numbers. */
 void model_do(struct model *m, const struct shmeta_op *ops, size_t count, struct shmeta_result *ret_results);
+/* What shmeta_leader_epoch_end() answers, of a partition that is there. */
+enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epoch, uint64_t *ret_epoch,
+                                   uint64_t *ret_end_offset);
 /* The number in a name: "t2" -> 2. -1: the model has no such thing. */
 int model_number(struct shmeta_str name, int most);
 

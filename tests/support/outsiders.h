@@ -31,6 +31,12 @@ struct side {
 	bool outsiders; /* others can reach its rows, and these outlive a daemon */
 };
 
+/* What runs met with. */
+struct tally {
+	uint64_t done[SHMETA_OP_TYPES];
+	uint64_t ended; /* epochs that were asked for and found */
+};
+
 struct run {
 	uint64_t seed, random;
 	uint32_t step;
@@ -39,7 +45,7 @@ struct run {
 	struct side side[RUN_ENGINES];
 	char name[RUN_NAMES][MODEL_TEXT];
 	size_t names;
-	uint64_t done[SHMETA_OP_TYPES], refused[SHMETA_OP_TYPES];
+	struct tally *tally;
 };
 
 /* Go on with the numbers of this step and side (0: all sides): a step draws the same ones whatever the steps before it met with. */
