@@ -310,7 +310,7 @@ bench-run: bench-programs
 	$(BUILD)/bin/shmeta-bench $(bench_args_$(BENCH)) --json $(BUILD)/bench.json
 
 $(BUILD)/obj/bench/%.o $(BUILD)/obj/backends/postgres/%.o $(BUILD)/obj/tests/%.o: CPPFLAGS += -I/usr/include/postgresql
-$(BUILD)/bin/shmeta-bench: $(call obj,$(bench_srcs) $(shm_srcs) $(reader_srcs) writer/apply/changed_keys.c $(wildcard writer/resident/*.c))
+$(BUILD)/bin/shmeta-bench: $(call obj,$(bench_srcs) $(shm_srcs) $(reader_srcs) $(wildcard writer/resident/*.c))
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench)

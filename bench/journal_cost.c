@@ -1,93 +1,137 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the change journal costs: commits that change the record of one partition each, with its key told and without, by the writer's own
- * code for both. */
-#include <fcntl.h>
+ * What the change journal costs: writes that are acknowledged one at a time, each a commit of its own, by a daemon that keeps the journal
+ * and by one that has a directory where the journal's file would be, and does without. */
+#include <glob.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
-#include "shm/store/store.h"
-#include "writer/apply/changed_keys.h"
 
-enum { PARTITIONS = 1000, COMMITS = 4000, STORE_MB = 64, RECORD = 300 };
+enum { WRITES = 1000, WAIT_MS = 10000 };
+static const struct shmeta_str topic = {"bench-journal", 13};
 
-static void must(enum shmeta_status status, const char *what, const struct shmeta_err *err)
+struct side {
+	const char *name; /* of its figure */
+	bool journal;
+	pid_t daemon;
+	struct shmeta *instance;
+	struct shmeta_client *client;
+	uint64_t written;
+};
+
+static void write_one(struct side *s, const struct shmeta_op *op)
 {
-	if (status != SHMETA_OK)
-		die("journal: %s: %s", what, err->text);
+	struct shmeta_result r = {.status = SHMETA_OK};
+	enum shmeta_status status = shmeta_write(s->client, op, 1, WAIT_MS, &r, NULL);
+
+	if (status != SHMETA_OK || r.status != SHMETA_OK)
+		die("%s: %s; %s", s->name, shmeta_strerror(status), r.text);
 }
 
-static void note(const char *name, const struct span *begun)
+/* Each moves the high watermark of one partition. */
+static void write_many(struct side *s)
 {
-	double wall = now_s() - begun->wall_s, cpu = cpu_s() - begun->cpu_s;
-	struct result *r = result_get(name);
-
-	if (r == NULL)
-		r = result_add(name, "commits/s");
-	result_value(r, COMMITS / wall);
-	result_cpu(r, COMMITS / cpu);
+	for (int i = 0; i < WRITES; i++)
+		write_one(s, &(struct shmeta_op){
+				     .type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = topic, .offset = ++s->written});
 }
 
-static void commits(struct shmeta__store *store, struct changed_keys *keys, bool told, uint64_t *next)
+static void put_directory_in_place(const char *instance)
 {
-	struct span begun = span_begin();
-	uint8_t record[RECORD] = {0};
-	struct shmeta_err err;
-	uint64_t number;
+	char pattern[460];
+	glob_t found;
 
-	for (int i = 0; i < COMMITS; i++, ++*next) {
-		uint64_t key = shmeta__part_key(1, (uint32_t)(*next % PARTITIONS));
-		struct shmeta__txn *txn;
+	(void)snprintf(pattern, sizeof pattern, "%s/store.*/journal", instance);
+	if (glob(pattern, 0, NULL, &found) != 0 || found.gl_pathc != 1 || unlink(found.gl_pathv[0]) != 0 ||
+	    mkdir(found.gl_pathv[0], 0700) != 0)
+		die("%s cannot be replaced", pattern);
+	globfree(&found);
+}
 
-		memcpy(record, next, sizeof *next);
-		must(shmeta__txn_begin(store, UINT64_MAX, &txn, &err), "begin", &err);
-		must(shmeta__put(txn, SHMETA_DB_PARTS, &key, sizeof key, record, sizeof record, &err), "put", &err);
-		shmeta__touch(txn, shmeta__touched_partition(1, (uint32_t)key));
-		if (told) {
-			changed_keys_begin(keys);
-			changed_keys_note(keys, txn, SHMETA_DB_PARTS, &key, sizeof key, false);
-			shmeta__txn_keys(txn, keys->bytes, keys->used, keys->count);
-		}
-		must(shmeta__txn_commit(txn, &number, &err), "commit", &err);
+static bool tells_changes(struct side *s)
+{
+	struct shmeta_reader *reader = env_reader(s->instance);
+	struct shmeta_snapshot_info info;
+	struct shmeta_iter *changes = NULL;
+	enum shmeta_status status;
+
+	if (shmeta_begin(reader) != SHMETA_OK || shmeta_snapshot_info(reader, &info) != SHMETA_OK)
+		die("%s: no snapshot", s->name);
+	status = shmeta_changes_since(reader, &(struct shmeta_token){info.generation, info.txn - 1}, &changes);
+	shmeta_iter_free(changes);
+	(void)shmeta_end(reader);
+	shmeta_reader_free(reader);
+	return status == SHMETA_OK;
+}
+
+static void side_start(const struct bench *b, struct side *s)
+{
+	char db[400], instance[400];
+
+	(void)snprintf(db, sizeof db, "%s/%s.db", b->dir, s->name);
+	(void)snprintf(instance, sizeof instance, "%s/%s", b->dir, s->name);
+	s->daemon = env_start_daemon(b, db, instance, NULL, NULL);
+	if (!s->journal) {
+		env_kill(&s->daemon, SIGTERM);
+		put_directory_in_place(instance);
+		s->daemon = env_start_daemon(b, db, instance, NULL, NULL);
 	}
-	note(told ? "journal.commits" : "journal.commits_without", &begun);
+	s->instance = env_open(instance);
+	if (shmeta_client_open(s->instance, NULL, &s->client) != SHMETA_OK)
+		die("%s: no client", s->name);
+	write_one(s, &(struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = topic, .partition_count = 1}});
+	write_many(s);
+	if (tells_changes(s) != s->journal)
+		die("%s: it has %s journal", s->name, s->journal ? "no" : "a");
 }
 
-/* The topic whose name the keys carry. */
-static void name_topic(struct shmeta__store *store)
+static void side_end(struct side *s)
 {
-	uint8_t name[SHMETA_KEY_MAX];
-	struct shmeta__txn *txn;
-	struct shmeta_err err;
-	uint64_t id = 1, number;
+	shmeta_client_close(s->client);
+	shmeta_close(s->instance);
+	env_kill(&s->daemon, SIGTERM);
+}
 
-	must(shmeta__txn_begin(store, UINT64_MAX, &txn, &err), "begin", &err);
-	must(shmeta__put(txn, SHMETA_DB_TOPICS, &id, sizeof id, name, shmeta__name_key(name, 1, "bench-journal", 13),
-	                 &err),
-	     "put", &err);
-	must(shmeta__txn_commit(txn, &number, &err), "commit", &err);
+/* What all threads of the daemon took. */
+static double daemon_s(const struct side *s)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(s->daemon, &clock) != 0 || clock_gettime(clock, &t) != 0)
+		die("%s: the daemon's processor time cannot be read", s->name);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void measure(struct side *s)
+{
+	double wall = now_s(), cpu = daemon_s(s);
+	struct result *r = result_get(s->name);
+
+	write_many(s);
+	wall = now_s() - wall;
+	cpu = daemon_s(s) - cpu;
+	if (r == NULL)
+		r = result_add(s->name, "commits/s");
+	result_value(r, WRITES / wall);
+	result_cpu(r, WRITES / cpu);
 }
 
 void bench_journal(struct bench *b)
 {
-	const struct shmeta_store_format format = {.source = "bench"};
-	struct changed_keys keys = {.bytes = NULL};
-	struct shmeta__store *store;
-	struct shmeta_err err;
-	uint64_t next = 1;
-	int dir = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct side side[2] = {{.name = "journal.commits", .journal = true}, {.name = "journal.commits_without"}};
 
-	if (dir < 0)
-		die("journal: %s", b->dir);
-	must(shmeta__store_create(dir, 1, (uint64_t)STORE_MB << 20, 0, &format, &store, &err), "store", &err);
-	name_topic(store);
+	for (int i = 0; i < 2; i++)
+		side_start(b, &side[i]);
 	for (int round = 0; round < b->rounds; round++) {
-		commits(store, &keys, round % 2 == 0, &next);
-		commits(store, &keys, round % 2 != 0, &next);
+		measure(&side[round % 2]);
+		measure(&side[1 - round % 2]);
 	}
+	for (int i = 0; i < 2; i++)
+		side_end(&side[i]);
 	target_min_ratio("journal.commits", 0.9, "journal.commits_without");
-	changed_keys_free(&keys);
-	shmeta__store_close(store);
-	(void)shmeta__store_remove(dir, 1, &err);
-	(void)close(dir);
 }
