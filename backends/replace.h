@@ -8,6 +8,10 @@
 
 #include "backends/backend.h"
 
+/* How many segments before the first old one are looked at for one that reaches the new ones: those of the nearest bases. One that as many
+ * others begin within is not found (DynamoDB keeps how long the longest is, and finds it). */
+#define REPLACE_BEFORE 1024
+
 /* The greatest offset of the old ones. */
 uint64_t replace_end(const struct shmeta_replace *replace);
 /* Is the segment, of one of the lists, given in both? Then it stays. timestamps: the source keeps them. */
@@ -17,7 +21,7 @@ uint64_t replace_leaving(const struct shmeta_replace *replace, bool timestamps);
 
 enum replace_verdict { REPLACE_REFUSED, REPLACE_DONE_BEFORE, REPLACE_GOES };
 /* rows: the segments of the partition whose bases lie from the first old base to replace_end(), ascending; of a base only the first. reaching:
- * is there one of a lower base that reaches the first new base? result is filled where it is refused. */
+ * does one of the REPLACE_BEFORE before them reach the first new base? result is filled where it is refused. */
 enum replace_verdict replace_judge(const struct shmeta_op *op, const struct shmeta_segment *rows, size_t count,
                                    bool reaching, bool timestamps, struct shmeta_result *result);
 /* A new one that does not stay: of an object that was committed (its size), or NULL, then of its own. true: refused. */

@@ -1069,8 +1069,9 @@ struct shmeta_object_info {
  * do not overlap, lie between the first old base and the greatest old end, and may leave gaps; there may be none. One that is given in both
  * lists stays. A new one whose bucket and key are those of an object that was committed (COMMIT_OBJECT) is a slice of it at `position`; any
  * other has an object of its own, whose key is none of the old ones'. All other segments and the watermark stay as they are.
- * ERR_CONFLICT: an old one is not there as it was given, or a segment that stays is in the way; the text says which. Once more, when
- * all new ones are there and no old one is left: OK, and count is 0. As many as fit a frame (128 KiB). */
+ * ERR_CONFLICT: an old one is not there as it was given, or a segment that stays is in the way; the text says which. Of those before the
+ * old ones the source looks at the nearest 1024. Once more, when all new ones are there and no old one is left: OK, and count is 0. As
+ * many as fit a frame (128 KiB). */
 struct shmeta_replace {
 	const struct shmeta_segment *old_segments;
 	const struct shmeta_segment *new_segments;

@@ -72,8 +72,8 @@ bool memory_find_partition(struct memory_db *db, const char *tenant, const char 
                            struct shmeta_partition *ret);
 bool memory_find_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
                          uint64_t base, struct shmeta_segment *ret);
-/* Copies of the rows whose bases lie from..to, ascending, of each base the first; *ret_reaching: does one of a lower base end at `reach` or
- * behind it? The caller frees the array; NULL: no memory. */
+/* Copies of the rows whose bases lie from..to, ascending, of each base the first; *ret_reaching: does one of the REPLACE_BEFORE before them
+ * (backends/replace.h) end at `reach` or behind it? The caller frees the array; NULL: no memory. */
 struct shmeta_segment *memory_segments_in(struct memory_db *db, const char *tenant, const char *topic,
                                           uint32_t partition_id, uint64_t from, uint64_t to, uint64_t reach,
                                           size_t *ret_count, bool *ret_reaching);

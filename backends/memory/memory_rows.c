@@ -7,6 +7,7 @@
 
 #include "backends/memory/memory_own.h"
 #include "backends/memory/memory_side.h"
+#include "backends/replace.h"
 #include "backends/rows.h"
 
 /* ---- changing rows --------------------------------------------------------------------------------------------------------- */
@@ -523,7 +524,7 @@ struct shmeta_segment *memory_segments_in(struct memory_db *db, const char *tena
 {
 	struct partition *partition;
 	struct shmeta_segment *rows;
-	size_t count, n = 0;
+	size_t count, n = 0, before = 0;
 
 	*ret_reaching = false;
 	pthread_mutex_lock(&db->lock);
@@ -531,12 +532,14 @@ struct shmeta_segment *memory_segments_in(struct memory_db *db, const char *tena
 	                                  partition_id);
 	count = partition != NULL ? partition->segments.count : 0;
 	rows = calloc(count + 1, sizeof *rows);
-	for (size_t i = 0; rows != NULL && i < count; i++) {
+	while (before < count && memory_segments_of(partition)[before].row.base_offset < from)
+		before++;
+	for (size_t i = before > REPLACE_BEFORE ? before - REPLACE_BEFORE : 0; i < before; i++)
+		*ret_reaching |= memory_segments_of(partition)[i].row.end_offset >= reach;
+	for (size_t i = before; rows != NULL && i < count; i++) {
 		const struct shmeta_segment *row = &memory_segments_of(partition)[i].row;
 
-		*ret_reaching |= row->base_offset < from && row->end_offset >= reach;
-		if (row->base_offset >= from && row->base_offset <= to &&
-		    (n == 0 || rows[n - 1].base_offset != row->base_offset))
+		if (row->base_offset <= to && (n == 0 || rows[n - 1].base_offset != row->base_offset))
 			rows[n++] = *row;
 	}
 	pthread_mutex_unlock(&db->lock);

@@ -23,6 +23,7 @@
 
 #include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_write_kinds.h"
+#include "backends/replace.h"
 
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
 
@@ -346,6 +347,7 @@ static const char agent_delete[] =
  * at their bases, b the new ones that do not stay and what they belong to, v the judgement. An old segment whose base a new one takes is
  * changed in its place: slices go by base, and the trigger that drops those of deleted segments runs last of all. */
 #define GOES "(SELECT goes FROM v)"
+#define NEAREST LED_TEXT(REPLACE_BEFORE)
 static const char replace[] =
 	"@items, p AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS
 	" FROM (SELECT i.*, (SELECT max(last) FROM i WHERE fresh = 0) AS high, (SELECT max(base) FROM i WHERE fresh = 0) AS "
@@ -374,8 +376,9 @@ static const char replace[] =
 			"(SELECT min(base) FROM m WHERE fresh = 0 AND NOT same) AS differs, "
 			"(SELECT min(base_offset) FROM s WHERE base_offset <= i.final AND base_offset NOT IN (SELECT base FROM i WHERE fresh "
 			"= 0)) AS between_, (SELECT min(base_offset) FROM s WHERE base_offset > i.final AND base_offset <= i.stop) AS behind, "
-			"coalesce((SELECT true FROM segments s WHERE " OF_PLACE
-			" AND s.base_offset < i.base AND s.end_offset >= i.first LIMIT 1), false) AS reaching, "
+			"coalesce((SELECT true FROM (SELECT s.end_offset FROM segments s WHERE " OF_PLACE
+			" AND s.base_offset < i.base ORDER BY s.base_offset DESC LIMIT " NEAREST
+			") s WHERE s.end_offset >= i.first LIMIT 1), false) AS reaching, "
 			"(SELECT min(n) FROM b WHERE CASE WHEN whole IS NULL THEN NOT apart ELSE place > whole OR size > whole - place END) "
 			"AS unfit, (SELECT min(n) FROM b WHERE taken) AS taken FROM p i), "
 			"v AS MATERIALIZED (SELECT i.*, there AND fits AND compaction >= highest * (compaction > 0)::int AS may, "

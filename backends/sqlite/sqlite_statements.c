@@ -176,7 +176,8 @@ static const char *const templates[ST_COUNT] = {
 		" AND l.topic = ?2 AND l.partition_id = ?3 AND l.base_offset = segments.base_offset), 0)} FROM segments "
 		"WHERE " PLACE " AND base_offset BETWEEN ?4 AND ?5" OF_TENANT " ORDER BY base_offset",
 	[ST_W_SEGMENT_REACHING] =
-		"SELECT 1 FROM segments WHERE " PLACE " AND base_offset < ?4 AND end_offset >= ?5" OF_TENANT,
+		"SELECT 1 FROM (SELECT end_offset FROM segments WHERE " PLACE " AND base_offset < ?4" OF_TENANT
+		" ORDER BY base_offset DESC LIMIT ?6) WHERE end_offset >= ?5",
 	[ST_W_SEGMENT_DELETE] =
 		"DELETE FROM segments WHERE " PLACE " AND base_offset = ?4 AND id = ?5 COLLATE BINARY" OF_TENANT,
 	[ST_W_SEGMENT_UPDATE] =

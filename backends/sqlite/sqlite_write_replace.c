@@ -91,6 +91,7 @@ static enum replace_verdict judge(struct writing *w, const struct backend_op *op
 		bind_place(over, op);
 		bind_int(over, 4, (int64_t)p->old_segments[0].base_offset);
 		bind_int(over, 5, (int64_t)p->new_segments[0].base_offset);
+		bind_int(over, 6, REPLACE_BEFORE);
 		reaching = sqlite_write_look(w, over);
 		(void)sqlite3_reset(over);
 	}

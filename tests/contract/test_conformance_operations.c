@@ -185,6 +185,43 @@ CLAIM(c12_a_long_segment_that_begins_far_before_is_not_overlapped)
 	cr_expect_str_eq(api_segments("orders", 0), "0-9 5-38 10-19 20-29 39-39");
 }
 
+/* Segments of one offset each, at bases from `from` on. */
+static void append_many(uint64_t from, uint64_t count)
+{
+	static char many_ids[API_RESULTS][64];
+	struct shmeta_op ops[API_RESULTS];
+
+	for (uint64_t done = 0; done < count;) {
+		size_t n = 0;
+
+		for (; n < API_RESULTS && done < count; n++, done++)
+			ops[n] = api_segment("orders", 0, from + done, from + done, many_ids[n]);
+		cr_assert_eq(api_do(ops, n), SHMETA_OK, "%s", api.result[0].text);
+	}
+}
+
+/* Nobody waits for a look through a whole partition. */
+CLAIM(c12_a_segment_that_1024_others_begin_within_is_not_looked_for)
+{
+	const struct shmeta_op last = {.u.replace.old_count = 1};
+	struct shmeta_op op;
+	char id[64];
+
+	if (strcmp(api.engine->name, "dynamodb") == 0)
+		NOT_HERE("it keeps how long the longest segment is");
+	begin();
+	op = api_segment("orders", 0, 40, 9000, id);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK, "%s", api.result[0].text);
+	append_many(1000, 1023);
+	op = api_segment("orders", 0, 5000, 5009, ids[3]);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK, "%s", api.result[0].text);
+	old_one[3] = op.u.segment;
+	(void)fresh(0, 5000, 5009, "merged");
+	expect_conflict_at(replace(3, &last, 1), 5000);
+	append_many(2023, 1);
+	cr_expect_eq(replace(3, &last, 1), SHMETA_OK, "%s", api.result[0].text);
+}
+
 CLAIM(c12_one_that_is_in_both_lists_stays_and_bases_and_ids_may_stay)
 {
 	struct shmeta_segment s;
