@@ -108,7 +108,7 @@ Test(source_clock, a_lease_ends_and_an_agent_is_dead_by_it)
 }
 
 /* The host's clock is set: the next round says by how much it is off now. */
-Test(source_clock, that_is_farther_from_the_hosts_than_it_was)
+Test(source_clock, a_lease_ends_by_it_after_the_hosts_was_set)
 {
 	begin(0);
 	ahead_ms = LEASE_MS;
@@ -119,7 +119,7 @@ Test(source_clock, that_is_farther_from_the_hosts_than_it_was)
 }
 
 /* What is known of a clock goes on while its source is away. */
-Test(source_clock, of_a_source_that_is_away)
+Test(source_clock, a_lease_ends_by_what_was_known_of_it_while_the_source_is_away)
 {
 	begin(20000);
 	memory_fail(f.db, MEMORY_OPEN, UINT32_MAX, 0, SHMETA_ERR_SOURCE, "away");
@@ -132,7 +132,7 @@ Test(source_clock, of_a_source_that_is_away)
 	end();
 }
 
-Test(source_clock, at_the_ends_of_time)
+Test(source_clock, sums_with_it_do_not_wrap_at_the_ends_of_time)
 {
 	static const int64_t ahead[] = {20000, -20000, INT64_MAX - 2 * HOST_MS, INT64_MIN + 2 * HOST_MS};
 
