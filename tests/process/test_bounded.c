@@ -295,6 +295,7 @@ Test(bounded, a_reader_is_told_which_limit_a_partition_exceeds, .init = start, .
 	const struct shmeta_read read = {
 		.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_segment segment;
+	struct shmeta_error error = {.size = sizeof error};
 	uint64_t times;
 
 	cr_assert_eq(
@@ -308,6 +309,8 @@ Test(bounded, a_reader_is_told_which_limit_a_partition_exceeds, .init = start, .
 		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
 		cr_expect_eq(shmeta_find_segment_named(reader, "t1", 2, 1, 107, &read, &segment, NULL),
 		             SHMETA_ERR_FULL);
+		cr_assert_eq(shmeta_reader_error(reader, &error), SHMETA_OK);
+		cr_expect_not_null(strstr(error.text, "bounded.max_segment_bytes"), "%s", error.text);
 		(void)shmeta_end(reader);
 		cr_expect_eq(look(1, 1, SHMETA_CACHED, false).segment, SHMETA_UNKNOWN);
 	}
