@@ -26,10 +26,10 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	world_servers_stop();
 }
 
-/* One source and what it gave out. */
 /* AFRESH: by an engine that has just been opened, each batch, which expects nothing bad. IN_HALVES: started, everything read, finished. */
 enum way { AT_ONE_GO, AFRESH, IN_HALVES };
 
+/* One source and what it gave out. */
 struct side {
 	struct world world;
 	enum way way;
@@ -47,7 +47,7 @@ struct pair {
 	struct shmeta_segment list[BATCH_MAX][2][4]; /* of REPLACE_SEGMENTS */
 	size_t lists;
 	uint32_t seed;
-	uint64_t done[SHMETA_OP_TYPES], refused[SHMETA_OP_TYPES];
+	uint64_t done[SHMETA_OP_TYPES];
 	uint64_t ended; /* epochs that were asked for and found */
 };
 
@@ -326,7 +326,6 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 			(unsigned long long)a->lease.epoch, world_names[p->engine.world.engine], b->status, b->text,
 			(unsigned long long)b->count, (unsigned long long)b->lease.epoch);
 		p->done[type] += a->status == SHMETA_OK;
-		p->refused[type] += a->status != SHMETA_OK;
 		if (type == SHMETA_OP_OFFER_LEASE && a->status == SHMETA_OK && p->transfers < TRANSFERS_MAX) {
 			p->model.transfers[p->transfers] = a->transfer_id;
 			p->engine.transfers[p->transfers++] = b->transfer_id;

@@ -662,7 +662,7 @@ Test(dynamodb_faults, each_part_of_a_whole_class_has_the_time_of_a_call)
 	cr_expect_str_empty(w.recorder.order_error);
 }
 
-static void *fetch_leases_aside(void *arg)
+static void *fetch_leases_in_thread(void *arg)
 {
 	*(enum shmeta_status *)arg = world_fetch(&w, &all_leases, 1);
 	return NULL;
@@ -675,7 +675,7 @@ Test(dynamodb_faults, leases_of_many_topics_are_read_at_the_same_time)
 
 	fill_many();
 	meet(DDB_FAULT_HOLD, "Query", 1, UINT32_MAX); /* the first one lists the topics */
-	cr_assert_eq(pthread_create(&thread, NULL, fetch_leases_aside, &status), 0);
+	cr_assert_eq(pthread_create(&thread, NULL, fetch_leases_in_thread, &status), 0);
 	for (double last = run_now_s() + 20; counts.held < 16; ddb_proxy_counts(&proxy, &counts)) {
 		cr_assert_lt(run_now_s(), last, "%llu at a time", (unsigned long long)counts.held);
 		(void)usleep(1000);
@@ -836,7 +836,7 @@ Test(dynamodb_faults, a_write_beyond_the_units_of_a_second_is_busy_and_names_the
 
 /* ---- read committed ---- */
 
-static void *load_aside(void *arg)
+static void *load_in_thread(void *arg)
 {
 	*(enum shmeta_status *)arg = world_load(&w);
 	return NULL;
@@ -863,7 +863,7 @@ Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 	                                         .skip = 1,
 	                                         .times = 1});
 	meet(DDB_FAULT_ONE_A_PAGE, "Query", 0, UINT32_MAX);
-	cr_assert_eq(pthread_create(&thread, NULL, load_aside, &status), 0);
+	cr_assert_eq(pthread_create(&thread, NULL, load_in_thread, &status), 0);
 	for (double last = run_now_s() + 20; counts.held == 0; ddb_proxy_counts(&proxy, &counts)) {
 		cr_assert_lt(run_now_s(), last, "no page of segments was asked for");
 		(void)usleep(1000);

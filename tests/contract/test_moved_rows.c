@@ -415,10 +415,10 @@ static void late_lease(enum world_engine engine)
 		enum shmeta_status status;
 	} steps[] = {
 		{6, SHMETA_ERR_CONFLICT}, {1, SHMETA_ERR_CONFLICT}, {7, SHMETA_OK}, {7, SHMETA_ERR_ALREADY_EXISTS}};
-	struct backend_row floor = {.kind = BACKEND_ROW_EPOCH,
-	                            .tenant = rows_str(SHMETA_DEFAULT_TENANT),
-	                            .topic = rows_str("t"),
-	                            .epoch = 7};
+	struct backend_row highest = {.kind = BACKEND_ROW_EPOCH,
+	                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                              .topic = rows_str("t"),
+	                              .epoch = 7};
 	struct backend_row lease = {.kind = BACKEND_ROW_LEASE,
 	                            .tenant = rows_str(SHMETA_DEFAULT_TENANT),
 	                            .topic = rows_str("t"),
@@ -432,7 +432,7 @@ static void late_lease(enum world_engine engine)
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	world_agent(&w, "a", 1, NULL);
-	cr_assert_eq(w.ops->admin->restore(w.state, &floor, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(w.ops->admin->restore(w.state, &highest, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
 	cr_assert_eq(result.status, SHMETA_OK);
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
 		lease.u.lease.epoch = steps[i].epoch;

@@ -82,8 +82,8 @@ static void expect_epoch_ends(struct run *r, struct side *s)
 			expect_epoch_end(r, s, topic, i, p->epoch[k].epoch);
 		}
 		expect_epoch_end(r, s, topic, i, 0);
-		expect_epoch_end(r, s, topic, i, p->floor);
-		expect_epoch_end(r, s, topic, i, p->floor + 1);
+		expect_epoch_end(r, s, topic, i, p->highest_lease);
+		expect_epoch_end(r, s, topic, i, p->highest_lease + 1);
 	}
 }
 

@@ -121,8 +121,8 @@ void model_set_lease(struct model *m, int topic, uint32_t partition, int agent, 
 	p->lease.agent = agent;
 	p->lease.epoch = epoch;
 	p->lease.expired = expired;
-	if (epoch > p->floor)
-		p->floor = epoch;
+	if (epoch > p->highest_lease)
+		p->highest_lease = epoch;
 }
 
 bool model_watermark_allowed(const struct model *m, uint64_t watermark)
@@ -190,8 +190,8 @@ enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epo
 {
 	size_t at = 0;
 
-	if (epoch > p->floor) {
-		*ret_epoch = p->floor;
+	if (epoch > p->highest_lease) {
+		*ret_epoch = p->highest_lease;
 		return SHMETA_ABSENT;
 	}
 	while (at < p->epochs && p->epoch[at].epoch <= epoch)
@@ -323,8 +323,8 @@ static const struct model_segment *row_at(const struct model_segment *rows, uint
 
 static void raise_compaction(struct model_partition *p, const struct shmeta_replace *given)
 {
-	if (given->compaction_epoch > p->compaction)
-		p->compaction = given->compaction_epoch;
+	if (given->compaction_epoch > p->highest_compaction)
+		p->highest_compaction = given->compaction_epoch;
 }
 
 static void replace_conflicts(uint64_t base, struct shmeta_result *r)
@@ -348,11 +348,11 @@ static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_r
 		r->status = SHMETA_ERR_FENCED;
 	if (r->status != SHMETA_OK)
 		return;
-	if (given->compaction_epoch > 0 && given->compaction_epoch < at.partition->compaction) {
+	if (given->compaction_epoch > 0 && given->compaction_epoch < at.partition->highest_compaction) {
 		*r = (struct shmeta_result){.status = SHMETA_ERR_FENCED,
 		                            .epoch = given->compaction_epoch,
 		                            .value = given->compaction_epoch,
-		                            .least = at.partition->compaction,
+		                            .least = at.partition->highest_compaction,
 		                            .most = INT64_MAX};
 		return;
 	}
@@ -504,8 +504,8 @@ static void give_lease(struct model *m, int topic, uint32_t partition, int agent
 {
 	struct model_partition *p = &m->topic[topic].partition[partition];
 
-	r->lease.epoch = p->floor + 1;
-	model_set_lease(m, topic, partition, agent, p->floor + 1, false);
+	r->lease.epoch = p->highest_lease + 1;
+	model_set_lease(m, topic, partition, agent, p->highest_lease + 1, false);
 }
 
 static void renew_agent(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)

@@ -36,8 +36,8 @@ struct model_segment {
 struct model_partition {
 	bool there;
 	uint64_t watermark;
-	/* What outlives the topic: the highest epochs that a lease and a compaction of this place ever had. */
-	uint64_t floor, compaction;
+	/* What outlives the topic: the highest epoch that a lease of this place ever had, and a compaction. */
+	uint64_t highest_lease, highest_compaction;
 	struct model_segment segment[MODEL_SEGMENTS]; /* ascending by base */
 	size_t segments;
 	struct {

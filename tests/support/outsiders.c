@@ -90,7 +90,7 @@ static void change_lease(struct run *r, struct change *c, int t, uint32_t p)
 {
 	struct model_partition *part = &c->after.topic[t].partition[p];
 	int agent = (int)run_pick(r, MODEL_AGENTS);
-	uint64_t epoch = part->floor + 1 + run_pick(r, 40);
+	uint64_t epoch = part->highest_lease + 1 + run_pick(r, 40);
 
 	if (part->lease.there && run_pick(r, 3) == 0) {
 		part->lease.expired = true;

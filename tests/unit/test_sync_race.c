@@ -217,7 +217,7 @@ Test(sync_race, rounds_of_racing_reads_and_writes_never_bring_an_older_state_bac
 			same("now and then");
 	}
 	same("at the end");
-	figure("a read of the source that a write overtakes", race.writes, 100000, "writes",
+	figure("a read of the source that a write supersedes", race.writes, 100000, "writes",
 	       "0 older states brought back");
 	cr_expect_geq(race.writes, rounds / 2, "%llu writes lay within a read", (unsigned long long)race.writes);
 	fixture_done(&f);
