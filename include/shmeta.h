@@ -453,10 +453,12 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topic(struct shmeta_reader *reader
                                                     const struct shmeta_read *read, struct shmeta_topic *ret,
                                                     struct shmeta_freshness *ret_fresh);
 
-/* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. With CACHED: the source knows no such
- * numbers. Who wants it fresh looks its name up with shmeta_get_topic(), and compares the topic_id. */
+/* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. The source knows no such numbers:
+ * FRESH and SOURCE have the topic read that has it, by its name, and the list of topics where none has it. Where the store lacks topics a
+ * number that it does not have is UNKNOWN, and nobody is asked. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
-                                                          struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
+                                                          const struct shmeta_read *read, struct shmeta_topic *ret,
+                                                          struct shmeta_freshness *ret_fresh);
 
 /* In ascending order of name (memcmp). `pattern` may be NULL (all); otherwise a prefix (glob == 0) or an anchored pattern in
  * which only '*' is special (glob == 1). An empty one, of either kind, leaves nothing out. UNKNOWN, and no iterator: the list of
@@ -619,11 +621,13 @@ struct shmeta_columns {
 	int64_t *max_timestamp_ms;
 	uint32_t *record_count;
 };
-/* As shmeta_find_segments() with CACHED, for callers whose records are columns: offsets[i] is looked for in handles[which[i]], or in handles[0]
- * where `which` is NULL. All handles are of one reader. Borrows: all until the return. Threads: the reader's. Blocks: never.
+/* As shmeta_find_segments(), for callers whose records are columns: offsets[i] is looked for in handles[which[i]], or in handles[0] where `which`
+ * is NULL. All handles are of one reader. The buffer of `read` is not used: columns have no strings. Borrows: all until the return.
+ * Threads: the reader's. Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * Errors also: ERR_INVALID_ARGUMENT (size, no status, which[i] is not below handle_count, handles of several readers). */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count,
                                                        const uint32_t *which, const uint64_t *offsets, size_t count,
+                                                       const struct shmeta_read *read,
                                                        const struct shmeta_columns *ret);
 
 /* What to read next, planned in one call. */

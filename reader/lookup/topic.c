@@ -28,6 +28,7 @@ static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, s
 		if (found.stamps.synced_at_ns > assured_ns)
 			known.synced_at_ns = found.stamps.synced_at_ns;
 		*ret = found.topic;
+		lookup_touch(r, shmeta__part_key(ret->topic_id, TOUCH_TOPIC));
 		if (ret_fresh != NULL)
 			lookup_age(r, SHMETA_CLASS_TOPIC, 0, &known, ret_fresh);
 	} else if (status == SHMETA_ABSENT) {
@@ -44,7 +45,7 @@ static enum shmeta_status get_topic_copied(struct shmeta_reader *r, const char *
 {
 	enum shmeta_status status = get_topic(r, name, bytes, assured_ns, ret, ret_fresh);
 
-	if (status != SHMETA_OK || !is_copied(read))
+	if (status != SHMETA_OK || read == NULL || !is_copied(read))
 		return status;
 	status = shmeta_copy_topic(ret, read->buffer, read->buffer_bytes, NULL);
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, read, "the topic's strings");
@@ -102,53 +103,114 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
 	status = get_topic(r, name, bytes, 0, ret, ret_fresh);
-	if (likely(status == SHMETA_OK))
-		lookup_touch(r, shmeta__part_key(ret->topic_id, TOUCH_TOPIC));
 	if (unlikely(begun_ns != 0))
 		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, TOUCH_TOPIC) : 0);
 	return lookup_done(r, status);
 }
 
-enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topic_id, struct shmeta_topic *ret,
-                                          struct shmeta_freshness *ret_fresh)
+/* ---- by number ---- */
+
+/* The name that a number of this tenant has in the snapshot: OK, ABSENT (another tenant's is as absent as one that never
+ * was), ERR_*. */
+static enum shmeta_status name_of(struct shmeta_reader *r, uint32_t topic_id, struct shmeta_str *ret)
 {
-	const struct known none = {0};
-	struct shmeta_freshness unused;
-	enum shmeta_status status;
-	struct shmeta_str name;
 	uint32_t tenant, mine;
+	enum shmeta_status status = shmeta__topic_name(r, topic_id, &tenant, ret);
+
+	if (status == SHMETA_OK)
+		status = shmeta__snapshot_tenant(r, &mine);
+	return status == SHMETA_OK && tenant != mine ? SHMETA_ABSENT : status;
+}
+
+static enum shmeta_status number_absent(struct shmeta_reader *r, uint64_t assured_ns,
+                                        struct shmeta_freshness *ret_fresh)
+{
+	const struct known known = {assured_ns, 0};
+	enum shmeta_status status = absent_or_unknown(r, SHMETA_CLASS_LIST, &known);
+	struct shmeta_freshness unused;
+	int lacks = 0;
+
+	lookup_age(r, SHMETA_CLASS_LIST, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
+	if (status == SHMETA_ABSENT)
+		status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
+	if (status < 0)
+		return status;
+	return status == SHMETA_UNKNOWN || lacks ? SHMETA_UNKNOWN : SHMETA_ABSENT;
+}
+
+struct number_lookup {
+	uint32_t topic_id;
+	const struct shmeta_read *read;
+	struct shmeta_topic topic;
+};
+
+static enum shmeta_status answer_number(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused,
+                                        uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct number_lookup *l = arg;
+	struct shmeta_str name;
+	enum shmeta_status status = name_of(r, l->topic_id, &name);
+
+	(void)unused;
+	if (status == SHMETA_ABSENT)
+		return number_absent(r, assured_ns, ret_fresh);
+	if (status == SHMETA_OK)
+		status = get_topic_copied(r, name.data, name.bytes, l->read, assured_ns, &l->topic, ret_fresh);
+	/* The record found by the name must have the number again. */
+	if (status >= 0 && (status != SHMETA_OK || l->topic.topic_id != l->topic_id))
+		return SHMETA_ERR_CORRUPT;
+	return status;
+}
+
+/* What the source is asked for a number, which it does not know: the topic that has it, by its name, which is copied to
+ * `name`; where none has it, the list of topics. *ret_asks is 0 where that could not show it. */
+static enum shmeta_status want_number(struct shmeta_reader *r, uint32_t topic_id, char name[SHMETA_NAME_MAX],
+                                      struct want *ret, int *ret_asks)
+{
+	struct shmeta_str found;
+	enum shmeta_status status = name_of(r, topic_id, &found);
+	int lacks;
+
+	if (status == SHMETA_OK) {
+		memcpy(name, found.data, found.bytes);
+		*ret = (struct want){.cls = SHMETA_CLASS_TOPIC, .topic = name, .topic_bytes = found.bytes};
+		return SHMETA_OK;
+	}
+	if (status != SHMETA_ABSENT)
+		return status;
+	*ret = (struct want){.cls = SHMETA_CLASS_LIST};
+	status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
+	*ret_asks = !lacks;
+	return status;
+}
+
+enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topic_id, const struct shmeta_read *read,
+                                          struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct number_lookup lookup = {.topic_id = topic_id, .read = read};
+	char name[SHMETA_NAME_MAX];
+	enum shmeta_status status;
+	struct want want;
+	int asks;
 
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
 	if (r->instance->no_tenant)
 		return lookup_done(r, never_there(r, 0, ret_fresh));
-	status = shmeta__topic_name(r, topic_id, &tenant, &name);
-	/* Another tenant's topic is as absent as one that never was. */
-	if (status == SHMETA_OK) {
-		status = shmeta__snapshot_tenant(r, &mine);
-		if (status == SHMETA_OK && tenant != mine)
-			status = SHMETA_ABSENT;
-	}
-	if (status == SHMETA_OK) {
-		status = get_topic(r, name.data, name.bytes, 0, ret, ret_fresh);
-		/* The record found by the name must have the id again. */
-		if (status != SHMETA_OK || ret->topic_id != topic_id)
-			status = status < 0 ? status : SHMETA_ERR_CORRUPT;
-	} else if (status == SHMETA_ABSENT) {
-		int lacks;
-
-		lookup_age(r, SHMETA_CLASS_LIST, 0, &none, ret_fresh != NULL ? ret_fresh : &unused);
-		status = absent_or_unknown(r, SHMETA_CLASS_LIST, &none);
-		if (status == SHMETA_ABSENT) {
-			status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
-			if (status == SHMETA_OK)
-				status = lacks ? SHMETA_UNKNOWN : SHMETA_ABSENT;
-		}
-	}
-	return lookup_done(r, status);
+	if (asks)
+		status = want_number(r, topic_id, name, &want, &asks);
+	if (status != SHMETA_OK)
+		return lookup_done(r, status);
+	status = asks ? shmeta__fresh_lookup(r, NULL, &want, read, answer_number, &lookup, ret_fresh)
+	              : lookup_done(r, answer_number(&lookup, r, NULL, 0, ret_fresh));
+	if (status == SHMETA_OK)
+		*ret = lookup.topic;
+	return status;
 }
 
 /* A batch that may ask the writer. */

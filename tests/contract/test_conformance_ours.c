@@ -30,7 +30,7 @@ CLAIM(c2_a_topic_made_again_is_another_one_and_handles_know_it)
 	cr_expect_neq(second.topic_id, first.topic_id);
 	cr_expect_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_ABSENT);
 	cr_expect_eq(api_partition("orders", 0, &p), SHMETA_OK);
-	cr_expect_eq(shmeta_get_topic_by_id(api.reader, first.topic_id, &first, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_topic_by_id(api.reader, first.topic_id, NULL, &first, NULL), SHMETA_ABSENT);
 	shmeta_partition_close(handle);
 }
 

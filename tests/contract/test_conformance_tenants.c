@@ -102,7 +102,7 @@ CLAIM(c2_what_two_tenants_call_the_same_are_two_things)
 	furnished("two", 30);
 	cr_assert_eq(api_topic("orders", &other), SHMETA_OK);
 	cr_expect_neq(mine.topic_id, other.topic_id);
-	cr_expect_eq(shmeta_get_topic_by_id(api.reader, mine.topic_id, &other, NULL), SHMETA_ABSENT,
+	cr_expect_eq(shmeta_get_topic_by_id(api.reader, mine.topic_id, NULL, &other, NULL), SHMETA_ABSENT,
 	             "a number of another tenant's");
 	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle), SHMETA_OK);
 	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_OK);

@@ -48,7 +48,7 @@ blocks() { # function expected
 	grep -q "\"$1\": {.*\"may_block\": $2}" "$json"
 }
 claim 'a lookup that takes options may block' blocks shmeta_get_topic true
-claim 'one that takes none does not' blocks shmeta_get_topic_by_id false
+claim 'one that takes none does not' blocks shmeta_partition_open false
 claim 'what says "as another" is as that one' blocks shmeta_changed_txn true
 claim 'a write may block' blocks shmeta_write true
 claim 'a submitted one does not' blocks shmeta_submit false

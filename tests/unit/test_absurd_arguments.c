@@ -72,8 +72,8 @@ Test(absurd_arguments, a_null_handle_is_refused_everywhere)
 	REFUSED(shmeta_reader_new(instance, NULL));
 	REFUSED(shmeta_get_topic(NULL, "t", 1, NULL, &t, NULL));
 	REFUSED(shmeta_get_topic(reader, "t", 1, NULL, NULL, NULL));
-	REFUSED(shmeta_get_topic_by_id(NULL, 1, &t, NULL));
-	REFUSED(shmeta_get_topic_by_id(reader, 1, NULL, NULL));
+	REFUSED(shmeta_get_topic_by_id(NULL, 1, NULL, &t, NULL));
+	REFUSED(shmeta_get_topic_by_id(reader, 1, NULL, NULL, NULL));
 	REFUSED(shmeta_list_topics(NULL, NULL, 0, 0, NULL, &iter));
 	REFUSED(shmeta_list_topics(reader, NULL, 0, 0, NULL, NULL));
 	REFUSED(shmeta_next_topic(NULL, &t, NULL));
@@ -124,10 +124,10 @@ Test(absurd_arguments, a_null_handle_is_refused_everywhere)
 	REFUSED(shmeta_find_segments(1, NULL, NULL, status, &s));
 	REFUSED(shmeta_find_segments_named(NULL, 1, &named, NULL, status, &s));
 	REFUSED(shmeta_find_segments_named(reader, 1, NULL, NULL, status, &s));
-	REFUSED(shmeta_find_columns(none, 1, NULL, &zero, 1, &columns));
-	REFUSED(shmeta_find_columns(NULL, 1, NULL, &zero, 1, &columns));
-	REFUSED(shmeta_find_columns(&handle, 1, NULL, NULL, 1, &columns));
-	REFUSED(shmeta_find_columns(&handle, 1, NULL, &zero, 1, NULL));
+	REFUSED(shmeta_find_columns(none, 1, NULL, &zero, 1, NULL, &columns));
+	REFUSED(shmeta_find_columns(NULL, 1, NULL, &zero, 1, NULL, &columns));
+	REFUSED(shmeta_find_columns(&handle, 1, NULL, NULL, 1, NULL, &columns));
+	REFUSED(shmeta_find_columns(&handle, 1, NULL, &zero, 1, NULL, NULL));
 	REFUSED(shmeta_plan_fetch(NULL, &fetch, NULL, &plan, NULL));
 	REFUSED(shmeta_plan_fetch(handle, NULL, NULL, &plan, NULL));
 	REFUSED(shmeta_plan_fetch(handle, &fetch, NULL, NULL, NULL));

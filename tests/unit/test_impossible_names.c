@@ -172,7 +172,7 @@ Test(impossible_names, a_tenant_that_cannot_exist_has_nothing_and_writes_nothing
 		cr_assert_neq(r, NULL);
 		cr_assert_eq(shmeta_begin(r), SHMETA_OK);
 		look_everywhere(r, (struct shmeta_str){"t", 1}, i);
-		expect_for_ever(shmeta_get_topic_by_id(r, 1, &t, &f), &f, 0, i);
+		expect_for_ever(shmeta_get_topic_by_id(r, 1, NULL, &t, &f), &f, 0, i);
 		cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 		expect_for_ever(shmeta_next_topic(iter, &t, &f) == SHMETA_END ? SHMETA_ABSENT : SHMETA_OK, &f, 0, i);
 		shmeta_iter_free(iter);

@@ -142,7 +142,7 @@ Test(once, columns_hold_what_single_finds_answer)
 		offsets[i] = (uint64_t)i * 37 % 10100;
 		which[i] = i % 3 == 0;
 	}
-	cr_assert_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_OK);
+	cr_assert_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, NULL, &columns), SHMETA_OK);
 	for (uint32_t i = 0; i < COUNT; i++) {
 		one = (struct shmeta_segment){0};
 		cr_assert_eq(status[i], shmeta_find_segment(handles[which[i]], offsets[i], NULL, &one, NULL));
@@ -153,12 +153,13 @@ Test(once, columns_hold_what_single_finds_answer)
 		found += status[i] == SHMETA_OK;
 	}
 	cr_expect(found > 100 && found < COUNT);
-	cr_assert_eq(shmeta_find_columns(handles, 2, NULL, offsets, COUNT, &columns), SHMETA_OK);
+	cr_assert_eq(shmeta_find_columns(handles, 2, NULL, offsets, COUNT, NULL, &columns), SHMETA_OK);
 	cr_expect_eq(status[3], shmeta_find_segment(handles[0], offsets[3], NULL, &one, NULL),
 	             "all of the first handle");
 	which[7] = 2;
-	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_expect_eq(shmeta_find_columns(handles, 2, NULL, offsets, COUNT, &(struct shmeta_columns){.size = 8}),
+	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, NULL, &columns),
+	             SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(shmeta_find_columns(handles, 2, NULL, offsets, COUNT, NULL, &(struct shmeta_columns){.size = 8}),
 	             SHMETA_ERR_INVALID_ARGUMENT);
 	for (uint32_t p = 0; p < 2; p++)
 		shmeta_partition_close(handles[p]);
@@ -179,11 +180,12 @@ Test(once, columns_are_of_one_reader_wherever_another_ones_handle_stands)
 	cr_assert_eq(shmeta_begin(other), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handles[0]), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(other, "t", 1, 0, &handles[1]), SHMETA_OK);
-	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_OK);
+	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, NULL, &columns), SHMETA_OK);
 	/* Two snapshots would be in one answer. */
 	for (int i = 8; i < COUNT; i++)
 		which[i] = 1;
-	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(shmeta_find_columns(handles, 2, which, offsets, COUNT, NULL, &columns),
+	             SHMETA_ERR_INVALID_ARGUMENT);
 	for (int p = 0; p < 2; p++)
 		shmeta_partition_close(handles[p]);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);

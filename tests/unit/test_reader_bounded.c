@@ -119,7 +119,7 @@ Test(reader_bounded, what_is_not_resident_is_unknown_by_every_key)
 		begin();
 		cr_assert_eq(get_topic("t"), SHMETA_OK);
 		cr_assert_eq(get_topic("other"), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_get_topic_by_id(reader, topic + 1, &by_id, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_topic_by_id(reader, topic + 1, NULL, &by_id, NULL), SHMETA_UNKNOWN);
 		cr_assert_eq(get_partition("t", 1), SHMETA_OK);
 		cr_assert_eq(get_partition("t", 2), SHMETA_UNKNOWN);
 		cr_assert_eq(get_partition("other", 0), SHMETA_UNKNOWN);
@@ -135,6 +135,20 @@ Test(reader_bounded, what_is_not_resident_is_unknown_by_every_key)
 		cr_assert_eq(get_topic("no\nname"), SHMETA_ABSENT);
 		end();
 	}
+}
+
+Test(reader_bounded, nobody_is_asked_for_a_topics_number_that_a_store_without_all_topics_does_not_have)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = SHMETA_SOURCE, .timeout_ms = 5000, .flags = SHMETA_READ_MAY_MOVE};
+	struct shmeta_topic by_id;
+
+	begin();
+	cr_expect_eq(shmeta_get_topic_by_id(reader, topic + 1, &read, &by_id, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(w->refreshes, 0);
+	cr_expect_eq(shmeta_get_topic_by_id(reader, topic, &read, &by_id, NULL), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 1);
+	end();
 }
 
 Test(reader_bounded, what_the_source_was_asked_for_in_vain_is_absent)
@@ -297,7 +311,7 @@ static bool any_sampled(void)
 	return any;
 }
 
-enum { KINDS = 15 };
+enum { KINDS = 17 };
 
 /* One lookup of each kind; each finds what it looks for. */
 static void look_by(int kind, struct shmeta_handle *h, const struct shmeta_read *read)
@@ -315,6 +329,8 @@ static void look_by(int kind, struct shmeta_handle *h, const struct shmeta_read 
 	                                   .buffer = buffer,
 	                                   .buffer_bytes = sizeof buffer};
 	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	int32_t found = SHMETA_OK;
+	const struct shmeta_columns columns = {.size = sizeof columns, .status = &found};
 	const struct shmeta_find find = {h, 5};
 	const struct shmeta_str name = {"t", 1};
 	struct shmeta_partition partition;
@@ -365,8 +381,15 @@ static void look_by(int kind, struct shmeta_handle *h, const struct shmeta_read 
 	case 13:
 		status = shmeta_list_topics(reader, NULL, 0, 0, read, &iter);
 		break;
-	default:
+	case 14:
 		status = shmeta_list_partitions(reader, "t", 1, read, &iter);
+		break;
+	case 15:
+		status = shmeta_get_topic_by_id(reader, topic, read, &row, NULL);
+		break;
+	default:
+		status = shmeta_find_columns(&h, 1, NULL, &find.offset, 1, read, &columns);
+		each = (enum shmeta_status)found;
 		break;
 	}
 	shmeta_iter_free(iter);
@@ -376,6 +399,9 @@ static void look_by(int kind, struct shmeta_handle *h, const struct shmeta_read 
 Test(reader_bounded, a_read_without_fill_leaves_no_trace_whatever_it_looks_up)
 {
 	const struct shmeta_read cached = {.size = sizeof cached},
+				 fresh = {.size = sizeof fresh,
+	                                  .consistency = SHMETA_FRESH,
+	                                  .flags = SHMETA_READ_MAY_MOVE},
 				 no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL};
 	const bool is_list_of_names[KINDS] = {[13] = true, [14] = true};
 	struct shmeta_handle *h;
@@ -392,7 +418,10 @@ Test(reader_bounded, a_read_without_fill_leaves_no_trace_whatever_it_looks_up)
 	for (int kind = 0; kind < KINDS; kind++) {
 		look_by(kind, h, &cached);
 		cr_assert_eq(any_touched(), !is_list_of_names[kind], "kind %d", kind);
+		look_by(kind, h, &fresh);
+		cr_assert_eq(any_touched(), !is_list_of_names[kind], "FRESH, kind %d", kind);
 	}
+	cr_expect_eq(w->refreshes, 0);
 	end();
 	shmeta_partition_close(h);
 }

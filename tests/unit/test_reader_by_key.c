@@ -278,6 +278,70 @@ Test(reader_by_key, lists_ask_for_what_they_are_about)
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
+static void topic_changed(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	fake_begin(f);
+	(void)fake_topic(f, &(struct fake_topic){.name = "t", .partitions = 2, .policy = "compact"});
+	(void)fake_commit(f);
+}
+
+static void topic_made_anew(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	fake_begin(f);
+	fake_delete_topic(f, NULL, "t");
+	(void)fake_simple_topic(f, "t", 2);
+	(void)fake_commit(f);
+}
+
+Test(reader_by_key, a_topics_number_is_asked_for_by_the_name_that_has_it)
+{
+	struct shmeta_read small = source;
+	struct shmeta_freshness f;
+	struct shmeta_topic t;
+	uint64_t txn = begin();
+
+	small.buffer_bytes = 2;
+	w->on_refresh = topic_changed;
+	cr_assert_eq(shmeta_get_topic_by_id(reader, topic, &source, &t, &f), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_TOPIC, "t", 0, "");
+	cr_expect(says(t.cleanup_policy, "compact") && in_buffer(t.cleanup_policy) && in_buffer(t.name));
+	cr_expect(f.fresh && f.txn > txn);
+	cr_expect_eq(shmeta_get_topic_by_id(reader, topic, &small, &t, NULL), SHMETA_ERR_BUFFER);
+	cr_assert_eq(shmeta_get_topic_by_id(reader, topic, &fresh, &t, NULL), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 2, "fresh enough");
+	cr_expect(says(t.cleanup_policy, "") && in_buffer(t.name), "the reader did not move");
+	w->on_refresh = topic_made_anew;
+	cr_expect_eq(shmeta_get_topic_by_id(reader, topic, &source, &t, &f), SHMETA_ABSENT,
+	             "another one has the name by now");
+	cr_expect(f.fresh);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+static void topic_came(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	fake_begin(f);
+	(void)fake_simple_topic(f, "late", 1);
+	(void)fake_commit(f);
+}
+
+Test(reader_by_key, for_a_number_that_no_topic_has_the_list_of_topics_is_asked_for)
+{
+	struct shmeta_topic t;
+
+	(void)begin();
+	w->on_refresh = topic_came;
+	cr_expect_eq(shmeta_get_topic_by_id(reader, other + 1, NULL, &t, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_topic_by_id(reader, other + 1, &fresh, &t, NULL), SHMETA_ABSENT);
+	cr_expect_eq(w->refreshes, 0, "the list is fresh");
+	cr_assert_eq(shmeta_get_topic_by_id(reader, other + 1, &moving, &t, NULL), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_LIST, "", 0, "");
+	cr_expect(says(t.name, "late") && !in_buffer(t.name), "the reader moved, and no buffer was given");
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
 Test(reader_by_key, the_last_segment_and_one_by_time_can_be_fresh)
 {
 	struct shmeta_handle *h;
@@ -345,6 +409,40 @@ Test(reader_by_key, a_batch_asks_for_what_does_not_do_and_answers_as_a_whole)
 	cr_expect_eq(snapshot(), txn);
 	shmeta_partition_close(handle[0]);
 	shmeta_partition_close(handle[1]);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, columns_ask_for_what_does_not_do_and_answer_as_a_whole)
+{
+	static const uint64_t offsets[] = {105, 5, 15};
+	static const uint32_t which[] = {1, 0, 2};
+	uint64_t base[3] = {7, 7, 7};
+	int32_t status[3];
+	const struct shmeta_columns columns = {.size = sizeof columns, .status = status, .base_offset = base};
+	struct shmeta_read wrong = source;
+	struct shmeta_handle *handle[3];
+	uint64_t txn = begin();
+
+	for (uint32_t p = 0; p < 2; p++)
+		cr_assert_eq(shmeta_partition_open(reader, "t", 1, p, &handle[p]), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "u", 1, 0, &handle[2]), SHMETA_OK);
+	w->on_refresh = source_moved;
+	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &fresh, &columns), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 0, "fresh enough");
+	cr_expect(status[0] == SHMETA_ABSENT_AT_END && base[0] == 0 && base[1] == 0 && base[2] == 10);
+	w->refuse_topic = "u";
+	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &source, &columns), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 3);
+	cr_expect(status[0] == SHMETA_OK && base[0] == 100, "what the source has by now");
+	cr_expect(status[1] == SHMETA_OK && base[1] == 0);
+	cr_expect(status[2] == SHMETA_ERR_SOURCE && base[2] == 0, "its own fate");
+	cr_expect_eq(snapshot(), txn, "the reader did not move");
+	wrong.flags = 1u << 9;
+	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &wrong, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	wrong.size = 8;
+	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &wrong, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	for (int p = 0; p < 3; p++)
+		shmeta_partition_close(handle[p]);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 

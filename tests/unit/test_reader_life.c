@@ -1261,7 +1261,7 @@ static int everything_answers_forked(void)
 	if (shmeta_begin(reader) != SHMETA_ERR_FORKED || shmeta_end(reader) != SHMETA_ERR_FORKED ||
 	    shmeta_snapshot_info(reader, &i) != SHMETA_ERR_FORKED ||
 	    shmeta_get_topic(reader, "t", 1, NULL, &t, NULL) != SHMETA_ERR_FORKED ||
-	    shmeta_get_topic_by_id(reader, 1, &t, NULL) != SHMETA_ERR_FORKED ||
+	    shmeta_get_topic_by_id(reader, 1, NULL, &t, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter) != SHMETA_ERR_FORKED ||
 	    shmeta_next_topic(inherited_iter, &t, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_partition_open(reader, "t", 1, 0, &h) != SHMETA_ERR_FORKED)

@@ -189,10 +189,10 @@ Test(reader_lookups, get_topic_by_id_leads_to_the_name_and_unknown_ids_are_absen
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_get_topic_by_id(reader, id, &topic, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topic_by_id(reader, id, NULL, &topic, NULL), SHMETA_OK);
 	cr_assert(same(topic.name, "t"));
-	cr_assert_eq(shmeta_get_topic_by_id(reader, id + 1, &topic, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_topic_by_id(reader, 0, &topic, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_topic_by_id(reader, id + 1, NULL, &topic, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_topic_by_id(reader, 0, NULL, &topic, NULL), SHMETA_ABSENT);
 	end();
 }
 
@@ -337,8 +337,8 @@ Test(reader_lookups, tenants_do_not_see_each_other)
 	cr_assert_eq(topic.topic_id, my_id);
 	cr_assert_eq(shmeta_get_topic(other, "same", 4, NULL, &topic, NULL), SHMETA_OK);
 	cr_assert_eq(topic.topic_id, their_id);
-	cr_assert_eq(shmeta_get_topic_by_id(other, my_id, &topic, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_topic_by_id(reader, their_id, &topic, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_topic_by_id(other, my_id, NULL, &topic, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_topic_by_id(reader, their_id, NULL, &topic, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_topic(nobody, "same", 4, NULL, &topic, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_list_topics(other, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &topic, NULL), SHMETA_OK);

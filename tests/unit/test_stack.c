@@ -149,7 +149,7 @@ static void lookups(void)
 	(void)!shmeta_request_id(id);
 	(void)!shmeta_get_topic(reader, "a\nb", 3, NULL, &t, &f);
 	(void)!shmeta_get_topic(reader, NULL, 3, NULL, &t, &f);
-	(void)!shmeta_get_topic_by_id(reader, topic, &t, &f);
+	(void)!shmeta_get_topic_by_id(reader, topic, &source, &t, &f);
 	(void)!shmeta_get_topics(reader, 1, &name, NULL, &status, &t);
 	(void)!shmeta_topic_stats(reader, "t", 1, NULL, &stats, &f);
 	if (shmeta_partition_open(reader, "t", 1, 0, &h) == SHMETA_OK)
@@ -166,7 +166,7 @@ static void lookups(void)
 	(void)!shmeta_segment_strings_named(reader, "t", 1, &s, buffer, sizeof buffer);
 	(void)!shmeta_find_segment(handle, 155555, NULL, &s, &f);
 	(void)!shmeta_segment_strings(handle, &s, buffer, sizeof buffer);
-	(void)!shmeta_find_columns(&handle, 1, NULL, &find.offset, 1, &columns);
+	(void)!shmeta_find_columns(&handle, 1, NULL, &find.offset, 1, &source, &columns);
 	(void)!shmeta_end(reader);
 	(void)!shmeta_once_topic(reader, "t", 1, NULL, buffer, sizeof buffer, &t, &f);
 	(void)!shmeta_once_partition(reader, "t", 1, 0, &source, &p, &f);
