@@ -454,8 +454,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topic(struct shmeta_reader *reader
                                                     struct shmeta_freshness *ret_fresh);
 
 /* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. The source knows no such numbers:
- * FRESH and SOURCE have the topic read that has it, by its name, and the list of topics where none has it. Where the store lacks topics a
- * number that it does not have is UNKNOWN, and nobody is asked. */
+ * FRESH and SOURCE have the topic read that has it, by its name, and the list of topics where none has it. UNKNOWN: none has it, and a topic
+ * of the tenant cannot be read, or the store lacks some, where nobody is asked. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
                                                           const struct shmeta_read *read, struct shmeta_topic *ret,
                                                           struct shmeta_freshness *ret_fresh);

@@ -163,7 +163,7 @@ struct span {
 };
 struct missing {
 	enum shmeta_class cls; /* TOPIC, PARTITION, SEGMENT; AGENT, LEASE, OFFSET */
-	const char *name;      /* the topic; the agent; of offsets: the group */
+	const char *name;      /* the topic, NULL: any; the agent; of offsets: the group */
 	size_t name_bytes;
 	const char *topic; /* of offsets */
 	size_t topic_bytes;

@@ -87,7 +87,7 @@ static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, s
 	return status == SHMETA_END ? SHMETA_ABSENT : status;
 }
 
-/* Rows of a name; of one partition where partition_id is not NULL. */
+/* Rows of a name (NULL: of any); of one partition where partition_id is not NULL. */
 static enum shmeta_status look_named(struct shmeta_reader *r, enum shmeta_class cls, const char *name, size_t bytes,
                                      const uint32_t *partition_id, uint64_t topic, const struct span *span)
 {
@@ -104,6 +104,8 @@ static enum shmeta_status look_named(struct shmeta_reader *r, enum shmeta_class 
 	if (status != SHMETA_OK)
 		return status;
 	n = shmeta__quarantine_prefix(key, cls, tenant, name, bytes);
+	if (name == NULL)
+		n = 5; /* class and tenant */
 	if (partition_id != NULL) {
 		shmeta__put_be64(key + n, topic);
 		shmeta__put_be32(key + n + 8, *partition_id);

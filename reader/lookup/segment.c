@@ -199,8 +199,8 @@ static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const
 	enum shmeta_status status = shmeta__partition_named(r, want->topic, want->topic_bytes, want->partition_id,
 	                                                    SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh, &h);
 
-	if (status == SHMETA_OK)
-		status = find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
+	if (status == SHMETA_OK) /* a cached handle does not know its topic's name */
+		status = find(h, want->topic, want->topic_bytes, offset, assured_ns, ret, ret_fresh);
 	return status != SHMETA_OK ? status : give_strings(h, want->topic, want->topic_bytes, read, ret);
 }
 

@@ -126,16 +126,17 @@ static enum shmeta_status number_absent(struct shmeta_reader *r, uint64_t assure
                                         struct shmeta_freshness *ret_fresh)
 {
 	const struct known known = {assured_ns, 0};
-	enum shmeta_status status = absent_or_unknown(r, SHMETA_CLASS_LIST, &known);
 	struct shmeta_freshness unused;
-	int lacks = 0;
+	enum shmeta_status status;
+	int lacks;
 
 	lookup_age(r, SHMETA_CLASS_LIST, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
-	if (status == SHMETA_ABSENT)
-		status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
-	if (status < 0)
-		return status;
-	return status == SHMETA_UNKNOWN || lacks ? SHMETA_UNKNOWN : SHMETA_ABSENT;
+	status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
+	if (status != SHMETA_OK || lacks)
+		return status != SHMETA_OK ? status : SHMETA_UNKNOWN;
+	/* Nobody knows which name the number had: any topic that cannot be read may be it. */
+	return unless_quarantined(r, &(struct missing){SHMETA_CLASS_TOPIC},
+	                          absent_or_unknown(r, SHMETA_CLASS_LIST, &known));
 }
 
 struct number_lookup {

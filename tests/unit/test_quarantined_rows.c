@@ -69,14 +69,28 @@ static enum shmeta_status partition(const char *name, uint32_t id)
 	return status;
 }
 
+static enum shmeta_status topic_of_number(uint32_t number)
+{
+	struct shmeta_topic ret;
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	status = shmeta_get_topic_by_id(reader, number, NULL, &ret, NULL);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	return status;
+}
+
 static enum shmeta_status segment(const char *name, uint32_t id, uint64_t offset)
 {
+	const struct shmeta_read no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL};
 	struct shmeta_handle *handle;
 	struct shmeta_segment ret;
 	enum shmeta_status status, by_handle;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
 	status = shmeta_find_segment_named(reader, name, strlen(name), id, offset, NULL, &ret, NULL);
+	cr_expect_eq(shmeta_find_segment_named(reader, name, strlen(name), id, offset, &no_fill, &ret, NULL), status,
+	             "with options another answer than %d", status);
 	if (shmeta_partition_open(reader, name, strlen(name), id, &handle) == SHMETA_OK) {
 		by_handle = shmeta_find_segment(handle, offset, NULL, &ret, NULL);
 		cr_expect_eq(by_handle, status, "by name %d, by handle %d", status, by_handle);
@@ -283,19 +297,28 @@ Test(quarantine, a_topic_that_cannot_be_served_is_unknown_with_all_below_it_unti
 
 Test(quarantine, a_topic_that_turns_bad_is_unknown_and_one_that_is_deleted_then_is_absent)
 {
+	struct shmeta_topic row;
+	uint32_t number;
+
 	fixture_init(&f);
 	fixture_topic(&f, "t", 2, 2, 1111);
 	begin();
 	cr_expect_eq(rows(), 0);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &row, NULL), SHMETA_OK);
+	number = row.topic_id;
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	put_topic("t", 0);
 	follow();
 	cr_expect_eq(rows(), 1 + 2 + 4, "%s", f.log);
 	cr_expect_eq(topic("t"), SHMETA_UNKNOWN);
+	cr_expect_eq(topic_of_number(number), SHMETA_UNKNOWN);
 	cr_expect_eq(partition("t", 1), SHMETA_UNKNOWN);
 	cr_assert(memory_delete_topic(f.db, NULL, "t"));
 	follow();
 	cr_expect_eq(rows(), 0);
 	cr_expect_eq(topic("t"), SHMETA_ABSENT);
+	cr_expect_eq(topic_of_number(number), SHMETA_ABSENT);
 	cr_expect_eq(partition("t", 1), SHMETA_ABSENT);
 	end();
 }
