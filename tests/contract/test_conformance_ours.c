@@ -1152,3 +1152,106 @@ CLAIM(c19_a_read_that_fills_nothing_is_answered_as_any_other)
 		cr_expect_eq(shmeta_get_topic(api.reader, "other", 5, &read, &t, NULL), SHMETA_ABSENT);
 	}
 }
+
+/* ---- C21 ------------------------------------------------------------------------------------------------------------------ */
+
+enum { C21_RECORDS = 9 };
+
+/* Lookups that nothing but an unreadable row keeps from OK: each is answered `expected`, or is told by its number. */
+static void c21_expect_each(const struct shmeta_read *read, uint32_t topic_id, enum shmeta_status expected)
+{
+	enum shmeta_status status[C21_RECORDS];
+	struct shmeta_committed_offset o;
+	struct shmeta_partition p;
+	struct shmeta_segment s;
+	struct shmeta_agent a;
+	struct shmeta_lease l;
+	struct shmeta_topic t;
+
+	status[0] = shmeta_get_topic(api.reader, "broken", 6, read, &t, NULL);
+	status[1] = shmeta_get_partition_named(api.reader, "broken", 6, 0, read, &p, NULL);
+	status[2] = shmeta_find_segment_named(api.reader, "broken", 6, 0, 5, read, &s, NULL);
+	status[3] = shmeta_get_partition_named(api.reader, "orders", 6, 1, read, &p, NULL);
+	status[4] = shmeta_find_segment_named(api.reader, "orders", 6, 0, 15, read, &s, NULL);
+	status[5] = shmeta_get_agent(api.reader, "a", 1, read, &a, NULL);
+	status[6] = shmeta_get_lease(api.reader, "orders", 6, 0, INT64_MIN, read, &l, NULL);
+	status[7] = shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, read, &o, NULL);
+	/* A topic that is read again has another number. */
+	status[8] = expected == SHMETA_OK ? SHMETA_OK : shmeta_get_topic_by_id(api.reader, topic_id, read, &t, NULL);
+	for (int i = 0; i < C21_RECORDS; i++)
+		cr_expect_eq(status[i], expected, "lookup %d, consistency %d: %s", i,
+		             read == NULL ? 0 : (int)read->consistency, shmeta_strerror(status[i]));
+}
+
+/* What hands have done to the rows is read. */
+static void c21_reread(void)
+{
+	static const enum shmeta_class classes[] = {SHMETA_CLASS_TOPIC, SHMETA_CLASS_SEGMENT, SHMETA_CLASS_AGENT,
+	                                            SHMETA_CLASS_LEASE, SHMETA_CLASS_OFFSET};
+
+	for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+		cr_assert_eq(shmeta_refresh(api.instance, classes[i], NULL, 0, 0, API_WAIT_MS, NULL), SHMETA_OK);
+	api_look();
+}
+
+/* An agent's address of `bytes`; the limit is 1024. */
+static void c21_set_address(int bytes)
+{
+	char sql[1200];
+
+	(void)snprintf(sql, sizeof sql, "UPDATE agents SET address = '%0*d'", bytes, 0);
+	cr_assert_eq(api_sql(sql), 0);
+}
+
+CLAIM(c21_what_cannot_be_read_is_unknown_with_what_is_below_it_and_nothing_else_is)
+{
+	static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
+	struct shmeta_read read = {
+		.size = sizeof read, .timeout_ms = API_WAIT_MS, .buffer = buffer, .buffer_bytes = sizeof buffer};
+	static const enum shmeta_consistency ways[] = {SHMETA_CACHED, SHMETA_FRESH, SHMETA_SOURCE};
+	struct shmeta_segment s;
+	struct shmeta_iter *iter;
+	struct shmeta_topic t;
+
+	if (api.engine->sql == NULL)
+		NOT_HERE("its rows come by shmeta's own operations, which let in none that cannot be read");
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	cr_assert_eq(api_create("broken", 1), SHMETA_OK);
+	for (uint64_t base = 0; base < 30; base += 10)
+		cr_assert_eq(api_append("orders", 0, base, base + 9), SHMETA_OK);
+	cr_assert_eq(api_append("broken", 0, 0, 9), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_assert_eq(api_commit("g", "orders", 0, 5, NULL), SHMETA_OK);
+	cr_assert_eq(api_topic("broken", &t), SHMETA_OK);
+
+	cr_assert_eq(api_sql("UPDATE topics SET partition_count = 100001 WHERE name = 'broken'"), 0);
+	cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = -1 WHERE topic = 'orders' AND partition_id = 1"),
+	             0);
+	cr_assert_eq(api_sql("UPDATE segments SET size_bytes = -1 WHERE base_offset = 10"), 0);
+	cr_assert_eq(api_sql("UPDATE partition_leases SET epoch = -1"), 0);
+	cr_assert_eq(api_sql("UPDATE consumer_offsets SET committed_offset = -1"), 0);
+	c21_set_address(1100);
+	c21_reread();
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		read.consistency = ways[i];
+		c21_expect_each(&read, t.topic_id, SHMETA_UNKNOWN);
+	}
+	cr_expect_eq(api_find("orders", 0, 25, &s), SHMETA_OK);
+	cr_expect_eq(api_find("orders", 0, 30, &s), SHMETA_ABSENT_AT_END);
+	cr_expect_eq(api_topic("nothing", &t), SHMETA_ABSENT);
+	cr_expect_str_eq(api_topics(NULL, 0), "orders");
+	cr_assert_eq(shmeta_list_topics(api.reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
+	cr_expect_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN, "one is missing");
+	shmeta_iter_free(iter);
+
+	cr_assert_eq(api_sql("UPDATE topics SET partition_count = 1 WHERE name = 'broken'"), 0);
+	cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = 0 WHERE topic = 'orders' AND partition_id = 1"),
+	             0);
+	cr_assert_eq(api_sql("UPDATE segments SET size_bytes = 100 WHERE base_offset = 10"), 0);
+	cr_assert_eq(api_sql("UPDATE partition_leases SET epoch = 1"), 0);
+	cr_assert_eq(api_sql("UPDATE consumer_offsets SET committed_offset = 5"), 0);
+	c21_set_address(9);
+	c21_reread();
+	c21_expect_each(NULL, 0, SHMETA_OK);
+}
