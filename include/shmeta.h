@@ -1351,59 +1351,69 @@ SHMETA_MUST_USE enum shmeta_status shmeta_leader_epoch_end(struct shmeta *instan
  * The library and the header
  * ------------------------------------------------------------------------------------------------------------------------ */
 
-/* Every struct that a caller fills or reads. shmeta-abi.json, installed beside the library, has their fields, sizes and offsets. */
-#define SHMETA_STRUCT_LIST(X) \
-	X(str)                \
-	X(map)                \
-	X(pair)               \
-	X(topic)              \
-	X(partition)          \
-	X(segment)            \
-	X(agent)              \
-	X(lease)              \
-	X(committed_offset)   \
-	X(group)              \
-	X(topic_stats)        \
-	X(freshness)          \
-	X(read)               \
-	X(options)            \
-	X(error)              \
-	X(snapshot_info)      \
-	X(find)               \
-	X(find_named)         \
-	X(columns)            \
-	X(fetch_range)        \
-	X(fetch)              \
-	X(fetch_plan)         \
-	X(state)              \
-	X(token)              \
-	X(change)             \
-	X(key)                \
-	X(watch)              \
-	X(wait)               \
-	X(invalidated)        \
-	X(fence)              \
-	X(object)             \
-	X(object_info)        \
-	X(op)                 \
-	X(replace)            \
-	X(result)             \
-	X(call_event)         \
-	X(client_options)     \
+/* Every struct that a caller fills or reads: those that a later version may make longer at their end (docs/compatibility.md), and the others.
+ * shmeta-abi.json, installed beside the library, has their fields, sizes and offsets. */
+#define SHMETA_GROWING_STRUCT_LIST(X) \
+	X(read)                       \
+	X(options)                    \
+	X(error)                      \
+	X(columns)                    \
+	X(fetch)                      \
+	X(fetch_plan)                 \
+	X(state)                      \
+	X(call_event)                 \
+	X(client_options)             \
 	X(done)
+#define SHMETA_FIXED_STRUCT_LIST(X) \
+	X(str)                      \
+	X(map)                      \
+	X(pair)                     \
+	X(topic)                    \
+	X(partition)                \
+	X(segment)                  \
+	X(agent)                    \
+	X(lease)                    \
+	X(committed_offset)         \
+	X(group)                    \
+	X(topic_stats)              \
+	X(freshness)                \
+	X(snapshot_info)            \
+	X(find)                     \
+	X(find_named)               \
+	X(fetch_range)              \
+	X(token)                    \
+	X(change)                   \
+	X(key)                      \
+	X(watch)                    \
+	X(wait)                     \
+	X(invalidated)              \
+	X(fence)                    \
+	X(object)                   \
+	X(object_info)              \
+	X(op)                       \
+	X(replace)                  \
+	X(result)
+#define SHMETA_STRUCT_LIST(X)         \
+	SHMETA_GROWING_STRUCT_LIST(X) \
+	SHMETA_FIXED_STRUCT_LIST(X)
 
 /* The size that this library takes a struct to have, by its name ("shmeta_topic"); 0: it knows none of that name. For bindings with layouts
  * of their own. Threads: any. Blocks: never. */
 size_t shmeta_sizeof(const char *name);
 
-/* 1: each struct has the size in this program that it has in the library: what a binding, or a program that opens the library at run time,
- * asks before anything else. Threads: any. Blocks: never. */
+/* 1: each struct has the size in this program that it has in the library, or is longer there where it may grow: what a binding, or a program
+ * that opens the library at run time, asks before anything else. Threads: any. Blocks: never. */
 static inline int shmeta_abi_matches(void)
 {
 #define SHMETA_X(name)                                                      \
 	if (shmeta_sizeof("shmeta_" #name) != sizeof(struct shmeta_##name)) \
 		return 0;
-	SHMETA_STRUCT_LIST(SHMETA_X)
+	SHMETA_FIXED_STRUCT_LIST(SHMETA_X)
+#undef SHMETA_X
+#define SHMETA_X(name)                                                     \
+	if (shmeta_sizeof("shmeta_" #name) < sizeof(struct shmeta_##name)) \
+		return 0;
+	SHMETA_GROWING_STRUCT_LIST(SHMETA_X)
 #undef SHMETA_X
 	return 1;
 }

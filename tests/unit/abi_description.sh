@@ -34,9 +34,34 @@ nm -D --defined-only "$build/lib/libshmeta.so" | sed -nE 's/.* (shmeta_[a-z_0-9]
 claim 'every function that the library shows is described, and no other' same "$work/shown" "$work/functions"
 
 names structs >"$work/structs"
-printf '#include "include/shmeta.h"\n#define NAME(name) shmeta_##name\nlisted: SHMETA_STRUCT_LIST(NAME)\n' | ${CC:-gcc} -E -P -I. - |
-	sed -n 's/^listed: //p' | tr ' ' '\n' | sort >"$work/listed"
+list() {
+	printf '#include "include/shmeta.h"\n#define NAME(name) shmeta_##name\nlisted: %s(NAME)\n' "$1" | ${CC:-gcc} -E -P -I. - |
+		sed -n 's/^listed: //p' | tr ' ' '\n' | sort
+}
+list SHMETA_STRUCT_LIST >"$work/listed"
 claim 'every struct with fields is in the list of those whose sizes are compared at run time' same "$work/listed" "$work/structs"
+
+# Structs of the row of docs/compatibility.md that begins so.
+grow_by() {
+	grep "^| $1" docs/compatibility.md | sed 's/.*|\(.*\)|$/\1/' | grep -oE '`[a-z_]+`' | tr -d '`' | sed 's/^/shmeta_/' | sort
+}
+# Structs that have a field of this description.
+have() {
+	awk -v field="$1" '/^    "shmeta_/ { split($0, part, "\""); name = part[2] } $0 ~ field { print name }' "$json" | sort
+}
+sized='"name": "size", "type": "size_t", "offset": 0,'
+roomy='"name": "reserved2?", "type": "uint64_t", "offset": [0-9]+, "size": 16'
+grow_by '' >"$work/decided"
+claim 'docs/compatibility.md says of each struct how it grows' same "$work/listed" "$work/decided"
+have "$sized" >"$work/sized"
+grow_by 'A `size` first' >"$work/grow_sized"
+claim 'those that grow by their size have one, and no other' same "$work/sized" "$work/grow_sized"
+list SHMETA_GROWING_STRUCT_LIST >"$work/growing"
+grow_by 'The memory is' | sort - "$work/sized" >"$work/longer"
+claim 'those that may be longer in a later library are in the list of those' same "$work/growing" "$work/longer"
+have "$roomy" >"$work/roomy"
+grow_by 'Reserved room' >"$work/grow_roomy"
+claim 'those that grow into reserved room have it, and no other' same "$work/roomy" "$work/grow_roomy"
 
 whole() {
 	[ "$(tr -cd '{' <"$json" | wc -c)" = "$(tr -cd '}' <"$json" | wc -c)" ] && [ "$(wc -l <"$work/functions")" -gt 90 ] &&
