@@ -750,7 +750,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, 
  * Lookups with their snapshot around them, for callers that cannot hold one: tasks that are suspended, goroutines, virtual threads. The
  * reader has no snapshot open before the call and none after it; the answer is as that of the lookup of the same name, and its strings are
  * in `buffer` (3 * (SHMETA_STRING_MAX + 1) bytes always suffice for a segment, SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX for a
- * topic, 4 * SHMETA_STRING_MAX + SHMETA_MAP_MAX for the others). The buffer of `read` is not used.
+ * topic, 4 * SHMETA_STRING_MAX + SHMETA_MAP_MAX for the others; those of a plan are in that of `fetch`). The buffer of `read` is not used.
  * Owns: nothing. Borrows: buffer, for as long as the strings are used. Threads: the reader's.
  * Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * Errors: those of the lookups and of shmeta_begin(); ERR_BUFFER: the strings do not fit, and *ret means nothing; ERR_BUSY_SNAPSHOT.
@@ -759,6 +759,14 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, 
 SHMETA_MUST_USE enum shmeta_status shmeta_once_topic(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                                      const struct shmeta_read *read, char *buffer, size_t bytes,
                                                      struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
+                                                           const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                           struct shmeta_topic *ret,
+                                                           struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_topic_stats(struct shmeta_reader *reader, const char *name,
+                                                           size_t name_bytes, const struct shmeta_read *read,
+                                                           struct shmeta_topic_stats *ret,
+                                                           struct shmeta_freshness *ret_fresh);
 SHMETA_MUST_USE enum shmeta_status shmeta_once_partition(struct shmeta_reader *reader, const char *topic,
                                                          size_t topic_bytes, uint32_t partition_id,
                                                          const struct shmeta_read *read, struct shmeta_partition *ret,
@@ -768,6 +776,23 @@ SHMETA_MUST_USE enum shmeta_status shmeta_once_segment(struct shmeta_reader *rea
                                                        size_t topic_bytes, uint32_t partition_id, uint64_t offset,
                                                        const struct shmeta_read *read, char *buffer, size_t bytes,
                                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
+/* The same of the segment for a time, and of the last one. */
+SHMETA_MUST_USE enum shmeta_status shmeta_once_segment_for_timestamp(struct shmeta_reader *reader, const char *topic,
+                                                                     size_t topic_bytes, uint32_t partition_id,
+                                                                     int64_t timestamp_ms,
+                                                                     const struct shmeta_read *read, char *buffer,
+                                                                     size_t bytes, struct shmeta_segment *ret,
+                                                                     struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_last_segment(struct shmeta_reader *reader, const char *topic,
+                                                            size_t topic_bytes, uint32_t partition_id,
+                                                            const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                            struct shmeta_segment *ret,
+                                                            struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_fetch_plan(struct shmeta_reader *reader, const char *topic,
+                                                          size_t topic_bytes, uint32_t partition_id,
+                                                          const struct shmeta_fetch *fetch,
+                                                          const struct shmeta_read *read, struct shmeta_fetch_plan *ret,
+                                                          struct shmeta_freshness *ret_fresh);
 SHMETA_MUST_USE enum shmeta_status shmeta_once_agent(struct shmeta_reader *reader, const char *agent_id,
                                                      size_t agent_id_bytes, const struct shmeta_read *read,
                                                      char *buffer, size_t bytes, struct shmeta_agent *ret,
@@ -782,6 +807,10 @@ SHMETA_MUST_USE enum shmeta_status shmeta_once_committed_offset(struct shmeta_re
                                                                 const struct shmeta_read *read, char *buffer,
                                                                 size_t bytes, struct shmeta_committed_offset *ret,
                                                                 struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_group(struct shmeta_reader *reader, const char *group_id,
+                                                     size_t group_id_bytes, const struct shmeta_read *read,
+                                                     char *buffer, size_t bytes, struct shmeta_group *ret,
+                                                     struct shmeta_freshness *ret_fresh);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Copies, for callers whose memory outlives a snapshot: every view of *record is copied into buffer and repointed. ERR_BUFFER

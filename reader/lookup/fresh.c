@@ -180,6 +180,46 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 	return status;
 }
 
+/* A lookup by handle, done by name. */
+struct named {
+	const struct want *want;
+	shmeta__answer_fn *answer;
+	void *arg;
+};
+
+static enum shmeta_status answer_named(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused,
+                                       uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	const struct named *n = arg;
+	struct shmeta_handle *h;
+	enum shmeta_status status = shmeta__handle_named(r, n->want, assured_ns, ret_fresh, &h);
+
+	(void)unused;
+	if (status != SHMETA_OK)
+		return status;
+	status = n->answer(n->arg, r, h, assured_ns, ret_fresh);
+	shmeta__handle_free(h);
+	return status;
+}
+
+enum shmeta_status shmeta__lookup_named(struct shmeta_reader *r, const struct want *want,
+                                        const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
+                                        struct shmeta_freshness *ret_fresh)
+{
+	struct named named = {want, answer, arg};
+	enum shmeta_status status = lookup_ready(r);
+	int asks;
+
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", want->topic, want->topic_bytes);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, read, &asks);
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
+	return asks ? shmeta__fresh_lookup(r, NULL, want, read, answer_named, &named, ret_fresh)
+	            : lookup_done(r, answer_named(&named, r, NULL, 0, ret_fresh));
+}
+
 enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
                                 const struct shmeta_read *read, shmeta__list_fn *list, void *arg,
                                 struct shmeta_iter **ret)

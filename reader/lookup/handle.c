@@ -324,13 +324,42 @@ enum shmeta_status shmeta__handle_absent(struct shmeta_handle *h, enum shmeta_cl
 	return shmeta__partition_absent(h->reader, cls, &missing, assured_ns, ret_fresh);
 }
 
+enum shmeta_status shmeta__handle_named(struct shmeta_reader *r, const struct want *want, uint64_t assured_ns,
+                                        struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret)
+{
+	struct shmeta_handle *h, *cached;
+	struct shmeta_topic record;
+	enum shmeta_status status = shmeta__partition_named(r, want->topic, want->topic_bytes, want->partition_id,
+	                                                    want->cls, assured_ns, ret_fresh, &cached);
+
+	if (status == SHMETA_OK)
+		status = shmeta__topic_record(r, want->topic, want->topic_bytes, &record);
+	if (status != SHMETA_OK)
+		return status;
+	h = handles_new(1, want->topic_bytes);
+	if (h == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	handle_aim(h, r, (uint32_t)(cached->part_key >> 32), want->partition_id);
+	h->topic_created_at_ms = record.created_at_ms;
+	h->topic_bytes = (uint32_t)want->topic_bytes;
+	memcpy(h->topic, want->topic, want->topic_bytes);
+	status = shmeta__partition_resolve(h);
+	if (status == SHMETA_OK)
+		*ret = h;
+	else
+		shmeta__handle_free(h);
+	return status;
+}
+
 enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
                                          uint32_t partition_id, struct shmeta_handle **ret)
 {
-	struct shmeta_handle *h = NULL, *cached;
-	struct shmeta_topic record;
+	const struct want want = {.cls = SHMETA_CLASS_PARTITION,
+	                          .topic = topic,
+	                          .topic_bytes = topic_bytes,
+	                          .partition_id = partition_id};
+	struct shmeta_handle *h = NULL;
 	enum shmeta_status status;
-	uint32_t id;
 
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -339,23 +368,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
-	status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION, 0, NULL, &cached);
-	if (status == SHMETA_OK)
-		status = shmeta__topic_record(r, topic, topic_bytes, &record);
-	if (status == SHMETA_OK) {
-		id = (uint32_t)(cached->part_key >> 32);
-		h = handles_new(1, topic_bytes);
-		if (h == NULL) {
-			status = SHMETA_ERR_NO_MEMORY;
-		} else {
-			handle_aim(h, r, id, partition_id);
-			h->topic_created_at_ms = record.created_at_ms;
-			h->topic_bytes = (uint32_t)topic_bytes;
-			memcpy(h->topic, topic, topic_bytes);
-			status = shmeta__partition_resolve(h);
-		}
-	}
-	status = lookup_done(r, status);
+	status = lookup_done(r, shmeta__handle_named(r, &want, 0, NULL, &h));
 	if (status != SHMETA_OK) {
 		shmeta__handle_free(h);
 		return status;

@@ -234,6 +234,10 @@ enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const c
 /* Before finds by name: have the memory fetch what leads to their partitions, side by side. At most
  * AT_A_TIME of them. */
 void shmeta__partitions_fetch(struct shmeta_reader *reader, const struct shmeta_find_named *finds, size_t count);
+/* A handle for the partition that is wanted, right for the snapshot and in no list; shmeta__handle_free(). When it is not there, as
+ * shmeta__partition_named(). */
+enum shmeta_status shmeta__handle_named(struct shmeta_reader *reader, const struct want *want, uint64_t assured_ns,
+                                        struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
 /* The handle's partition for another reader; shmeta__handle_free(). */
 struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *handle, struct shmeta_reader *reader);
 void shmeta__handle_free(struct shmeta_handle *handle); /* one that is in no list; accepts NULL */
@@ -266,6 +270,11 @@ typedef enum shmeta_status shmeta__answer_fn(void *arg, struct shmeta_reader *re
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *reader, struct shmeta_handle *handle,
                                         const struct want *want, const struct shmeta_read *read,
                                         shmeta__answer_fn *answer, void *arg, struct shmeta_freshness *ret_fresh);
+
+/* A whole lookup by name of the partition that is wanted, from what answers it by handle; for those that look up one. */
+enum shmeta_status shmeta__lookup_named(struct shmeta_reader *reader, const struct want *want,
+                                        const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
+                                        struct shmeta_freshness *ret_fresh);
 
 /* Make a list of what the reader's snapshot shows, as shmeta__answer_fn answers. ret_fresh: of the
  * list as a whole; NULL: nobody asks. *ret is written with OK only. */
@@ -313,9 +322,21 @@ enum shmeta_status shmeta__topic_absent(struct shmeta_reader *reader, const char
 enum shmeta_status shmeta__segment_find(struct shmeta_handle *handle, uint64_t offset, uint64_t assured_ns,
                                         struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
 
+/* shmeta_find_segment_for_timestamp() by name; timestamp_ms NULL: shmeta_last_segment(). */
+enum shmeta_status shmeta__other_segment_named(struct shmeta_reader *reader, const struct want *want,
+                                               const int64_t *timestamp_ms, const struct shmeta_read *read,
+                                               struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
+
 /* No resident segment holds any of the offsets first to last, which lie below the high watermark: ABSENT_GAP; UNKNOWN: one that
  * is not resident, or cannot be read, may. ERR_*. */
 enum shmeta_status shmeta__segment_hole(struct shmeta_handle *handle, uint64_t first, uint64_t last);
+
+/* ---- plan.c ---- */
+
+/* shmeta_plan_fetch() by name. */
+enum shmeta_status shmeta__plan_fetch_named(struct shmeta_reader *reader, const struct want *want,
+                                            const struct shmeta_fetch *fetch, const struct shmeta_read *read,
+                                            struct shmeta_fetch_plan *ret, struct shmeta_freshness *ret_fresh);
 
 /* ---- before and after each lookup ---- */
 

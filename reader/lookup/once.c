@@ -11,9 +11,11 @@ enum { TRIES = 4, COLUMN_STEP = 8 };
 /* What is asked, and where the answer goes. */
 struct once {
 	struct shmeta_str topic, name;
+	uint32_t topic_id;
 	uint32_t partition_id;
 	uint64_t offset;
-	int64_t now_ms;
+	int64_t time_ms; /* of leases: now */
+	const struct shmeta_fetch *fetch;
 	char *buffer;
 	size_t bytes;
 	void *ret;
@@ -81,6 +83,39 @@ enum shmeta_status shmeta_once_topic(struct shmeta_reader *reader, const char *n
 	return once(reader, look_up_topic, &o, read);
 }
 
+static enum shmeta_status look_up_topic_by_id(const struct once *a, struct shmeta_reader *r,
+                                              const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_get_topic_by_id(r, a->topic_id, read, a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_topic(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
+                                           const struct shmeta_read *read, char *buffer, size_t bytes,
+                                           struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {
+		.topic_id = topic_id, .buffer = buffer, .bytes = bytes, .ret = ret, .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_topic_by_id, &o, read);
+}
+
+static enum shmeta_status look_up_topic_stats(const struct once *a, struct shmeta_reader *r,
+                                              const struct shmeta_read *read)
+{
+	return shmeta_topic_stats(r, a->topic.data, a->topic.bytes, read, a->ret, a->ret_fresh);
+}
+
+enum shmeta_status shmeta_once_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                           const struct shmeta_read *read, struct shmeta_topic_stats *ret,
+                                           struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {name, name_bytes}, .ret = ret, .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_topic_stats, &o, read);
+}
+
 static enum shmeta_status look_up_partition(const struct once *a, struct shmeta_reader *r,
                                             const struct shmeta_read *read)
 {
@@ -98,15 +133,20 @@ enum shmeta_status shmeta_once_partition(struct shmeta_reader *reader, const cha
 	return once(reader, look_up_partition, &o, read);
 }
 
-static enum shmeta_status look_up_segment(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+/* The strings of a segment that was found. */
+static enum shmeta_status spelled(struct shmeta_reader *r, const struct once *a, enum shmeta_status status)
 {
-	enum shmeta_status status = shmeta_find_segment_named(r, a->topic.data, a->topic.bytes, a->partition_id,
-	                                                      a->offset, read, a->ret, a->ret_fresh);
-
 	if (status != SHMETA_OK)
 		return status;
 	return copied(r, a,
 	              shmeta_segment_strings_named(r, a->topic.data, a->topic.bytes, a->ret, a->buffer, a->bytes));
+}
+
+static enum shmeta_status look_up_segment(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	return spelled(r, a,
+	               shmeta_find_segment_named(r, a->topic.data, a->topic.bytes, a->partition_id, a->offset, read,
+	                                         a->ret, a->ret_fresh));
 }
 
 enum shmeta_status shmeta_once_segment(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
@@ -123,6 +163,89 @@ enum shmeta_status shmeta_once_segment(struct shmeta_reader *reader, const char 
 	                       .ret_fresh = ret_fresh};
 
 	return once(reader, look_up_segment, &o, read);
+}
+
+static struct want want_segment(const struct once *a)
+{
+	return (struct want){.cls = SHMETA_CLASS_SEGMENT,
+	                     .topic = a->topic.data,
+	                     .topic_bytes = a->topic.bytes,
+	                     .partition_id = a->partition_id};
+}
+
+static enum shmeta_status look_up_segment_for_timestamp(const struct once *a, struct shmeta_reader *r,
+                                                        const struct shmeta_read *read)
+{
+	const struct want want = want_segment(a);
+
+	if (a->ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	return spelled(r, a, shmeta__other_segment_named(r, &want, &a->time_ms, read, a->ret, a->ret_fresh));
+}
+
+enum shmeta_status shmeta_once_segment_for_timestamp(struct shmeta_reader *reader, const char *topic,
+                                                     size_t topic_bytes, uint32_t partition_id, int64_t timestamp_ms,
+                                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                     struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .partition_id = partition_id,
+	                       .time_ms = timestamp_ms,
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_segment_for_timestamp, &o, read);
+}
+
+static enum shmeta_status look_up_last_segment(const struct once *a, struct shmeta_reader *r,
+                                               const struct shmeta_read *read)
+{
+	const struct want want = want_segment(a);
+
+	if (a->ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	return spelled(r, a, shmeta__other_segment_named(r, &want, NULL, read, a->ret, a->ret_fresh));
+}
+
+enum shmeta_status shmeta_once_last_segment(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                            uint32_t partition_id, const struct shmeta_read *read, char *buffer,
+                                            size_t bytes, struct shmeta_segment *ret,
+                                            struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .partition_id = partition_id,
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_last_segment, &o, read);
+}
+
+static enum shmeta_status look_up_fetch_plan(const struct once *a, struct shmeta_reader *r,
+                                             const struct shmeta_read *read)
+{
+	const struct want want = want_segment(a);
+
+	if (a->fetch == NULL || a->ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	return shmeta__plan_fetch_named(r, &want, a->fetch, read, a->ret, a->ret_fresh);
+}
+
+enum shmeta_status shmeta_once_fetch_plan(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                          uint32_t partition_id, const struct shmeta_fetch *fetch,
+                                          const struct shmeta_read *read, struct shmeta_fetch_plan *ret,
+                                          struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .partition_id = partition_id,
+	                       .fetch = fetch,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_fetch_plan, &o, read);
 }
 
 static enum shmeta_status look_up_agent(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
@@ -147,8 +270,8 @@ enum shmeta_status shmeta_once_agent(struct shmeta_reader *reader, const char *a
 
 static enum shmeta_status look_up_lease(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
 {
-	enum shmeta_status status = shmeta_get_lease(r, a->topic.data, a->topic.bytes, a->partition_id, a->now_ms, read,
-	                                             a->ret, a->ret_fresh);
+	enum shmeta_status status = shmeta_get_lease(r, a->topic.data, a->topic.bytes, a->partition_id, a->time_ms,
+	                                             read, a->ret, a->ret_fresh);
 
 	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_lease(a->ret, a->buffer, a->bytes, NULL));
 }
@@ -160,7 +283,7 @@ enum shmeta_status shmeta_once_lease(struct shmeta_reader *reader, const char *t
 {
 	const struct once o = {.topic = {topic, topic_bytes},
 	                       .partition_id = partition_id,
-	                       .now_ms = now_ms,
+	                       .time_ms = now_ms,
 	                       .buffer = buffer,
 	                       .bytes = bytes,
 	                       .ret = ret,
@@ -193,6 +316,26 @@ enum shmeta_status shmeta_once_committed_offset(struct shmeta_reader *reader, co
 	                       .ret_fresh = ret_fresh};
 
 	return once(reader, look_up_offset, &o, read);
+}
+
+static enum shmeta_status look_up_group(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_get_group(r, a->name.data, a->name.bytes, read, a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_group(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_group(struct shmeta_reader *reader, const char *group_id, size_t group_id_bytes,
+                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                     struct shmeta_group *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.name = {group_id, group_id_bytes},
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_group, &o, read);
 }
 
 /* ---- columns ---- */

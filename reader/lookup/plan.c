@@ -205,3 +205,13 @@ enum shmeta_status shmeta_plan_fetch(struct shmeta_handle *h, const struct shmet
 	want = want_of(h, SHMETA_CLASS_SEGMENT);
 	return shmeta__fresh_lookup(h->reader, h, &want, read, answer, &planning, ret_fresh);
 }
+
+enum shmeta_status shmeta__plan_fetch_named(struct shmeta_reader *r, const struct want *want,
+                                            const struct shmeta_fetch *fetch, const struct shmeta_read *read,
+                                            struct shmeta_fetch_plan *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct planning planning = {.fetch = fetch, .plan = ret};
+	enum shmeta_status status = check(r, fetch, ret);
+
+	return status == SHMETA_OK ? shmeta__lookup_named(r, want, read, answer, &planning, ret_fresh) : status;
+}

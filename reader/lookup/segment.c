@@ -66,7 +66,7 @@ static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topi
 {
 	enum shmeta_status status;
 
-	if (read->buffer == NULL || !is_copied(read))
+	if (read == NULL || read->buffer == NULL || !is_copied(read))
 		return SHMETA_OK;
 	status = shmeta__part_strings(&h->part, topic, topic_bytes, segment, read->buffer, read->buffer_bytes);
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(h->reader, read, "the segment's strings");
@@ -371,6 +371,20 @@ enum shmeta_status shmeta_last_segment(struct shmeta_handle *h, const struct shm
                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
 	return find_by(h, by_position, 0, read, ret, ret_fresh);
+}
+
+enum shmeta_status shmeta__other_segment_named(struct shmeta_reader *r, const struct want *want,
+                                               const int64_t *timestamp_ms, const struct shmeta_read *read,
+                                               struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct other_lookup lookup = {.find = timestamp_ms != NULL ? by_timestamp : by_position,
+	                              .argument = timestamp_ms != NULL ? *timestamp_ms : 0,
+	                              .read = read};
+	enum shmeta_status status = shmeta__lookup_named(r, want, read, answer_other, &lookup, ret_fresh);
+
+	if (status == SHMETA_OK)
+		*ret = lookup.segment;
+	return status;
 }
 
 /* ---- many ---- */

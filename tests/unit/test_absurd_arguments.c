@@ -158,6 +158,16 @@ Test(absurd_arguments, a_null_handle_is_refused_everywhere)
 	REFUSED(shmeta_next_group(NULL, &group, NULL));
 	REFUSED(shmeta_skip_groups(NULL, "g", 1));
 	REFUSED(shmeta_once_topic(NULL, "t", 1, NULL, buffer, sizeof buffer, &t, NULL));
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	REFUSED(shmeta_once_topic_by_id(reader, 1, NULL, buffer, sizeof buffer, NULL, NULL));
+	REFUSED(shmeta_once_topic_stats(reader, "t", 1, NULL, NULL, NULL));
+	REFUSED(shmeta_once_last_segment(reader, "t", 1, 0, NULL, buffer, sizeof buffer, NULL, NULL));
+	REFUSED(shmeta_once_segment_for_timestamp(reader, NULL, 1, 0, 5, NULL, buffer, sizeof buffer, &s, NULL));
+	REFUSED(shmeta_once_segment_for_timestamp(reader, "t", 1, 0, 5, NULL, buffer, sizeof buffer, NULL, NULL));
+	REFUSED(shmeta_once_fetch_plan(reader, "t", 1, 0, NULL, NULL, &plan, NULL));
+	REFUSED(shmeta_once_fetch_plan(reader, "t", 1, 0, &fetch, NULL, NULL, NULL));
+	REFUSED(shmeta_once_group(reader, "g", 1, NULL, buffer, sizeof buffer, NULL, NULL));
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
 	REFUSED(shmeta_changes_since(reader, NULL, &iter));
 	REFUSED(shmeta_changes_since(reader, &token, NULL));
 	REFUSED(shmeta_next_change(NULL, &change));

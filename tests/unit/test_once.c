@@ -48,8 +48,10 @@ Test(once, each_lookup_gives_the_record_with_strings_of_the_callers_and_leaves_n
 {
 	struct shmeta_committed_offset offset;
 	struct shmeta_partition partition;
+	struct shmeta_topic_stats stats;
 	struct shmeta_freshness fresh;
 	struct shmeta_segment segment;
+	struct shmeta_group group;
 	struct shmeta_agent agent;
 	struct shmeta_lease lease;
 	struct shmeta_topic t;
@@ -62,6 +64,20 @@ Test(once, each_lookup_gives_the_record_with_strings_of_the_callers_and_leaves_n
 	             SHMETA_OK);
 	cr_expect(segment.base_offset == 150 && segment.id.bytes > 0 && segment.s3_key.bytes > 0);
 	cr_expect(segment.id.data >= buffer && segment.id.data < buffer + sizeof buffer);
+	cr_assert_eq(shmeta_once_last_segment(reader, "t", 1, 0, NULL, buffer, sizeof buffer, &segment, &fresh),
+	             SHMETA_OK);
+	cr_expect(segment.base_offset == 9990 && fresh.fresh == 1);
+	cr_expect(segment.s3_key.data >= buffer && segment.s3_key.data < buffer + sizeof buffer);
+	cr_assert_eq(shmeta_once_segment_for_timestamp(reader, "t", 1, 0, INT64_MIN, NULL, buffer, sizeof buffer,
+	                                               &segment, NULL),
+	             SHMETA_OK);
+	cr_expect(segment.base_offset == 0 && segment.s3_key.bytes > 0);
+	cr_assert_eq(shmeta_once_topic_by_id(reader, topic, NULL, buffer, sizeof buffer, &t, &fresh), SHMETA_OK);
+	cr_expect(is_here(t.name, "t") && fresh.fresh == 1);
+	cr_assert_eq(shmeta_once_topic_stats(reader, "t", 1, NULL, &stats, NULL), SHMETA_OK);
+	cr_expect(stats.partition_count == 2 && stats.segment_count == 1010);
+	cr_assert_eq(shmeta_once_group(reader, "g", 1, NULL, buffer, sizeof buffer, &group, NULL), SHMETA_OK);
+	cr_expect(is_here(group.group_id, "g"));
 	cr_assert_eq(shmeta_once_agent(reader, "a", 1, NULL, buffer, sizeof buffer, &agent, NULL), SHMETA_OK);
 	cr_expect(is_here(agent.agent_id, "a") && is_here(agent.address, "here"));
 	cr_assert_eq(shmeta_once_lease(reader, "t", 1, 1, 500, NULL, buffer, sizeof buffer, &lease, NULL), SHMETA_OK);
@@ -83,6 +99,12 @@ Test(once, what_is_not_there_and_what_does_not_fit_is_said_and_leaves_no_snapsho
 	cr_expect_eq(shmeta_once_segment(reader, "t", 1, 0, 10000, NULL, buffer, sizeof buffer, &segment, NULL),
 	             SHMETA_ABSENT_AT_END);
 	cr_expect_eq(shmeta_once_topic(reader, "t", 1, NULL, buffer, 0, &t, NULL), SHMETA_ERR_BUFFER);
+	cr_expect_eq(shmeta_once_topic_by_id(reader, topic, NULL, buffer, 0, &t, NULL), SHMETA_ERR_BUFFER);
+	cr_expect_eq(shmeta_once_topic_by_id(reader, topic + 1, NULL, buffer, 0, &t, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_once_last_segment(reader, "t", 1, 0, NULL, buffer, 3, &segment, NULL), SHMETA_ERR_BUFFER);
+	cr_expect_eq(shmeta_once_segment_for_timestamp(reader, "t", 1, 0, INT64_MAX, NULL, buffer, sizeof buffer,
+	                                               &segment, NULL),
+	             SHMETA_ABSENT_AT_END);
 	cr_expect_eq(shmeta_once_segment(reader, "t", 1, 0, 5, NULL, buffer, 3, &segment, NULL), SHMETA_ERR_BUFFER);
 	cr_expect_eq(shmeta_reader_error(reader, &error), SHMETA_OK);
 	cr_expect(error.status == SHMETA_ERR_BUFFER && strstr(error.text, "3 bytes") != NULL, "%s", error.text);
@@ -93,6 +115,72 @@ Test(once, what_is_not_there_and_what_does_not_fit_is_said_and_leaves_no_snapsho
 	cr_expect_eq(shmeta_once_topic(reader, "t", 1, NULL, buffer, sizeof buffer, &t, NULL),
 	             SHMETA_ERR_BUSY_SNAPSHOT);
 	cr_expect_eq(shmeta_end(reader), SHMETA_OK, "the one that was open is as it was");
+}
+
+static struct shmeta_segment planned[4];
+static struct shmeta_fetch_range ranges[4];
+
+static struct shmeta_fetch fetch_from(uint64_t from)
+{
+	return (struct shmeta_fetch){.size = sizeof(struct shmeta_fetch),
+	                             .from = from,
+	                             .max_segments = 4,
+	                             .segments = planned,
+	                             .max_ranges = 4,
+	                             .ranges = ranges,
+	                             .buffer = buffer,
+	                             .buffer_bytes = sizeof buffer};
+}
+
+Test(once, a_plan_by_name_is_that_by_handle_with_its_strings_in_the_callers_buffer)
+{
+	const struct shmeta_fetch fetch = fetch_from(15);
+	struct shmeta_fetch_plan plan = {.size = sizeof plan}, other = plan;
+	struct shmeta_handle *handle;
+
+	cr_assert_eq(shmeta_once_fetch_plan(reader, "t", 1, 0, &fetch, NULL, &plan, NULL), SHMETA_OK);
+	cr_expect(plan.segments == 4 && planned[0].base_offset == 10 && plan.next_offset == 50);
+	cr_expect(ranges[0].s3_key.data >= buffer && ranges[0].s3_key.data < buffer + sizeof buffer);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_plan_fetch(handle, &fetch, NULL, &other, NULL), SHMETA_OK);
+	cr_expect_arr_eq(&plan, &other, sizeof plan);
+	shmeta_partition_close(handle);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+static void partition_came(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	fake_begin(f);
+	fake_even_partition(f, topic, 2, 3, 10);
+	(void)fake_commit(f);
+}
+
+Test(once, what_the_store_does_not_have_yet_is_asked_for_by_the_partition_that_is_named)
+{
+	const struct shmeta_fetch fetch = fetch_from(0);
+	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	struct shmeta_segment segment;
+
+	cr_expect_eq(shmeta_once_fetch_plan(reader, "t", 1, 2, &fetch, NULL, &plan, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_once_last_segment(reader, "", 0, 2, &source, buffer, sizeof buffer, &segment, NULL),
+	             SHMETA_ABSENT, "a name that cannot exist");
+	cr_expect_eq(w->refreshes, 0);
+	w->on_refresh = partition_came;
+	cr_assert_eq(shmeta_once_last_segment(reader, "t", 1, 2, &source, buffer, sizeof buffer, &segment, NULL),
+	             SHMETA_OK);
+	cr_expect(segment.base_offset == 20 && segment.s3_key.bytes > 0);
+	cr_expect(w->refreshes == 1 && w->last_refresh.cls == SHMETA_CLASS_SEGMENT &&
+	          w->last_refresh.partition_id == 2);
+	w->on_refresh = NULL;
+	cr_assert_eq(shmeta_once_segment_for_timestamp(reader, "t", 1, 2, INT64_MIN, &source, buffer, sizeof buffer,
+	                                               &segment, NULL),
+	             SHMETA_OK);
+	cr_expect_eq(segment.base_offset, 0);
+	cr_assert_eq(shmeta_once_fetch_plan(reader, "t", 1, 2, &fetch, &source, &plan, NULL), SHMETA_OK);
+	cr_expect(w->refreshes == 3 && plan.segments == 3);
+	cr_expect_eq(shmeta_end(reader), SHMETA_ERR_NO_SNAPSHOT);
 }
 
 static void epoch_moved(struct fake_writer *f, void *arg)

@@ -128,6 +128,7 @@ static void lookups(void)
 	struct shmeta_fetch_plan plan = {.size = sizeof plan};
 	struct shmeta_error error = {.size = sizeof error};
 	struct shmeta_committed_offset committed;
+	struct shmeta_group group;
 	struct shmeta_agent agent;
 	struct shmeta_lease lease;
 	int32_t found;
@@ -169,8 +170,14 @@ static void lookups(void)
 	(void)!shmeta_find_columns(&handle, 1, NULL, &find.offset, 1, &source, &columns);
 	(void)!shmeta_end(reader);
 	(void)!shmeta_once_topic(reader, "t", 1, NULL, buffer, sizeof buffer, &t, &f);
+	(void)!shmeta_once_topic_by_id(reader, topic, &source, buffer, sizeof buffer, &t, &f);
+	(void)!shmeta_once_topic_stats(reader, "t", 1, &source, &stats, &f);
 	(void)!shmeta_once_partition(reader, "t", 1, 0, &source, &p, &f);
 	(void)!shmeta_once_segment(reader, "t", 1, 0, 77, &source, buffer, sizeof buffer, &s, &f);
+	(void)!shmeta_once_segment_for_timestamp(reader, "t", 1, 0, 5, &source, buffer, sizeof buffer, &s, &f);
+	(void)!shmeta_once_last_segment(reader, "t", 1, 0, &source, buffer, sizeof buffer, &s, &f);
+	(void)!shmeta_once_fetch_plan(reader, "t", 1, 0, &fetch, &source, &plan, &f);
+	(void)!shmeta_once_group(reader, "g", 1, &source, buffer, sizeof buffer, &group, &f);
 	(void)!shmeta_once_agent(reader, "a", 1, &source, buffer, sizeof buffer, &agent, &f);
 	(void)!shmeta_once_lease(reader, "t", 1, 0, 1000, &source, buffer, sizeof buffer, &lease, &f);
 	(void)!shmeta_once_committed_offset(reader, "g", 1, "t", 1, 0, &source, buffer, sizeof buffer, &committed, &f);
