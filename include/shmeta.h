@@ -622,7 +622,8 @@ struct shmeta_columns {
 	uint32_t *record_count;
 };
 /* As shmeta_find_segments(), for callers whose records are columns: offsets[i] is looked for in handles[which[i]], or in handles[0] where `which`
- * is NULL. All handles are of one reader. The buffer of `read` is not used: columns have no strings. Borrows: all until the return.
+ * is NULL. All handles are of one reader. With FRESH and SOURCE the writer is asked once for each handle, however many of its offsets are looked
+ * for. The buffer of `read` is not used: columns have no strings. Borrows: all until the return.
  * Threads: the reader's. Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * Errors also: ERR_INVALID_ARGUMENT (size, no status, which[i] is not below handle_count, handles of several readers). */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count,

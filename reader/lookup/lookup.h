@@ -7,8 +7,8 @@
  * to the reader; handles and iterators outlive it detached.
  *
  * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, head_places.c; quarantined.c;
- * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, plan.c, advisory.c, advisory_list.c, await.c.
- * copy.c stands apart.
+ * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, plan.c, advisory.c, advisory_list.c, await.c;
+ * columns.c and once.c are built of these. copy.c stands apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
  * old is the answer, does it still hold. */

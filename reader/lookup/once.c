@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One lookup with its snapshot around it and its strings in the caller's memory, and batches in columns
- * of numbers: for callers that hold neither snapshots nor pointers. */
+ * One lookup with its snapshot around it and its strings in the caller's memory, for callers that hold no snapshots. */
 #include "reader/lookup/lookup.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { TRIES = 4, COLUMN_STEP = 8 };
+enum { TRIES = 4 };
 
 /* What is asked, and where the answer goes. */
 struct once {
@@ -336,110 +334,4 @@ enum shmeta_status shmeta_once_group(struct shmeta_reader *reader, const char *g
 	                       .ret_fresh = ret_fresh};
 
 	return once(reader, look_up_group, &o, read);
-}
-
-/* ---- columns ---- */
-
-static void put_columns(const struct shmeta_columns *to, size_t i, enum shmeta_status status,
-                        const struct shmeta_segment *segment)
-{
-	static const struct shmeta_segment nothing = {0};
-	const struct shmeta_segment *s = status == SHMETA_OK ? segment : &nothing;
-
-	to->status[i] = (int32_t)status;
-	if (to->base_offset != NULL)
-		to->base_offset[i] = s->base_offset;
-	if (to->end_offset != NULL)
-		to->end_offset[i] = s->end_offset;
-	if (to->size_bytes != NULL)
-		to->size_bytes[i] = s->size_bytes;
-	if (to->created_at_ms != NULL)
-		to->created_at_ms[i] = s->created_at_ms;
-	if (to->min_timestamp_ms != NULL)
-		to->min_timestamp_ms[i] = s->min_timestamp_ms;
-	if (to->max_timestamp_ms != NULL)
-		to->max_timestamp_ms[i] = s->max_timestamp_ms;
-	if (to->record_count != NULL)
-		to->record_count[i] = s->record_count;
-}
-
-/* What is found goes into columns. */
-struct column_finds {
-	struct shmeta_handle *const *handles;
-	const uint32_t *which;
-	const uint64_t *offsets;
-	const struct shmeta_read *read;
-	const struct shmeta_columns *ret;
-};
-
-/* `count` of them from `at` on, in one batch. */
-static enum shmeta_status find_some(const struct column_finds *c, size_t at, size_t count, struct shmeta_find *finds,
-                                    enum shmeta_status *status, struct shmeta_segment *found)
-{
-	enum shmeta_status all;
-
-	for (size_t i = 0; i < count; i++)
-		finds[i] =
-			(struct shmeta_find){c->handles[c->which != NULL ? c->which[at + i] : 0], c->offsets[at + i]};
-	all = shmeta_find_segments(count, finds, c->read, status, found);
-	for (size_t i = 0; i < count && all == SHMETA_OK; i++)
-		put_columns(c->ret, at + i, status[i], &found[i]);
-	return all;
-}
-
-static enum shmeta_status find_cached(const struct column_finds *c, size_t count)
-{
-	struct shmeta_find finds[COLUMN_STEP];
-	struct shmeta_segment found[COLUMN_STEP];
-	enum shmeta_status status[COLUMN_STEP], all = SHMETA_OK;
-
-	for (size_t i = 0; i < count && all == SHMETA_OK; i += COLUMN_STEP)
-		all = find_some(c, i, count - i < COLUMN_STEP ? count - i : COLUMN_STEP, finds, status, found);
-	return all;
-}
-
-/* All in one batch, which may be answered from a newer snapshot. */
-static enum shmeta_status find_asking(const struct column_finds *c, size_t count)
-{
-	struct shmeta_find *finds = reallocarray(NULL, count, sizeof *finds);
-	struct shmeta_segment *found = reallocarray(NULL, count, sizeof *found);
-	enum shmeta_status *status = reallocarray(NULL, count, sizeof *status), all = SHMETA_ERR_NO_MEMORY;
-
-	if (finds != NULL && found != NULL && status != NULL)
-		all = find_some(c, 0, count, finds, status, found);
-	free(finds);
-	free(found);
-	free(status);
-	return all;
-}
-
-enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count, const uint32_t *which,
-                                       const uint64_t *offsets, size_t count, const struct shmeta_read *read,
-                                       const struct shmeta_columns *ret)
-{
-	struct shmeta_read no_strings;
-	struct column_finds finds = {handles, which, offsets, read, ret};
-	const struct shmeta_reader *reader = NULL;
-
-	if (handles == NULL || handle_count == 0 || offsets == NULL || ret == NULL || ret->size < sizeof *ret ||
-	    ret->status == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	for (size_t i = 0; i < count; i++) {
-		uint32_t at = which != NULL ? which[i] : 0;
-
-		if (at >= handle_count || handles[at] == NULL || handles[at]->reader == NULL)
-			return SHMETA_ERR_INVALID_ARGUMENT;
-		if (i == 0)
-			reader = handles[at]->reader;
-		if (handles[at]->reader != reader)
-			return SHMETA_ERR_INVALID_ARGUMENT;
-	}
-	/* What is wrong with the options is for the finds to say. */
-	if (count == 0 || read == NULL || read->size < sizeof no_strings || read->consistency == SHMETA_CACHED)
-		return find_cached(&finds, count);
-	no_strings = *read;
-	no_strings.buffer = NULL;
-	no_strings.buffer_bytes = 0;
-	finds.read = &no_strings;
-	return find_asking(&finds, count);
 }

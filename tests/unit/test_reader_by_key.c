@@ -412,12 +412,13 @@ Test(reader_by_key, a_batch_asks_for_what_does_not_do_and_answers_as_a_whole)
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
-Test(reader_by_key, columns_ask_for_what_does_not_do_and_answer_as_a_whole)
+Test(reader_by_key, columns_ask_once_for_each_partition_and_answer_as_a_whole)
 {
-	static const uint64_t offsets[] = {105, 5, 15};
-	static const uint32_t which[] = {1, 0, 2};
-	uint64_t base[3] = {7, 7, 7};
-	int32_t status[3];
+	enum { COUNT = 6 };
+	static const uint64_t offsets[COUNT] = {105, 5, 15, 25, 107, 1000};
+	static const uint32_t which[COUNT] = {1, 0, 2, 0, 1, 2};
+	uint64_t base[COUNT] = {7, 7, 7};
+	int32_t status[COUNT];
 	const struct shmeta_columns columns = {.size = sizeof columns, .status = status, .base_offset = base};
 	struct shmeta_read wrong = source;
 	struct shmeta_handle *handle[3];
@@ -427,20 +428,24 @@ Test(reader_by_key, columns_ask_for_what_does_not_do_and_answer_as_a_whole)
 		cr_assert_eq(shmeta_partition_open(reader, "t", 1, p, &handle[p]), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(reader, "u", 1, 0, &handle[2]), SHMETA_OK);
 	w->on_refresh = source_moved;
-	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &fresh, &columns), SHMETA_OK);
+	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, COUNT, &fresh, &columns), SHMETA_OK);
 	cr_expect_eq(w->refreshes, 0, "fresh enough");
 	cr_expect(status[0] == SHMETA_ABSENT_AT_END && base[0] == 0 && base[1] == 0 && base[2] == 10);
 	w->refuse_topic = "u";
-	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &source, &columns), SHMETA_OK);
+	cr_assert_eq(shmeta_find_columns(handle, 3, which, offsets, COUNT, &source, &columns), SHMETA_OK);
 	cr_expect_eq(w->refreshes, 3);
 	cr_expect(status[0] == SHMETA_OK && base[0] == 100, "what the source has by now");
-	cr_expect(status[1] == SHMETA_OK && base[1] == 0);
+	cr_expect(status[1] == SHMETA_OK && base[1] == 0 && status[3] == SHMETA_OK && base[3] == 20);
+	cr_expect(status[4] == SHMETA_OK && base[4] == 100);
 	cr_expect(status[2] == SHMETA_ERR_SOURCE && base[2] == 0, "its own fate");
+	cr_expect_eq(status[5], SHMETA_ERR_SOURCE);
 	cr_expect_eq(snapshot(), txn, "the reader did not move");
 	wrong.flags = 1u << 9;
-	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &wrong, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, COUNT, &wrong, &columns),
+	             SHMETA_ERR_INVALID_ARGUMENT);
 	wrong.size = 8;
-	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, 3, &wrong, &columns), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(shmeta_find_columns(handle, 3, which, offsets, COUNT, &wrong, &columns),
+	             SHMETA_ERR_INVALID_ARGUMENT);
 	for (int p = 0; p < 3; p++)
 		shmeta_partition_close(handle[p]);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
