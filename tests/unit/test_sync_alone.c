@@ -532,10 +532,27 @@ Test(sync_alone, partitions_that_the_topic_no_longer_has_go)
 	fixture_done(&f);
 }
 
+/* While a first load waits: nobody sees a store that lacks the key. */
+static void unlock_after_a_while(struct fixture *fixture)
+{
+	static unsigned int looks;
+	struct memory_stats stats;
+
+	memory_read_stats(fixture->db, &stats);
+	if (stats.calls[MEMORY_FETCH] == 0)
+		return;
+	fixture->now_ns += 20000000000;
+	if (++looks != 100)
+		return;
+	cr_assert_null(sync_store(fixture->sync), "it was taken for a row that cannot be read");
+	memory_mend_partition(fixture->db, "t18", 1);
+}
+
 /* It says nothing of the key: all of it is read when the lock is gone. */
 Test(sync_alone, a_key_that_is_locked_is_not_lost)
 {
 	char name[16];
+	struct memory_stats stats;
 
 	fixture_init(&f);
 	for (int i = 0; i < TOPICS; i++) {
@@ -545,14 +562,39 @@ Test(sync_alone, a_key_that_is_locked_is_not_lost)
 	spoil(false);
 	cr_assert(memory_break_partition(f.db, "t18", 1, SHMETA_ERR_BUSY, "somebody has locked it"));
 	fixture_open(&f);
-	fixture_pass(&f, 5000);
-	cr_assert_null(sync_store(f.sync), "it was taken for a row that cannot be read");
-	memory_mend_partition(f.db, "t18", 1);
-	fixture_pass(&f, 60000);
+	f.on_clock = unlock_after_a_while;
+	fixture_run(&f);
+	f.on_clock = NULL;
+	cr_assert_not_null(sync_store(f.sync));
+	memory_read_stats(f.db, &stats);
+	cr_expect_eq(stats.calls[MEMORY_LOAD], 2, "it began anew: all, the names");
 	cr_assert_eq(fixture_counters(&f).quarantined, 1);
 	memory_mend_partition(f.db, "t17", 1);
 	fixture_pass(&f, 60000);
 	SAME();
+	fixture_done(&f);
+}
+
+static void stop_after_a_while(struct fixture *fixture)
+{
+	static unsigned int looks;
+
+	fixture->now_ns += 20000000000;
+	if (++looks == 1000)
+		wake_stop(fixture->sync);
+}
+
+Test(sync_alone, a_stop_ends_a_first_load_that_waits)
+{
+	fixture_init(&f);
+	fixture_topic(&f, "t17", 2, 3, 1111);
+	fixture_topic(&f, "t18", 2, 3, 1111);
+	spoil(false);
+	cr_assert(memory_break_partition(f.db, "t18", 1, SHMETA_ERR_BUSY, "somebody has locked it"));
+	fixture_open(&f);
+	f.on_clock = stop_after_a_while;
+	fixture_run(&f);
+	cr_expect_null(sync_store(f.sync));
 	fixture_done(&f);
 }
 

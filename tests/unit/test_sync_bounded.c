@@ -882,3 +882,42 @@ Test(sync_bounded, whatever_happens_where_all_names_fit)
 		done();
 	}
 }
+
+/* ---- a source that keeps back ---------------------------------------------------------------------------------------------- */
+
+static void time_passes(struct fixture *fixture)
+{
+	fixture->now_ns += 20000000000;
+}
+
+Test(sync_bounded, a_first_load_that_is_kept_back_waits_and_goes_on)
+{
+	struct memory_stats stats;
+	char name[32];
+
+	fixture_init(&f);
+	f.options.bounded = true;
+	f.options.max_topics = 2 * TOPICS;
+	f.options.max_partitions = 100;
+	f.options.touch_ceiling = touch_ceiling(100);
+	for (int i = 0; i < TOPICS; i++) {
+		name_of(name, sizeof name, i);
+		fixture_topic(&f, name, PARTITIONS, SEGMENTS, 1000 + i);
+	}
+	fixture_open(&f);
+	memory_fail(f.db, MEMORY_FETCH, 7, 3, SHMETA_ERR_BUSY, "postponed: source.read_units_s allows no more now");
+	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "topic-01", 0, 7), SHMETA_OK);
+	f.on_clock = time_passes;
+	fixture_run(&f);
+	f.on_clock = NULL;
+	memory_read_stats(f.db, &stats);
+	cr_expect_eq(stats.calls[MEMORY_LOAD], 1, "it began anew");
+	cr_assert_not_null(sync_store(f.sync));
+	cr_expect_eq(counters()->topics, TOPICS);
+	cr_expect_eq(fixture_counters(&f).quarantined, 0);
+	cr_assert_not_null(fixture_answer(&f, 7), "it waits as long as the load");
+	cr_expect_not_null(strstr(fixture_answer(&f, 7)->sentence, "allows no more"), "%s",
+	                   fixture_answer(&f, 7)->sentence);
+	is_whole();
+	done();
+}

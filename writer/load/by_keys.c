@@ -8,7 +8,8 @@
  * In bounded mode: the rows of as many topics as there is room for.
  *
  * The names are listed first, and the feed goes on from there: what was read later is at least as new, and what changes after the
- * list is told. A piece is one transaction; one that fails is undone. */
+ * list is told. A piece is one transaction; one that fails is undone. What the source keeps back (ERR_BUSY) is asked for again after a
+ * pause, in smaller pieces, until it comes: nothing is lost for it, and what was read before it stays. */
 #include "writer/load/by_keys.h"
 
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
 #include "writer/keys/bounded.h"
+#include "writer/keys/refresh.h"
 
 enum { PIECE_KEYS = 256, LOST_MAX = 1000 };
 
@@ -42,6 +44,7 @@ struct by_keys {
 	size_t answered, safe;       /* keys of the piece; those whose rows are committed */
 	bool in_partitions, in_rows; /* in_rows: the keys are topics' rows, several of them */
 	uint32_t partition_count;    /* of the topic that came last */
+	uint32_t pauses;             /* since a piece was read */
 	struct backend_error err;
 };
 
@@ -155,28 +158,69 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 	return sync_stopping(m->s) ? SHMETA_ERR_WRITER_AWAY : merge_fail(m, status);
 }
 
-enum outcome { DONE, KEY, OVER };
+/* The pauses of a retry: each is up to twice as long as the one before it. */
+static uint64_t pause_end(struct merge *m)
+{
+	const struct sync_options *o = &m->s->options;
+	uint64_t least = o->retry_min_ms * SYNC_MS, most = o->retry_max_ms * SYNC_MS, limit = least;
 
-/* KEY: the piece is undone, and b->err says why it failed. */
+	for (uint32_t i = 0; i < m->by_keys->pauses && limit < most; i++)
+		limit *= 2;
+	m->by_keys->pauses++;
+	return sync_now(m->s) + least + sync_jitter(m->s, (limit < most ? limit : most) - least, 0, 1000);
+}
+
+/* Whoever asks for something meanwhile hears why there is nothing yet, as from a load that failed. */
+static enum shmeta_status pause_load(struct merge *m)
+{
+	struct sync *s = m->s;
+	const char *text = m->by_keys->err.text;
+	uint64_t until_ns = pause_end(m), now_ns;
+
+	sync_source_failed(s, SYNC_JOB_PASS, SHMETA_ERR_BUSY, text);
+	do {
+		wake_looks(s);
+		refresh_answer_all(s, SHMETA_ERR_SOURCE, text);
+		write_answer_all(s, SHMETA_ERR_SOURCE, text);
+		admin_answer_all(s, SHMETA_ERR_SOURCE, text);
+		now_ns = sync_now(s);
+		if (now_ns < until_ns)
+			(void)wake_sleep(s, -1, until_ns - now_ns);
+	} while (!sync_stopping(s) && !pause_asked(s) && now_ns < until_ns);
+	sync_wake(s); /* the round after the load looks at what came */
+	return sync_stopping(s) ? SHMETA_ERR_WRITER_AWAY : pause_asked(s) ? SHMETA_ERR_SOURCE : SHMETA_OK;
+}
+
+enum outcome { DONE, KEY, AGAIN, OVER };
+
+/* The piece is undone where it is not DONE. KEY: b->err says why it failed. AGAIN: it was kept back, and is asked for anew, whole or in
+ * parts. */
 static enum outcome judge(struct merge *m, enum shmeta_status *status)
 {
 	struct by_keys *b = m->by_keys;
+	bool busy = false;
 
-	if (*status == SHMETA_OK)
+	if (*status == SHMETA_OK) {
+		b->pauses = 0;
 		return DONE;
+	}
 	if (sync_stopping(m->s) || (m->failed != SHMETA_OK && batch_of_the_store(m->failed)))
 		return OVER;
 	if (m->failed != SHMETA_OK) {
 		(void)backend_fail(&b->err, m->failed, "%s", m->err.text);
 		m->failed = SHMETA_OK;
+	} else if (*status == SHMETA_ERR_BUSY) {
+		busy = true;
 	} else if (*status != SHMETA_ERR_INVALID_ARGUMENT) {
-		/* Somebody's lock, or a source that is another one by now: the whole of it waits. */
-		if (*status == SHMETA_ERR_BUSY || *status == SHMETA_ERR_CONFLICT)
+		if (*status == SHMETA_ERR_CONFLICT) /* a source that is another one by now */
 			*status = b->err.code = SHMETA_ERR_SOURCE;
 		return OVER;
 	}
 	undo(m);
-	return KEY;
+	if (!busy)
+		return KEY;
+	*status = pause_load(m);
+	return *status == SHMETA_OK ? AGAIN : OVER;
 }
 
 static enum shmeta_status fetch(struct merge *m, size_t count)
@@ -275,18 +319,22 @@ bool by_keys_lost_class(const struct merge *m, enum shmeta_class cls)
 
 /* ---- the parts of one topic ------------------------------------------------------------------------------------------------------ */
 
-static enum shmeta_status read_partitions(struct merge *m, const struct name *name, uint32_t first, size_t count)
+/* OVER: *status says why. */
+static enum outcome try_partitions(struct merge *m, const struct name *name, uint32_t first, size_t count,
+                                   enum shmeta_status *status)
 {
 	struct by_keys *b = m->by_keys;
 	struct apply *a = merge_applier(m);
-	enum shmeta_status status = mark(m);
 
-	if (status == SHMETA_OK)
-		status = merge_fail(m, merge_begin(m));
-	if (status == SHMETA_OK)
-		status = merge_fail(m, apply_topic_enter(a, name->tenant, name->topic, &m->err));
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	*status = mark(m);
+	if (*status == SHMETA_OK)
+		*status = merge_fail(m, merge_begin(m));
+	if (*status == SHMETA_OK)
+		*status = merge_fail(m, apply_topic_enter(a, name->tenant, name->topic, &m->err));
+	if (*status != SHMETA_OK) {
+		*status = *status == SHMETA_ABSENT ? SHMETA_OK : *status;
+		return OVER;
+	}
 	m->in_topic = true;
 	a->synced_at_ns = m->began_ns;
 	for (size_t i = 0; i < count; i++)
@@ -296,17 +344,24 @@ static enum shmeta_status read_partitions(struct merge *m, const struct name *na
 		                                 .partition_id = first + (uint32_t)i,
 		                                 .to = SYNC_LAST_OFFSET};
 	b->in_partitions = true;
-	status = fetch(m, count);
+	*status = fetch(m, count);
 	b->in_partitions = false;
-	switch (judge(m, &status)) {
-	case DONE:
-		apply_topic_leave(a);
-		m->in_topic = false;
-		return merge_fail(m, merge_commit(m));
-	case OVER:
+	return judge(m, status);
+}
+
+static enum shmeta_status read_partitions(struct merge *m, const struct name *name, uint32_t first, size_t count)
+{
+	enum shmeta_status status;
+	enum outcome outcome;
+
+	do {
+		outcome = try_partitions(m, name, first, count, &status);
+	} while (outcome == AGAIN && count == 1);
+	if (outcome == OVER)
 		return status;
-	case KEY:
-		break;
+	if (outcome == DONE) {
+		leave_topic(m);
+		return merge_fail(m, merge_commit(m));
 	}
 	if (count == 1)
 		return lose(m, ENTRY_PART, name, first);
@@ -318,25 +373,25 @@ static enum shmeta_status read_partitions(struct merge *m, const struct name *na
 static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 {
 	struct by_keys *b = m->by_keys;
-	bool there = false;
-	enum shmeta_status status;
+	bool there;
+	enum shmeta_status status = mark(m);
+	enum outcome outcome;
 
+	if (status != SHMETA_OK)
+		return status;
 	b->key[0] = (struct backend_key){
 		.cls = SHMETA_CLASS_TOPIC, .tenant = name->tenant, .topic = name->topic, .row_only = 1};
-	status = mark(m);
-	if (status == SHMETA_OK)
+	do {
 		status = fetch(m, 1);
-	switch (judge(m, &status)) {
-	case DONE:
-		there = m->in_topic && m->s->bounded == NULL;
-		leave_topic(m);
-		status = merge_fail(m, merge_commit(m));
-		break;
-	case OVER:
+		outcome = judge(m, &status);
+	} while (outcome == AGAIN);
+	if (outcome == OVER)
 		return status;
-	case KEY:
+	if (outcome == KEY)
 		return lose(m, ENTRY_TOPIC, name, 0);
-	}
+	there = m->in_topic && m->s->bounded == NULL;
+	leave_topic(m);
+	status = merge_fail(m, merge_commit(m));
 	for (size_t at = 0, some, count = there ? b->partition_count : 0; at < count && status == SHMETA_OK;
 	     at += some) {
 		some = piece(m, count - at);
@@ -369,7 +424,7 @@ static enum shmeta_status read_topics(struct merge *m, const struct name *name, 
 		return merge_fail(m, merge_commit(m));
 	case OVER:
 		return status;
-	case KEY:
+	default:
 		break;
 	}
 	name += b->safe;
@@ -380,31 +435,35 @@ static enum shmeta_status read_topics(struct merge *m, const struct name *name, 
 	return status == SHMETA_OK ? read_topics(m, name + count / 2, count - count / 2) : status;
 }
 
+static enum outcome try_class(struct merge *m, enum shmeta_class cls, enum shmeta_status *status)
+{
+	*status = mark(m);
+	if (*status == SHMETA_OK)
+		*status = merge_fail(m, merge_begin(m));
+	if (*status != SHMETA_OK)
+		return OVER;
+	apply_class_begin(merge_applier(m), cls, m->began_ns);
+	m->by_keys->key[0] = (struct backend_key){.cls = cls, .tenant = {"", 0}, .topic = {"", 0}, .name = {"", 0}};
+	*status = fetch(m, 1);
+	return judge(m, status);
+}
+
 static enum shmeta_status read_class(struct merge *m, enum entry_kind kind)
 {
 	static const struct name none = {{"", 0}, {"", 0}};
 	enum shmeta_class cls = class_of(kind);
-	struct apply *a = merge_applier(m);
-	enum shmeta_status status = mark(m);
+	enum shmeta_status status;
+	enum outcome outcome;
 
-	if (status == SHMETA_OK)
-		status = merge_fail(m, merge_begin(m));
-	if (status != SHMETA_OK)
+	do {
+		outcome = try_class(m, cls, &status);
+	} while (outcome == AGAIN);
+	if (outcome == OVER)
 		return status;
-	apply_class_begin(a, cls, m->began_ns);
-	m->by_keys->key[0] =
-		(struct backend_key){.cls = cls, .tenant = none.tenant, .topic = none.topic, .name = none.topic};
-	status = fetch(m, 1);
-	switch (judge(m, &status)) {
-	case DONE:
-		status = merge_fail(m, apply_class_end(a, cls, &m->err));
-		return status == SHMETA_OK ? merge_fail(m, merge_commit(m)) : status;
-	case OVER:
-		return status;
-	case KEY:
-		break;
-	}
-	return lose(m, kind, &none, 0);
+	if (outcome == KEY)
+		return lose(m, kind, &none, 0);
+	status = merge_fail(m, apply_class_end(merge_applier(m), cls, &m->err));
+	return status == SHMETA_OK ? merge_fail(m, merge_commit(m)) : status;
 }
 
 /* ---- names ---------------------------------------------------------------------------------------------------------------------- */
