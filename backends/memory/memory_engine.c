@@ -407,9 +407,9 @@ static enum shmeta_status memory_load(void *data, const struct backend_sink *sin
 		status = emit_others(&call, SHMETA_CLASS_OFFSET, &db->offsets, false, NULL);
 	if (status == SHMETA_OK)
 		status = emit_others(&call, SHMETA_CLASS_LEASE, &db->leases, false, NULL);
+end:
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, call.rows, call.rows);
-end:
 	if (status == SHMETA_OK)
 		settle(state);
 	call_end(&call);

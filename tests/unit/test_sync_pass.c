@@ -112,6 +112,46 @@ Test(sync_pass, more_new_names_than_are_held_are_listed_again_until_all_are_read
 	fixture_done(&f);
 }
 
+static unsigned int lists;
+static bool answered;
+
+/* Somebody writes when the names begin to be listed, behind a load that fails. */
+static void write_meanwhile(void *arg, enum memory_call call, int end)
+{
+	static const struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+	                                    .name = {"topic-00002", 11},
+	                                    .partition_id = 1,
+	                                    .offset = 4711};
+
+	(void)arg;
+	if (call != MEMORY_LOAD)
+		return;
+	lists += !end;
+	if (lists != 2)
+		return;
+	f.now_ns += 1000000000; /* a turn is due */
+	if (!end)
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	else
+		answered = f.writes_answered == 1;
+}
+
+Test(sync_pass, others_have_their_turn_while_names_are_listed)
+{
+	open_many(3, 50);
+	cr_assert(memory_break_partition(f.db, name_of(0), 1, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+	memory_set_hook(f.db, write_meanwhile, NULL);
+	cr_assert_eq(fixture_compare_all(&f, 1), SHMETA_OK);
+	fixture_pass(&f, 5000);
+	memory_set_hook(f.db, NULL, NULL);
+	cr_expect_eq(lists, 2, "a load, and a list");
+	cr_expect(answered, "the write waited for the list");
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	memory_mend_partition(f.db, name_of(0), 1);
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_pass, everything_that_the_store_has_is_read_by_its_keys_however_much_it_is)
 {
 	open_many(3000, 50);

@@ -504,7 +504,8 @@ static void on_unread_name(void *arg, const struct backend_key *row, const char 
 static enum shmeta_status list(struct merge *m)
 {
 	struct sync *s = m->s;
-	const struct backend_sink sink = {.arg = m, .key = on_key, .quarantine = on_unread_name};
+	const struct backend_sink sink = {
+		.arg = m, .key = on_key, .quarantine = on_unread_name, .progress = merge_sink(m).progress};
 	enum shmeta_status status;
 
 	m->began_ns = sync_now(s);

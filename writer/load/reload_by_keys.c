@@ -41,6 +41,24 @@ static enum shmeta_status fail(struct pages *g, enum shmeta_status status)
 
 /* ---- names ------------------------------------------------------------------------------------------------------------------ */
 
+/* Over the engine's own connection others cannot have theirs. */
+static enum shmeta_status give_way(struct pages *g)
+{
+	if (g->second)
+		g->ended = pass_turn(g->p);
+	else if (sync_stopping(g->s))
+		g->ended = PASS_POSTPONED;
+	return g->ended == PASS_DONE ? SHMETA_OK : SHMETA_ERR_BUSY;
+}
+
+/* The list is waited for. */
+static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	(void)done;
+	(void)total;
+	return give_way(arg);
+}
+
 static enum shmeta_status on_key(void *arg, const struct backend_key *key)
 {
 	struct pages *g = arg;
@@ -49,11 +67,7 @@ static enum shmeta_status on_key(void *arg, const struct backend_key *key)
 	enum shmeta_status status;
 
 	g->listed++;
-	if (sync_stopping(g->s))
-		g->ended = PASS_POSTPONED;
-	else if (g->second && g->listed % NAMES_A_TURN == 0)
-		g->ended = pass_turn(g->p);
-	if (g->ended != PASS_DONE)
+	if (g->listed % NAMES_A_TURN == 0 && give_way(g) != SHMETA_OK)
 		return SHMETA_ERR_BUSY;
 	if (shmeta__name_error(key->topic.data, key->topic.bytes, SHMETA_NAME_MAX) != NULL ||
 	    shmeta__name_error(key->tenant.data, key->tenant.bytes, SHMETA_TENANT_MAX) != NULL)
@@ -89,7 +103,8 @@ static void on_unread_name(void *arg, const struct backend_key *row, const char 
 
 static enum pass_end list(struct pages *g, void *backend)
 {
-	const struct backend_sink sink = {.arg = g, .key = on_key, .quarantine = on_unread_name};
+	const struct backend_sink sink = {
+		.arg = g, .key = on_key, .quarantine = on_unread_name, .progress = on_progress};
 	struct pass *p = g->p;
 	uint64_t began = sync_now(g->s);
 	enum shmeta_status status;
