@@ -10,9 +10,8 @@
 #include "backends/dynamodb/ddb_state.h"
 
 /* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused, by clocks that
- * are wrong by a quarter of an hour, as far as a signature lets them be. IN_FLIGHT_MAX: more entries than these never miss below one that
- * is there, unless they ended. LOOK_MOST: entries of one writer that one look reads. */
-enum { GAP_S = 3, LATE_S = 2400, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300, LOOK_MOST = 1000 };
+ * are wrong by a quarter of an hour, as far as a signature lets them be. LOOK_MOST: entries of one writer that one look reads. */
+enum { GAP_S = 3, LATE_S = 2400, EDGE_S = 300, LOOK_MOST = 1000 };
 #define SECOND_NS UINT64_C(1000000000)
 
 static struct ddb_followed *follow(struct ddb_log *log, const char *id)
@@ -112,10 +111,10 @@ static int64_t contiguous(const struct ddb_state *s, const json_t *entries)
 	if (oldest == NULL)
 		return -1;
 	if (is_young(s, oldest)) {
-		int64_t before = seq - 1 - (seq < IN_FLIGHT_MAX ? seq : IN_FLIGHT_MAX);
+		int64_t before = seq - 1 - (seq < DDB_IN_FLIGHT_MAX ? seq : DDB_IN_FLIGHT_MAX);
 
 		/* Those before it ended, or are on their way: where this is the whole log the latter shows. */
-		if (n < WINDOW && seq > 0)
+		if (n < DDB_WINDOW && seq > 0)
 			return before;
 	}
 	for (size_t i = n - 1; i-- > 0;) {
@@ -124,7 +123,7 @@ static int64_t contiguous(const struct ddb_state *s, const json_t *entries)
 
 		/* What misses before an old one ended, or never comes. */
 		if (next != seq + 1 && is_young(s, entry))
-			return next - 1 - IN_FLIGHT_MAX > seq ? next - 1 - IN_FLIGHT_MAX : seq;
+			return next - 1 - DDB_IN_FLIGHT_MAX > seq ? next - 1 - DDB_IN_FLIGHT_MAX : seq;
 		seq = next;
 	}
 	return seq;
@@ -147,7 +146,7 @@ enum shmeta_status ddb_log_baseline(struct ddb_state *s, struct backend_error *e
 	if (queries == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
 	for (size_t i = 0; i < log->followed_count; i++)
-		queries[i] = (struct ddb_query){.table = DDB_LOG, .pk = log->followed[i].id, .newest = WINDOW};
+		queries[i] = (struct ddb_query){.table = DDB_LOG, .pk = log->followed[i].id, .newest = DDB_WINDOW};
 	status = ddb_queries(s, queries, log->followed_count, "looking at the log", err);
 	for (size_t i = 0; status == SHMETA_OK && i < log->followed_count; i++)
 		log->followed[i].seq = contiguous(s, queries[i].items);
@@ -177,7 +176,7 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 				f->gap_ns = ddb_now_ns();
 			if (ddb_now_ns() - f->gap_ns < GAP_S * SECOND_NS)
 				return SHMETA_OK;
-			*lost |= seq - f->seq - 1 > IN_FLIGHT_MAX;
+			*lost |= seq - f->seq - 1 > DDB_IN_FLIGHT_MAX;
 			if (*lost)
 				return SHMETA_OK;
 			/* It may have come meanwhile: then its keys are the next look's. */
@@ -249,7 +248,7 @@ static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend
 	}
 	if (status == SHMETA_OK)
 		status = read_logs(s, queries, n, &behind, err);
-	if (behind)
+	if (behind && behind_ns(s) > *lag_ns)
 		*lag_ns = behind_ns(s);
 	for (size_t i = 0; status == SHMETA_OK && i < n; i++) {
 		struct ddb_followed *f = &log->followed[of[i]];
@@ -284,11 +283,13 @@ enum shmeta_status ddb_log_changes(struct ddb_state *s, const struct backend_sin
 	/* Asleep for longer than entries are sure to be kept. */
 	bool lost = !s->log.baseline || away_for_longer(s, ddb_log_keep_s(s));
 	enum shmeta_status status = SHMETA_OK;
+	uint64_t doubted_ns = 0;
 
 	*ret_changed = 0;
 	*ret_lag_ns = 0;
 	if (!lost) {
-		status = ddb_log_settle_doubts(s, sink, ret_changed, err);
+		status = ddb_log_settle_doubts(s, sink, ret_changed, &doubted_ns);
+		*ret_lag_ns = doubted_ns;
 		if (status == SHMETA_OK)
 			status = ddb_log_rest(s, err);
 		if (status == SHMETA_OK)
@@ -298,7 +299,7 @@ enum shmeta_status ddb_log_changes(struct ddb_state *s, const struct backend_sin
 	}
 	if (status == SHMETA_OK && lost) {
 		*ret_changed = 1;
-		*ret_lag_ns = 0;
+		*ret_lag_ns = doubted_ns;
 		return begin_anew(s, sink, err);
 	}
 	if (status == SHMETA_OK && *ret_lag_ns == 0)

@@ -295,6 +295,11 @@ json_t *ddb_item_of(const struct ddb_key *key)
 	return item;
 }
 
+json_t *ddb_key_text(const struct ddb_key *key)
+{
+	return json_sprintf("%d" DDB_US "%s" DDB_US "%s", (int)key->table, key->pk, key->sk);
+}
+
 bool ddb_get_s(const json_t *item, const char *name, struct shmeta_str *ret)
 {
 	const json_t *value = json_object_get(json_object_get(item, name), "S");

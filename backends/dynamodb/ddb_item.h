@@ -77,6 +77,8 @@ void ddb_put_t(json_t *item, const char *name, const char *text);
 void ddb_put_n(json_t *item, const char *name, int64_t number);
 /* An item with its key and nothing else; {"pk":..,"sk":..} */
 json_t *ddb_item_of(const struct ddb_key *key);
+/* The key as one text, for comparison: its table, pk and sk. */
+json_t *ddb_key_text(const struct ddb_key *key);
 
 /* Read from an item (NULL: nothing is there). The views live as long as the item. false: it is not there, or not of that kind. */
 bool ddb_get_s(const json_t *item, const char *name, struct shmeta_str *ret);

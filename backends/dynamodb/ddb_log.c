@@ -13,11 +13,18 @@
 /* A signed request is refused after 15 minutes: entries live longer, or one that comes late would succeed where its void entry was.
  * FOLLOWED_S: no follower resumes after a longer time (feed.keep_s is at most a week); it is to find every writer that wrote meanwhile. */
 enum { SPARE_S = 3600, AHEAD = 256, BEAT_S = 600, FOLLOWED_S = 7 * 86400 };
+#define TRY_AGAIN_NS UINT64_C(1000000000) /* between two questions what became of transactions */
+
+static void forget_doubt(struct ddb_doubt *doubt)
+{
+	json_decref(doubt->keys);
+	json_decref(doubt->blind);
+}
 
 void ddb_log_free(struct ddb_log *log)
 {
 	for (size_t i = 0; i < log->doubt_count; i++)
-		json_decref(log->doubts[i].keys);
+		forget_doubt(&log->doubts[i]);
 	free(log->doubts);
 	free(log->unused);
 	free(log->followed);
@@ -64,51 +71,6 @@ static enum shmeta_status say_announced(struct ddb_state *s, int64_t announced, 
 	json_decref(call.body);
 	ddb_call_free(&call);
 	return status;
-}
-
-enum shmeta_status ddb_log_settle_doubts(struct ddb_state *s, const struct backend_sink *sink, int *changed,
-                                         struct backend_error *err)
-{
-	struct ddb_log *log = &s->log;
-	enum shmeta_status status = SHMETA_OK;
-
-	while (status == SHMETA_OK && log->doubt_count > 0) {
-		struct ddb_doubt *doubt = &log->doubts[log->doubt_count - 1];
-		enum shmeta_status found = ddb_log_settle(s, doubt->seq, err);
-
-		if (found != SHMETA_OK && found != SHMETA_ABSENT)
-			return found;
-		if (found == SHMETA_OK) {
-			status = ddb_log_tell(doubt->keys, sink);
-			*changed = 1;
-		}
-		json_decref(doubt->keys);
-		log->doubt_count--;
-	}
-	return status;
-}
-
-/* Is there one of which nobody knows yet? changes() tells what they changed. */
-static bool in_doubt(struct ddb_state *s, struct backend_error *err)
-{
-	for (size_t i = 0; i < s->log.doubt_count; i++) {
-		enum shmeta_status found = ddb_log_settle(s, s->log.doubts[i].seq, err);
-
-		if (found != SHMETA_OK && found != SHMETA_ABSENT)
-			return true;
-	}
-	return false;
-}
-
-enum shmeta_status ddb_log_register(struct ddb_state *s, struct backend_error *err)
-{
-	if (in_doubt(s, err))
-		return SHMETA_ERR_SOURCE;
-	if (s->log.writer[0] == '\0') {
-		ddb_random(s->log.writer);
-		s->log.announced = -1;
-	}
-	return SHMETA_OK;
 }
 
 /* The clock of the wall: the other one stands still while the machine sleeps. */
@@ -186,17 +148,24 @@ static json_t *void_body(struct ddb_state *s, const char *writer, uint64_t seq)
 	                 "ALL_OLD", "ReturnConsumedCapacity", "TOTAL");
 }
 
+/* What became of a transaction of which it was said that it never happened. OK, ABSENT, or the call's failure. */
+static enum shmeta_status outcome_of(const struct ddb_state *s, const struct ddb_call *call, struct backend_error *err)
+{
+	if (call->outcome == DDB_DONE)
+		return SHMETA_ABSENT;
+	if (call->outcome == DDB_CONDITION)
+		return ddb_has(json_object_get(call->answer, "Item"), "void") ? SHMETA_ABSENT : SHMETA_OK;
+	return ddb_call_fail(&s->link, call, "learning what became of a transaction", err);
+}
+
 enum shmeta_status ddb_log_settle_of(struct ddb_state *s, const char *writer, uint64_t seq, struct backend_error *err)
 {
 	struct ddb_call call = {.target = "PutItem", .body = void_body(s, writer, seq)};
-	enum shmeta_status status = SHMETA_ABSENT;
+	enum shmeta_status status;
 
 	ddb_link_run(&s->link, &call, 1, s->settle_ns);
-	if (call.outcome == DDB_CONDITION)
-		status = ddb_has(json_object_get(call.answer, "Item"), "void") ? SHMETA_ABSENT : SHMETA_OK;
-	else if (call.outcome != DDB_DONE)
-		status = ddb_call_fail(&s->link, &call, "learning what became of a transaction", err);
-	if (status != SHMETA_OK && status != SHMETA_ABSENT)
+	status = outcome_of(s, &call, err);
+	if (status == SHMETA_ERR_CONFIG)
 		status = SHMETA_ERR_SOURCE;
 	json_decref(call.body);
 	ddb_call_free(&call);
@@ -208,16 +177,120 @@ enum shmeta_status ddb_log_settle(struct ddb_state *s, uint64_t seq, struct back
 	return ddb_log_settle_of(s, s->log.writer, seq, err);
 }
 
-void ddb_log_doubt(struct ddb_state *s, uint64_t seq, json_t *keys)
+/* ---- transactions in doubt ---- */
+
+void ddb_log_doubt(struct ddb_state *s, uint64_t seq, json_t *keys, json_t *blind)
 {
+	struct ddb_doubt doubt = {.seq = seq, .since_ns = ddb_now_ns(), .keys = keys, .blind = blind};
 	struct ddb_doubt *more = reallocarray(s->log.doubts, s->log.doubt_count + 1, sizeof *more);
 
 	if (more == NULL) { /* the next pass over everything finds it */
-		json_decref(keys);
+		forget_doubt(&doubt);
 		return;
 	}
 	s->log.doubts = more;
-	more[s->log.doubt_count++] = (struct ddb_doubt){seq, keys};
+	more[s->log.doubt_count++] = doubt;
+}
+
+/* Asked once, and not for longer than others wait for what is throttled: they do not depend on it. */
+static void ask_for_doubts(struct ddb_state *s, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	struct ddb_link *link = &s->link;
+	struct ddb_call calls[DDB_IN_FLIGHT_MAX];
+	struct ddb_doubt *of[DDB_IN_FLIGHT_MAX];
+	uint64_t patience_ns = link->patience_ns;
+	bool in_haste = link->in_haste;
+	size_t n = 0;
+
+	for (size_t i = 0; i < log->doubt_count && n < DDB_IN_FLIGHT_MAX; i++)
+		if (!log->doubts[i].known) {
+			of[n] = &log->doubts[i];
+			calls[n++] = (struct ddb_call){.target = "PutItem",
+			                               .body = void_body(s, log->writer, log->doubts[i].seq)};
+		}
+	if (n == 0)
+		return;
+	link->patience_ns = ddb_now_ns();
+	link->in_haste = true;
+	ddb_link_run(link, calls, n, s->patience_ns);
+	link->patience_ns = patience_ns;
+	link->in_haste = in_haste;
+	for (size_t i = 0; i < n; i++) {
+		enum shmeta_status status = outcome_of(s, &calls[i], err);
+
+		of[i]->known = status == SHMETA_OK || status == SHMETA_ABSENT;
+		of[i]->done = status == SHMETA_OK;
+		json_decref(calls[i].body);
+		ddb_call_free(&calls[i]);
+	}
+	log->tried_ns = ddb_now_ns();
+}
+
+size_t ddb_log_room(const struct ddb_state *s)
+{
+	const struct ddb_log *log = &s->log;
+	size_t room = DDB_IN_FLIGHT_MAX;
+
+	for (size_t i = 0; i < log->doubt_count && room > 0; i++)
+		if (!log->doubts[i].known)
+			room = log->doubts[i].seq + DDB_WINDOW - DDB_IN_FLIGHT_MAX <= log->next ? 0 : room - 1;
+	return room;
+}
+
+bool ddb_log_holds(const struct ddb_state *s, const struct ddb_key *key)
+{
+	json_t *text = s->log.doubt_count > 0 ? ddb_key_text(key) : NULL, *other;
+	bool holds = false;
+	size_t k;
+
+	for (size_t i = 0; i < s->log.doubt_count && text != NULL; i++)
+		json_array_foreach(s->log.doubts[i].blind, k, other) holds |=
+			!s->log.doubts[i].known && json_equal(text, other);
+	json_decref(text);
+	return holds;
+}
+
+enum shmeta_status ddb_log_register(struct ddb_state *s, struct backend_error *err)
+{
+	if (s->log.writer[0] == '\0') {
+		ddb_random(s->log.writer);
+		s->log.announced = -1;
+	}
+	if (s->log.doubt_count > 0 && (ddb_log_room(s) == 0 || ddb_now_ns() - s->log.tried_ns >= TRY_AGAIN_NS))
+		ask_for_doubts(s, err);
+	return ddb_log_room(s) > 0 ? SHMETA_OK
+	                           : backend_fail(err, SHMETA_ERR_BUSY,
+	                                          "dynamodb: what became of earlier transactions is not known yet");
+}
+
+enum shmeta_status ddb_log_settle_doubts(struct ddb_state *s, const struct backend_sink *sink, int *changed,
+                                         uint64_t *ret_lag_ns)
+{
+	struct ddb_log *log = &s->log;
+	struct backend_error err;
+	enum shmeta_status status = SHMETA_OK;
+	size_t kept = 0;
+
+	*ret_lag_ns = 0;
+	ask_for_doubts(s, &err);
+	for (size_t i = 0; i < log->doubt_count; i++) {
+		struct ddb_doubt doubt = log->doubts[i];
+		uint64_t since_ns = ddb_now_ns() - doubt.since_ns + s->options.timeout_ms * UINT64_C(1000000);
+
+		if (doubt.known && doubt.done && status == SHMETA_OK) {
+			status = ddb_log_tell(doubt.keys, sink);
+			*changed = 1;
+		}
+		if (doubt.known && status == SHMETA_OK) {
+			forget_doubt(&doubt);
+			continue;
+		}
+		*ret_lag_ns = !doubt.known && since_ns > *ret_lag_ns ? since_ns : *ret_lag_ns;
+		log->doubts[kept++] = doubt;
+	}
+	log->doubt_count = kept;
+	return status;
 }
 
 void ddb_log_close_gaps(struct ddb_state *s)

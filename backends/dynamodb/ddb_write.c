@@ -10,7 +10,7 @@
 #include "backends/op_errors.h"
 #include "base/hash.h"
 
-enum { IN_FLIGHT = 8, TRIES = 24 };
+enum { TRIES = 24 };
 
 /* ---- judging ---- */
 
@@ -111,7 +111,7 @@ static bool close_group(struct ddb_writing *w)
 		return false;
 	w->groups = groups;
 	g = &groups[w->group_count++];
-	*g = (struct ddb_group){.items = json_array(), .keys = w->gathered_keys};
+	*g = (struct ddb_group){.items = json_array(), .keys = w->gathered_keys, .blind = json_array()};
 	w->gathered_keys = json_array();
 	for (size_t i = 0; i < w->gathered_count; i++) {
 		struct ddb_entry *e = w->gathered[i];
@@ -119,6 +119,8 @@ static bool close_group(struct ddb_writing *w)
 		bool written = e->touch == DDB_WRITTEN;
 
 		(void)json_array_append_new(g->items, item_of(w->s, e, to));
+		if (written && e->blind)
+			(void)json_array_append_new(g->blind, ddb_key_text(&e->key));
 		g->writes += written;
 		if (e->writer > 0 && groups[e->writer - 1].wave >= g->wave)
 			g->wave = groups[e->writer - 1].wave + 1;
@@ -159,6 +161,15 @@ static void drop_unit(struct ddb_writing *w, bool undo)
 	(void)json_array_clear(w->unit_keys);
 }
 
+static bool waits_for_doubt(const struct ddb_writing *w)
+{
+	bool waits = false;
+
+	for (size_t i = 0; i < w->unit_count && !waits; i++)
+		waits = w->unit[i].touch == DDB_WRITTEN && ddb_log_holds(w->s, &w->unit[i].entry->key);
+	return waits;
+}
+
 /* The unit that was judged joins the group, or begins the next one. */
 static bool end_unit(struct ddb_writing *w, struct ddb_step *first, const struct ddb_step *end)
 {
@@ -170,6 +181,11 @@ static bool end_unit(struct ddb_writing *w, struct ddb_step *first, const struct
 		drop_unit(w, true);
 		for (struct ddb_step *step = first; step < end; step++)
 			refuse(step->result, SHMETA_ERR_BUSY, "%s", w->kept_back);
+	} else if (waits_for_doubt(w)) {
+		drop_unit(w, true);
+		for (struct ddb_step *step = first; step < end; step++)
+			refuse(step->result, SHMETA_ERR_BUSY,
+			       "what became of an earlier transaction that writes the same is not known yet");
 	} else if (w->too_much || w->unit_count > DDB_UNIT_ITEMS) {
 		drop_unit(w, true);
 		for (struct ddb_step *step = first; step < end; step++)
@@ -241,6 +257,7 @@ static void drop_groups(struct ddb_writing *w)
 	for (size_t i = 0; i < w->group_count; i++) {
 		json_decref(w->groups[i].items);
 		json_decref(w->groups[i].keys);
+		json_decref(w->groups[i].blind);
 	}
 	w->group_count = 0;
 }
@@ -335,7 +352,7 @@ static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, str
 	case SHMETA_ABSENT:
 		return status;
 	default:
-		ddb_log_doubt(w->s, g->seq, json_incref(g->keys));
+		ddb_log_doubt(w->s, g->seq, json_incref(g->keys), json_incref(g->blind));
 		return SHMETA_ERR_OUTCOME_UNKNOWN;
 	}
 }
@@ -367,7 +384,22 @@ static bool take_apart(struct ddb_step *steps, size_t count, size_t group)
 /* A failure of some steps alone, and to be judged anew, are less than that the source is away. */
 static int badness(enum shmeta_status status)
 {
-	return status == SHMETA_OK ? 0 : status == SHMETA_ERR_CONTENDED ? 1 : status == SHMETA_ERR_BUSY ? 2 : 3;
+	return status == SHMETA_OK                    ? 0
+	       : status == SHMETA_ERR_CONTENDED       ? 1
+	       : status == SHMETA_ERR_BUSY            ? 2
+	       : status == SHMETA_ERR_OUTCOME_UNKNOWN ? 3
+	                                              : 4;
+}
+
+/* Too much of what was sent is in doubt: the groups of the wave from this one on are not. */
+static enum shmeta_status keep_rest_back(const struct ddb_writing *w, struct ddb_step *steps, size_t count, size_t wave,
+                                         size_t from, struct backend_error *err)
+{
+	(void)backend_fail(err, SHMETA_ERR_BUSY, "what became of earlier transactions is not known yet");
+	for (size_t i = from; i < w->group_count; i++)
+		if (w->groups[i].wave == wave)
+			answer_group(steps, count, i + 1, SHMETA_ERR_BUSY, err->text);
+	return SHMETA_ERR_BUSY;
 }
 
 /* Send the groups of a wave. Returns the worst that became of one. */
@@ -377,10 +409,12 @@ static enum shmeta_status send_wave(struct ddb_writing *w, struct ddb_step *step
 	enum shmeta_status worst = SHMETA_OK;
 
 	for (size_t next = 0; next < w->group_count;) {
-		struct ddb_call calls[IN_FLIGHT];
-		size_t of[IN_FLIGHT], n = 0;
+		struct ddb_call calls[DDB_IN_FLIGHT_MAX];
+		size_t of[DDB_IN_FLIGHT_MAX], n = 0, room = ddb_log_room(w->s);
 
-		for (; n < IN_FLIGHT && next < w->group_count; next++) {
+		if (room == 0)
+			return keep_rest_back(w, steps, count, wave, next, err);
+		for (; n < room && next < w->group_count; next++) {
 			struct ddb_group *g = &w->groups[next];
 
 			if (g->wave != wave)
@@ -482,7 +516,8 @@ static void answer_rest(struct ddb_step *steps, size_t count, enum shmeta_status
 /* Is it about some of the steps alone? */
 static bool is_of_steps(enum shmeta_status status)
 {
-	return status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_BUSY || status == SHMETA_ERR_INVALID_ARGUMENT;
+	return status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_BUSY || status == SHMETA_ERR_INVALID_ARGUMENT ||
+	       status == SHMETA_ERR_OUTCOME_UNKNOWN;
 }
 
 /* A part of the time goes to what is throttled, where others may be done without it; none where that was in vain a moment ago. How many
@@ -520,8 +555,6 @@ enum shmeta_status ddb_steps(struct ddb_writing *w, struct ddb_step *steps, size
 			status = SHMETA_OK;
 		if (left == 0)
 			break;
-		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
-			status = SHMETA_ERR_SOURCE; /* nothing more is sent before that is known */
 		if (!is_of_steps(status))
 			break;
 		if (tries == TRIES || ddb_now_ns() >= w->s->deadline_ns) {
@@ -533,9 +566,7 @@ enum shmeta_status ddb_steps(struct ddb_writing *w, struct ddb_step *steps, size
 		status = SHMETA_OK;
 	}
 	w->s->link.patience_ns = 0;
-	if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
-		status = SHMETA_OK;
 	if (status != SHMETA_OK)
 		answer_rest(steps, count, status, err->text);
-	return status;
+	return status == SHMETA_ERR_BUSY ? SHMETA_OK : status;
 }

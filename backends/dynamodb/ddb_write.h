@@ -32,7 +32,7 @@ struct ddb_touched {
 };
 
 struct ddb_group {
-	json_t *items, *keys;
+	json_t *items, *keys, *blind; /* blind: see struct ddb_doubt */
 	size_t wave, writes, count;
 	uint64_t seq;
 	bool done, failed;

@@ -284,31 +284,58 @@ Test(dynamodb_faults, a_write_that_never_arrives_is_known_not_to_have_been_done)
 	expect_segments(1);
 }
 
-/* Neither the transaction nor the question about it is answered. */
-static void lose_everything(enum ddb_fault fault, bool done)
+static enum shmeta_status commit_offset(uint32_t partition, uint64_t offset)
 {
-	enum shmeta_status status;
+	return do_op(&(struct shmeta_op){.type = SHMETA_OP_COMMIT_OFFSET,
+	                                 .name = rows_str("t"),
+	                                 .partition_id = partition,
+	                                 .group_id = rows_str("readers"),
+	                                 .u.committed = {.group_id = rows_str("readers"),
+	                                                 .partition_id = partition,
+	                                                 .committed_offset = offset}});
+}
 
+/* Neither transactions with this text nor the question about them are answered. */
+static void lose(enum ddb_fault fault, const char *part)
+{
 	fill();
 	expect_ok(add_segment(0, 0));
 	expect_ok(add_segment(0, 10)); /* its log is announced */
-	expect_ok(world_changes(&w));  /* the agent is another writer's */
-	meet(fault, "TransactWriteItems", 0, UINT32_MAX);
-	meet(DDB_FAULT_CUT, "PutItem", 0, UINT32_MAX);
+	expect_ok(commit_offset(0, 1));
+	expect_ok(world_changes(&w)); /* the agent is another writer's */
+	ddb_proxy_rule(
+		&proxy,
+		(struct ddb_rule){.fault = fault, .target = "TransactWriteItems", .part = part, .times = UINT32_MAX});
+	meet(DDB_FAULT_THROTTLED, "PutItem", 0, UINT32_MAX);
 	give(SHORT_MS);
-	status = add_segment(0, 20);
-	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s: %s", shmeta_strerror(status), result.text);
-	/* While that is not known nothing more is written. */
-	status = add_segment(1, 0);
-	cr_expect_neq(status, SHMETA_OK);
+}
+
+static void expect_status(enum shmeta_status status, enum shmeta_status expected)
+{
+	cr_expect_eq(status, expected, "%s: %s / %s", shmeta_strerror(status), result.text, w.err.text);
+}
+
+/* While that is not known others write, also to the same partition; the feed tells what it knows, and for how long it does not know all. */
+static void lose_everything(enum ddb_fault fault, bool done)
+{
+	lose(fault, "t-0-20");
+	expect_status(add_segment(0, 20), SHMETA_ERR_OUTCOME_UNKNOWN);
 	give(w.options.timeout_ms);
+	expect_ok(add_segment(1, 0));
+	expect_ok(add_segment(0, 30));
+	recorder_clear(&w.recorder);
+	expect_ok(world_changes(&w));
+	cr_expect_geq(w.lag_ns, SHORT_MS * UINT64_C(1000000), "it claims to know all");
+	expect_line("segment", false);
 	ddb_proxy_clear(&proxy);
 	expect_ok(world_changes(&w));
 	expect_line("segment", done);
 	cr_expect_eq(w.changed, done);
-	expect_segments(done ? 3 : 2);
-	cr_expect_eq(add_segment(0, 20), done ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_OK);
-	expect_segments(3);
+	cr_expect_eq(w.lag_ns, 0);
+	expect_status(add_segment(0, 20), done ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_OK);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, 5, "%s", recorder_text(&w.recorder));
+	cr_expect_str_empty(w.recorder.order_error);
 }
 
 Test(dynamodb_faults, an_unknown_outcome_that_was_done_is_told_by_the_feed)
@@ -319,6 +346,43 @@ Test(dynamodb_faults, an_unknown_outcome_that_was_done_is_told_by_the_feed)
 Test(dynamodb_faults, an_unknown_outcome_that_was_not_done_never_will_be)
 {
 	lose_everything(DDB_FAULT_CUT, false);
+}
+
+/* An offset is written whatever is there: one that comes late would go back behind a later one. */
+Test(dynamodb_faults, what_an_unknown_outcome_may_yet_write_over_waits_alone)
+{
+	lose(DDB_FAULT_HOLD, "0000000001");
+	expect_status(commit_offset(1, 5), SHMETA_ERR_OUTCOME_UNKNOWN);
+	give(w.options.timeout_ms);
+	expect_status(commit_offset(1, 6), SHMETA_ERR_BUSY);
+	expect_ok(commit_offset(2, 7));
+	expect_ok(add_segment(2, 0));
+	ddb_proxy_clear(&proxy); /* it comes now */
+	for (ddb_proxy_counts(&proxy, &counts); counts.held > 0; ddb_proxy_counts(&proxy, &counts))
+		(void)usleep(1000);
+	expect_ok(world_changes(&w));
+	expect_ok(commit_offset(1, 6));
+	expect_ok(world_load(&w));
+	expect_line("committed=6", true);
+	expect_line("committed=7", true);
+}
+
+/* Who begins to follow the log looks at its newest entries: one that may come late has to be among them. */
+Test(dynamodb_faults, behind_an_unknown_outcome_no_more_is_written_than_followers_look_at)
+{
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t written = 0;
+
+	lose(DDB_FAULT_CUT, "t-0-20");
+	expect_status(add_segment(0, 20), SHMETA_ERR_OUTCOME_UNKNOWN);
+	for (; status == SHMETA_OK && written < 2 * DDB_WINDOW; written++)
+		status = add_segment(1, written * 10);
+	give(w.options.timeout_ms);
+	expect_status(status, SHMETA_ERR_BUSY);
+	cr_expect_leq(written, DDB_WINDOW - DDB_IN_FLIGHT_MAX);
+	cr_expect_gt(written, DDB_IN_FLIGHT_MAX);
+	ddb_proxy_clear(&proxy);
+	expect_ok(add_segment(1, (written - 1) * 10));
 }
 
 /* The request arrives when its writer has given it up, and has said in the log that it never happened. */
