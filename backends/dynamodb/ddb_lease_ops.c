@@ -11,6 +11,9 @@
 #include "backends/op_errors.h"
 #include "base/str.h"
 
+/* Behind its end, so that whoever answers it late is told that. */
+enum { OFFER_KEPT_S = 86400 };
+
 static int64_t until(int64_t now_ms, int64_t duration_ms)
 {
 	return duration_ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + duration_ms;
@@ -199,6 +202,7 @@ void ddb_offer_lease(struct ddb_writing *w, const struct backend_op *op, struct 
 	ddb_put_s(item, "from", o->agent_id);
 	ddb_put_s(item, "to", o->to_agent_id);
 	ddb_put_n(item, "exp", until(w->now_ms, o->duration_ms));
+	ddb_put_n(item, "ttl", until(w->now_ms, o->duration_ms) / 1000 + OFFER_KEPT_S);
 	ddb_put_t(item, "st", "pending");
 	ddb_write(w, offer, item);
 	ddb_check(w, to, DDB_EXISTS);

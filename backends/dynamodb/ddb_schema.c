@@ -145,11 +145,12 @@ static enum shmeta_status wait_for(struct ddb_state *s, enum ddb_table table, co
 enum setting { PROTECTION, TIME_TO_LIVE, RECOVERY, SETTINGS };
 static const char *const setting_names[SETTINGS] = {"deletion protection", "time to live", "point-in-time recovery"};
 
+/* Of the rows offers of leases end by themselves. */
 static bool has_setting(enum ddb_table table, enum setting setting)
 {
 	bool rows = table == DDB_META || table == DDB_SEG;
 
-	return setting == PROTECTION || rows == (setting == RECOVERY);
+	return setting == PROTECTION || (setting == RECOVERY ? rows : table != DDB_SEG);
 }
 
 static bool is_on(const char *text)

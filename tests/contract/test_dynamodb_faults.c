@@ -1420,6 +1420,33 @@ Test(dynamodb_faults, former_epochs_go_with_their_topic)
 	cr_expect_eq(former_items(inc), 0, "it would be kept for ever");
 }
 
+/* ---- offers of leases ---- */
+
+Test(dynamodb_faults, an_offer_of_a_lease_ends_a_day_after_it_has_timed_out)
+{
+	const int64_t day_s = 86400, now_s = 1700000000;
+	struct ddb_key key;
+	json_t *offer = NULL;
+	uint64_t id;
+
+	fill();
+	world_agent(&w, "agent-2", 1, NULL);
+	expect_ok(acquire());
+	expect_ok(do_op(&(struct shmeta_op){.type = SHMETA_OP_OFFER_LEASE,
+	                                    .name = rows_str("t"),
+	                                    .agent_id = rows_str("agent-1"),
+	                                    .to_agent_id = rows_str("agent-2"),
+	                                    .duration_ms = 30000}));
+	id = result.transfer_id;
+	expect_ok(do_op(&(struct shmeta_op){
+		.type = SHMETA_OP_ACCEPT_LEASE, .agent_id = rows_str("agent-2"), .transfer_id = id}));
+	ddb_key_offer(&key, rows_str(SHMETA_DEFAULT_TENANT), id);
+	cr_expect_eq(items_at(DDB_META, key.pk, &offer), 1);
+	cr_expect_str_eq(ddb_text(offer, "st"), "accepted");
+	cr_expect_eq(ddb_number(offer, "ttl"), now_s + 30 + day_s);
+	json_decref(offer);
+}
+
 /* ---- the tables ------------------------------------------------------------------------------------------------------------------ */
 
 static char told[4000];
@@ -1458,10 +1485,16 @@ static void expect_told(const char *part, bool there)
 
 static void expect_all_is_set(const char *prefix)
 {
-	static const char *const lines[] = {
-		"meta: point-in-time recovery on", "seg: point-in-time recovery on",  "log: time to live on",
-		"writers: time to live on",        "meta: deletion protection on",    "seg: deletion protection on",
-		"log: deletion protection on",     "writers: deletion protection on", "change feed complete"};
+	static const char *const lines[] = {"meta: point-in-time recovery on",
+	                                    "seg: point-in-time recovery on",
+	                                    "log: time to live on",
+	                                    "meta: time to live on",
+	                                    "writers: time to live on",
+	                                    "meta: deletion protection on",
+	                                    "seg: deletion protection on",
+	                                    "log: deletion protection on",
+	                                    "writers: deletion protection on",
+	                                    "change feed complete"};
 
 	expect_ok(schema(BACKEND_SCHEMA_STATUS, prefix, 0));
 	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
