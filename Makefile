@@ -299,10 +299,12 @@ bench_args_1m    := --segments 1000000
 bench_args_10m   := --segments 10000000
 bench:
 	@tools/setup.sh build bench peers
+	@tests/pypi.sh $(BUILD)
 	@$(MAKE) $(PARALLEL) --no-print-directory all bench-programs
 	@$(MAKE) --no-print-directory bench-run
 bench-quick:
 	@tools/setup.sh build bench peers
+	@tests/pypi.sh $(BUILD)
 	@$(MAKE) $(PARALLEL) --no-print-directory all bench-programs
 	@$(MAKE) --no-print-directory bench-run BENCH=quick
 bench-programs: $(BUILD)/bin/shmeta-bench $(BUILD)/bin/shmeta-gen

@@ -129,6 +129,7 @@ void bench_source(struct bench *b);
 void bench_growth(struct bench *b);
 void bench_writes(struct bench *b);
 void bench_postgres(struct bench *b);
+void bench_dynamodb(struct bench *b);
 void bench_policy(struct bench *b);
 void bench_refresh(struct bench *b);
 void bench_bounded(struct bench *b); /* what a bounded store keeps, and what a hit and a miss cost */

@@ -59,8 +59,11 @@ static PGconn *fill(struct bench *b, const char *database, const char *sqlite_pa
 	return pg;
 }
 
-static void change(void *arg, const char *sql)
+static void set_watermark(void *arg, uint64_t watermark)
 {
+	char sql[256];
+
+	source_change_sql(sql, sizeof sql, watermark);
 	server_run(arg, sql);
 }
 
@@ -130,7 +133,7 @@ void bench_postgres(struct bench *b)
 		result_value(result_add("load.postgres", "rows/s"), (double)segments / took);
 	}
 	target_min_ratio("load.postgres", 0.5, "limit.postgres_copy");
-	source_visibility(b, "postgres", instance, &(struct source_change){change, pg});
+	source_visibility(b, "postgres", instance, 20, &(struct source_change){set_watermark, pg});
 	create(instance, 10000);
 	create(instance, 100000);
 	env_kill(&daemon, SIGTERM);

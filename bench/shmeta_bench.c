@@ -20,7 +20,7 @@ static const struct {
 	{"peers", bench_peers, false},    {"source", bench_source, false},     {"growth", bench_growth, false},
 	{"writes", bench_writes, false},  {"postgres", bench_postgres, false}, {"policy", bench_policy, true},
 	{"refresh", bench_refresh, true}, {"journal", bench_journal, true},    {"agents", bench_agents, true},
-	{"bounded", bench_bounded, true},
+	{"bounded", bench_bounded, true}, {"dynamodb", bench_dynamodb, true},
 };
 
 static void on_signal(int signo)
@@ -34,7 +34,8 @@ static void usage(void)
 	(void)fputs(
 		"usage: shmeta-bench [--quick] [--segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP]\n"
 		"                    [--plot FILE.svg]\n"
-		"groups: reads names scale peers source growth writes postgres policy refresh journal agents bounded\n",
+		"groups: reads names scale peers source growth writes postgres policy refresh journal agents\n"
+		"        bounded dynamodb\n",
 		stderr);
 	exit(2);
 }

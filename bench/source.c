@@ -105,17 +105,20 @@ static void store_size(struct bench *b)
 	target_max("store.bytes_per_segment", 64);
 }
 
+void source_change_sql(char *ret, size_t bytes, uint64_t watermark)
+{
+	(void)snprintf(ret, bytes,
+	               "UPDATE partitions SET high_watermark = %llu WHERE topic = '%s' AND partition_id = 3",
+	               (unsigned long long)watermark, CHURN_TOPIC);
+}
+
 /* From the commit of a change in the source to the first snapshot that shows it. */
 static double visible_after(const struct source_change *change, struct shmeta_reader *reader,
                             struct shmeta_handle *handle, uint64_t watermark)
 {
-	char sql[256];
 	double start;
 
-	(void)snprintf(sql, sizeof sql,
-	               "UPDATE partitions SET high_watermark = %llu WHERE topic = '%s' AND partition_id = 3",
-	               (unsigned long long)watermark, CHURN_TOPIC);
-	change->run(change->arg, sql);
+	change->set_watermark(change->arg, watermark);
 	start = now_s();
 	for (;;) {
 		struct shmeta_partition p = {0};
@@ -133,7 +136,7 @@ static double visible_after(const struct source_change *change, struct shmeta_re
 	}
 }
 
-void source_visibility(struct bench *b, const char *engine, const char *instance_dir,
+void source_visibility(struct bench *b, const char *engine, const char *instance_dir, double most_ms,
                        const struct source_change *change)
 {
 	struct shmeta *instance = env_open(instance_dir);
@@ -159,7 +162,8 @@ void source_visibility(struct bench *b, const char *engine, const char *instance
 	result_value(result_add(name, "ms"), took[busy / 2] * 1e3);
 	(void)snprintf(name, sizeof name, "visibility.%s.p99", engine);
 	result_value(result_add(name, "ms"), took[busy * 99 / 100] * 1e3);
-	target_max(name, 20);
+	if (most_ms > 0)
+		target_max(name, most_ms);
 	for (int i = 0; i < (b->quick ? 2 : 5); i++) {
 		double after;
 
@@ -176,8 +180,11 @@ void source_visibility(struct bench *b, const char *engine, const char *instance
 	shmeta_close(instance);
 }
 
-static void change_sqlite(void *arg, const char *sql)
+static void set_watermark(void *arg, uint64_t watermark)
 {
+	char sql[256];
+
+	source_change_sql(sql, sizeof sql, watermark);
 	if (sqlite3_exec(arg, sql, NULL, NULL, NULL) != SQLITE_OK)
 		die("%s: %s", sql, sqlite3_errmsg(arg));
 }
@@ -189,7 +196,7 @@ static void visibility(struct bench *b)
 	if (sqlite3_open(b->db, &db) != SQLITE_OK)
 		die("%s: cannot open", b->db);
 	(void)sqlite3_busy_timeout(db, 10000);
-	source_visibility(b, "sqlite", b->instance, &(struct source_change){change_sqlite, db});
+	source_visibility(b, "sqlite", b->instance, 20, &(struct source_change){set_watermark, db});
 	(void)sqlite3_close(db);
 }
 

@@ -5,14 +5,16 @@
 
 #include "bench/bench.h"
 
-/* Somebody else's connection to the source, who commits a statement on it. */
+/* Somebody else, who commits another watermark of partition 3 of the churn's topic. */
 struct source_change {
-	void (*run)(void *arg, const char *sql);
+	void (*set_watermark)(void *arg, uint64_t watermark);
 	void *arg;
 };
+/* The statement that does it. */
+void source_change_sql(char *ret, size_t bytes, uint64_t watermark);
 
-/* How soon a daemon's readers see what somebody else changed: visibility.ENGINE.{p50,p99,idle_max}. */
-void source_visibility(struct bench *b, const char *engine, const char *instance_dir,
+/* How soon a daemon's readers see what somebody else changed: visibility.ENGINE.{p50,p99,idle_max}. most_ms: of the p99; 0: no target. */
+void source_visibility(struct bench *b, const char *engine, const char *instance_dir, double most_ms,
                        const struct source_change *change);
 
 /* A file of 100 000 partitions without segments, made when it is first asked for. */
