@@ -15,6 +15,7 @@
 #include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
+#include "writer/keys/absence_ring.h"
 #include "writer/keys/oversized.h"
 
 enum {
@@ -39,11 +40,6 @@ struct missed {
 	struct shmeta_miss key;
 };
 
-struct absence {
-	size_t bytes;
-	uint8_t key[];
-};
-
 struct bounded {
 	struct resident_budget budget;
 	struct resident_set *residency;
@@ -60,9 +56,7 @@ struct bounded {
 	uint64_t collected_ns, missed_ns;
 	struct missed *missed; /* taken from the readers, not in the queue yet */
 	size_t missed_count, missed_room;
-	/* A ring: what was noted first goes first. Some of them may be gone from the store already. */
-	struct absence **absence;
-	size_t absence_at, absence_count, absence_room, absence_most;
+	struct absence_ring absences;
 	bool absences_counted;
 	bool absences_moved;                 /* in the open transaction */
 	enum policy_level level, level_told; /* of the store as it was measured last */
@@ -74,34 +68,10 @@ struct bounded {
 
 /* ---- the state -------------------------------------------------------------------------------------------------------------------- */
 
-static void free_absences(struct bounded *b)
-{
-	for (; b->absence_count > 0; b->absence_count--) {
-		free(b->absence[b->absence_at]);
-		b->absence_at = (b->absence_at + 1) % b->absence_room;
-	}
-}
-
-/* Room for as many absences as the options say. What the store has beyond them leaves as others are noted. false: no memory, and they stay
- * as many as they were. */
+/* Room for as many absences as the options say. What the store has beyond them leaves as others are noted. */
 static bool configure_absences(struct bounded *b, const struct sync_options *o)
 {
-	size_t most = o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN;
-
-	if (most > b->absence_room) {
-		struct absence **ring = calloc(most, sizeof(struct absence *));
-
-		if (ring == NULL)
-			return false;
-		for (size_t i = 0; i < b->absence_count; i++)
-			ring[i] = b->absence[(b->absence_at + i) % b->absence_room];
-		free(b->absence);
-		b->absence = ring;
-		b->absence_at = 0;
-		b->absence_room = most;
-	}
-	b->absence_most = most;
-	return true;
+	return absence_ring_configure(&b->absences, o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN);
 }
 
 bool bounded_configure(struct sync *s)
@@ -136,8 +106,7 @@ void bounded_free(struct sync *s)
 
 	if (b == NULL)
 		return;
-	free_absences(b);
-	free(b->absence);
+	absence_ring_free(&b->absences);
 	free(b->change);
 	free(b->seen);
 	free(b->missed);
@@ -322,18 +291,6 @@ static enum shmeta_status note_all(struct sync *s, struct apply *a, enum shmeta_
 	if (status >= 0)
 		shmeta__cursor_close(cursor);
 	return status == SHMETA_END ? SHMETA_OK : status;
-}
-
-static bool remember(struct bounded *b, const void *key, size_t bytes)
-{
-	struct absence *absence = malloc(sizeof *absence + bytes);
-
-	if (absence == NULL)
-		return false;
-	absence->bytes = bytes;
-	memcpy(absence->key, key, bytes);
-	b->absence[(b->absence_at + b->absence_count++) % b->absence_room] = absence;
-	return true;
 }
 
 /* The residency is what the transaction shows. */
@@ -649,16 +606,16 @@ static enum shmeta_status note(struct sync *s, const struct sync_entry *e, uint6
 	if (status != SHMETA_OK || bytes == 0)
 		return status;
 	b->absences_moved = true;
-	for (int i = 0; i < DROPS_AT_ONCE && b->absence_count >= b->absence_most && status == SHMETA_OK; i++) {
-		struct absence *oldest = b->absence[b->absence_at];
+	for (int i = 0; i < DROPS_AT_ONCE && absence_ring_is_full(&b->absences) && status == SHMETA_OK; i++) {
+		struct absence *oldest = absence_ring_take(&b->absences);
 
-		b->absence_at = (b->absence_at + 1) % b->absence_room;
-		b->absence_count--;
 		status = apply_absence_drop(a, oldest->key, oldest->bytes, err);
 		free(oldest);
 	}
 	/* What nobody could take away again is not noted. */
-	return status == SHMETA_OK && !remember(b, key, bytes) ? apply_absence_drop(a, key, bytes, err) : status;
+	return status == SHMETA_OK && !absence_ring_add(&b->absences, key, bytes)
+	               ? apply_absence_drop(a, key, bytes, err)
+	               : status;
 }
 
 enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err)
@@ -692,7 +649,7 @@ enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err
 
 enum shmeta_status bounded_forget_absences(struct sync *s, struct apply *a, struct shmeta_err *err)
 {
-	free_absences(s->bounded);
+	absence_ring_forget(&s->bounded->absences);
 	s->bounded->absences_moved = true;
 	return apply_absences_forget(a, NULL, (struct shmeta_str){"", 0}, err);
 }
