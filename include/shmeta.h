@@ -989,16 +989,20 @@ enum shmeta_operation {
 	SHMETA_OPERATE_PAUSE = 1,  /* leave the source alone; text: why */
 	SHMETA_OPERATE_RESUME = 2, /* end that */
 	SHMETA_OPERATE_LOG_LEVEL =
-		3 /* text: a level of log.level, "": the configured one; number: for so many ms, 0: until the next reload */
+		3, /* text: a level of log.level, "": the configured one; number: for so many ms, 0: until the next reload */
+	SHMETA_OPERATE_EXPLAIN = 4 /* text: a topic; number: a partition of it, UINT64_MAX: the topic itself */
 };
 enum { SHMETA_OPERATE_TEXT = 400 };
 
-/* Ask for it, and wait until it is done. It needs the right to administer. PAUSE: once it is answered the writer has no connection to its
+/* Ask for it, and wait until it is done. It needs the right to administer, but for EXPLAIN. PAUSE: once it is answered the writer has no connection to its
  * source; the store stays as it is and its answers age, writes and reads that ask the source are refused with the reason, and a writer that
  * is started again is paused, too. RESUME: it opens its source anew, and judges it as at a start. ret_text (may be NULL): what became of
- * it, as a sentence. Owns: *ret_text, terminated; free() it. Borrows: text (at most SHMETA_OPERATE_TEXT bytes; NULL: "") until the return.
- * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (RESUME: it is not paused), ERR_INVALID_ARGUMENT (no such operation or
- * level, or the text is too long or no UTF-8), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY, ERR_NO_MEMORY, ERR_FORKED. */
+ * it, as a sentence. EXPLAIN: how the key stands in a bounded store, as one JSON object: mode ("mirror": nothing else); of what is resident
+ * resident_for_ms (null: for longer than this is known), queue ("small", "main", "passing"), queue_before and queue_records (how many
+ * records of it are looked at before, and all), touches, bytes, next_eviction (when it leaves); of what is not, or whose topic is not,
+ * evicted_ms_ago and evicted_because (both null: no eviction is known). Owns: *ret_text, terminated; free() it. Borrows: text (at most SHMETA_OPERATE_TEXT bytes; NULL: "") until the return.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (RESUME: it is not paused), ERR_INVALID_ARGUMENT (no such operation,
+ * level or key, or the text is too long or no UTF-8), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY, ERR_NO_MEMORY, ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation operation,
                                                   const char *text, uint64_t number, uint32_t timeout_ms,
                                                   char **ret_text);

@@ -340,7 +340,7 @@ enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation
 {
 	union {
 		struct shmeta_frame_operate frame;
-		char bytes[sizeof(struct shmeta_frame_operate) + SHMETA_OPERATE_TEXT];
+		char bytes[sizeof(struct shmeta_frame_operate) + SHMETA_OPERATE_TEXT + SHMETA_TENANT_MAX];
 	} packet = {.frame = {.head = {.type = SHMETA_FRAME_OPERATE},
 	                      .operation = (uint32_t)operation,
 	                      .number = number,
@@ -360,6 +360,12 @@ enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation
 	if (bytes > 0)
 		memcpy(packet.bytes + sizeof packet.frame, text, bytes);
 	packet.frame.text_bytes = (uint32_t)bytes;
-	packet.frame.head.bytes = (uint32_t)(sizeof packet.frame + bytes);
+	if (operation == SHMETA_OPERATE_EXPLAIN) {
+		if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+			return shmeta__instance_fail(instance, &err);
+		packet.frame.tenant_bytes = (uint32_t)instance->tenant_bytes;
+		memcpy(packet.bytes + sizeof packet.frame + bytes, instance->tenant, instance->tenant_bytes);
+	}
+	packet.frame.head.bytes = (uint32_t)(sizeof packet.frame + bytes + packet.frame.tenant_bytes);
 	return ask_for_text(instance, &packet.frame.head, shmeta__deadline_of(timeout_ms), ret_text);
 }

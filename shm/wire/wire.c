@@ -21,7 +21,8 @@ static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
 
 static int operate_fits(const struct shmeta_frame_operate *f, size_t bytes)
 {
-	return f->text_bytes <= SHMETA_OPERATE_TEXT && bytes - sizeof *f == f->text_bytes;
+	return f->text_bytes <= SHMETA_OPERATE_TEXT && f->tenant_bytes <= SHMETA_TENANT_MAX &&
+	       bytes - sizeof *f == (size_t)f->text_bytes + f->tenant_bytes;
 }
 
 /* The operations themselves are judged when they are decoded (op.h); so many must at least fit. */

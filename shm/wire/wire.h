@@ -138,19 +138,20 @@ struct shmeta_frame_revoke {
 SHMETA_FROZEN(shmeta_frame_revoke, reader, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_revoke, 24);
 
-/* What an operator asks for, besides what has a frame of its own. text_bytes bytes of text follow. */
+/* What an operator asks for, besides what has a frame of its own. text_bytes bytes of text follow, then tenant_bytes bytes of tenant. */
 struct shmeta_frame_operate {
 	struct shmeta_frame head; /*  0 */
 	uint32_t operation;       /* 16  enum shmeta_operation */
 	uint32_t text_bytes;      /* 20  at most SHMETA_OPERATE_TEXT */
-	uint64_t number;          /* 24  milliseconds; 0: the operation's own */
+	uint64_t number;          /* 24  milliseconds, or a partition; 0: the operation's own */
 	uint32_t timeout_ms;      /* 32  after that the client no longer waits; 0: never */
-	uint32_t reserved;        /* 36 */
+	uint32_t tenant_bytes;    /* 36  0 where the operation is of no tenant, or of the default one */
 };
 SHMETA_FROZEN(shmeta_frame_operate, operation, 16);
 SHMETA_FROZEN(shmeta_frame_operate, text_bytes, 20);
 SHMETA_FROZEN(shmeta_frame_operate, number, 24);
 SHMETA_FROZEN(shmeta_frame_operate, timeout_ms, 32);
+SHMETA_FROZEN(shmeta_frame_operate, tenant_bytes, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_operate, 40);
 
 /* The first frame of a client that writes. The highest version that both know is used from then

@@ -366,6 +366,29 @@ Test(bounded, hot_lists_what_is_looked_up_most_by_name, .init = start, .fini = s
 	}
 }
 
+static void shows(const char *args, const char *part)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl --dir %s %s", d.instance, args);
+	cr_expect_not_null(strstr(t.out, part), "%s: no %s in %s%s", args, part, t.out, t.err);
+	run_tool_done(&t);
+}
+
+Test(bounded, explain_says_since_when_a_key_is_resident_and_why_another_one_left, .init = start, .fini = stop)
+{
+	shows("explain partition t1 1", "it was never resident, or left before what the writer remembers");
+	for (int t = 0; t < 4; t++)
+		for (int p = 0; p < PARTITIONS; p++)
+			cr_assert_eq(look(t, p, SHMETA_FRESH, true).segment, SHMETA_OK);
+	shows("explain partition t3 9 --json", "\"resident_for_ms\":");
+	shows("explain segment t3 9 107", "next_eviction");
+	for (int t = 4; t < TOPICS; t++)
+		cr_assert_eq(look(t, 0, SHMETA_FRESH, true).segment, SHMETA_OK);
+	shows("explain topic t1", "bounded.max_topics was exceeded");
+	shows("explain partition t1 1 --json", "\"evicted_ms_ago\":");
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;

@@ -19,7 +19,7 @@ struct fixture_answer {
 	uint64_t ticket;
 	enum shmeta_status status;
 	uint64_t txn, generation, synced_at_ns;
-	char sentence[200];
+	char sentence[400];
 	struct sync_invalidated count; /* of an invalidation */
 	size_t objects;                /* of a list */
 	bool more;

@@ -562,6 +562,82 @@ Test(sync_bounded, a_topic_made_anew_is_not_called_too_large, .fini = done)
 	is_right();
 }
 
+/* What the engine says of a topic (partition < 0), or of a partition. */
+static const char *explained(const char *topic, int partition)
+{
+	f.answer_count = 0;
+	cr_assert_eq(sync_explain(f.sync, str(SHMETA_DEFAULT_TENANT), str(topic),
+	                          partition < 0 ? UINT64_MAX : (uint64_t)partition, ++ticket),
+	             SHMETA_OK);
+	cr_expect_eq(sync_explain(f.sync, str(SHMETA_DEFAULT_TENANT), str(topic), 0, ticket + 1), SHMETA_ERR_BUSY);
+	fixture_run(&f);
+	cr_assert_not_null(fixture_answer(&f, ticket));
+	cr_assert_eq(fixture_answer(&f, ticket)->status, SHMETA_OK, "%s", fixture_answer(&f, ticket)->sentence);
+	return fixture_answer(&f, ticket)->sentence;
+}
+
+static void is_explained(const char *topic, int partition, const char *part)
+{
+	const char *text = explained(topic, partition);
+
+	cr_expect_not_null(strstr(text, part), "%s/%d: no %s in %s", topic, partition, part, text);
+}
+
+Test(sync_bounded, an_evicted_key_is_explained_by_its_budget, .fini = done)
+{
+	char name[32];
+
+	prepare(TOPICS, 8);
+	is_explained("topic-00", 0, "\"evicted_because\":null");
+	for (int i = 0; i < TOPICS; i++) {
+		name_of(name, sizeof name, i);
+		cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, 0), SHMETA_OK);
+		fixture_pass(&f, 1000);
+	}
+	is_explained("topic-00", 0, "\"evicted_because\":\"bounded.max_partitions was exceeded\"");
+	is_explained("topic-00", 0, "\"evicted_ms_ago\":1");
+	is_explained("topic-00", -1, "\"queue\":\"small\"");
+	is_explained("topic-19", 0, "\"resident_for_ms\":1");
+	is_explained("topic-19", 0, "\"queue\":\"small\",\"queue_before\":7,\"queue_records\":8,\"touches\":0");
+	is_explained("topic-19", 0, "\"next_eviction\":\"at the end of its queue, unless it is looked up before\"");
+}
+
+Test(sync_bounded, an_evicted_topic_is_explained_by_its_name, .fini = done)
+{
+	char name[32];
+
+	prepare(5, 8);
+	is_explained("topic-19", -1, "\"evicted_because\":null");
+	for (int i = 0; i < TOPICS; i++) {
+		name_of(name, sizeof name, i);
+		cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, 0), SHMETA_OK);
+	}
+	is_explained("topic-07", -1, "\"evicted_because\":\"bounded.max_topics was exceeded\"");
+	is_explained("topic-07", 0, "\"evicted_because\":\"bounded.max_topics was exceeded\"");
+	fixture_close(&f);
+	fixture_open(&f);
+	is_explained("topic-07", -1, "\"evicted_because\":null");
+}
+
+Test(sync_bounded, what_is_too_large_and_what_passes_is_explained, .fini = done)
+{
+	with_a_large_partition();
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	is_explained("large", 0, "\"evicted_because\":\"it alone exceeds bounded.max_segment_bytes\"");
+	cr_assert_eq(ask_how(SYNC_NO_FILL, SHMETA_CLASS_SEGMENT, "topic-01", 2), SHMETA_OK);
+	is_explained("topic-01", 2, "\"queue\":\"passing\"");
+}
+
+Test(sync_bounded, in_mirror_mode_there_is_nothing_to_explain, .fini = done)
+{
+	prepare(TOPICS, 8);
+	fixture_close(&f);
+	f.options.bounded = false;
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+	cr_expect_str_eq(explained("topic-00", 0), "{\"mode\":\"mirror\"}");
+}
+
 Test(sync_bounded, a_store_that_lacks_records_is_not_taken_over_in_mirror_mode, .fini = done)
 {
 	prepare(5, 8);

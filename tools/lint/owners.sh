@@ -16,6 +16,7 @@ BEGIN {
 	own("next_options", "engine/reconfigure")
 	own("session", "engine/session")
 	own("pause", "engine/pause")
+	own("explain", "keys/explain")
 	own("schedule", "engine/schedule")
 	own("stamps", "engine/stamps")
 	own("health", "engine/source_health")

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * explain: why a lookup of a key answers what it answers: is it resident, how old is it, by what was it verified, and when is it read
- * again. */
+ * again. In a bounded store, since when it is resident and when it leaves, or why it left: the writer alone knows that. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/shmetactl/inspect.h"
 
 /* Two looks at clocks of one moment differ by less than that. */
 #define SAME_NS UINT64_C(100000000)
+
+enum { ASK_MS = 1000 }; /* how long the writer has for its part */
 
 struct question {
 	enum shmeta_class cls; /* TOPIC, PARTITION or SEGMENT */
@@ -23,6 +26,13 @@ struct finding {
 	bool has_topic;
 	int64_t updated_at_ms; /* 0: unknown */
 };
+
+static const char *string_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text != NULL ? text : "";
+}
 
 static int parse(struct tool *tool, struct question *q)
 {
@@ -104,6 +114,75 @@ static const char *verified_by(const struct finding *f, uint64_t class_age_ns)
 	return "its own last read: the source could not show the key when it may have changed";
 }
 
+/* What the writer says of the key's place in a bounded store. NULL: nothing; ret_why says why, "" where there is nothing to be said. */
+static json_t *ask_residency(struct tool *tool, const struct question *q, const struct pages *p, char *ret_why,
+                             size_t bytes)
+{
+	uint32_t timeout_ms = ASK_MS;
+	json_t *doc = NULL;
+	json_error_t error;
+	struct shmeta *instance;
+	char *text = NULL;
+	enum shmeta_status status;
+	struct shmeta_options options = {.size = sizeof(options),
+	                                 .directory = tool->dir,
+	                                 .tenant = tool->tenant,
+	                                 .agent = "shmetactl",
+	                                 .flags = SHMETA_OPEN_UNREGISTERED,
+	                                 .threads = 1,
+	                                 .error = ret_why,
+	                                 .error_bytes = bytes};
+
+	ret_why[0] = '\0';
+	/* A writer that hangs keeps nobody from what the store says. */
+	if (tool->timeout_ms < timeout_ms)
+		timeout_ms = tool->timeout_ms;
+	if (!p->alive || shmeta_open(&options, &instance) != SHMETA_OK)
+		return NULL;
+	status = shmeta_operate(instance, SHMETA_OPERATE_EXPLAIN, q->topic,
+	                        q->cls == SHMETA_CLASS_TOPIC ? UINT64_MAX : q->partition, timeout_ms, &text);
+	if (status == SHMETA_OK)
+		doc = json_loads(text, 0, &error);
+	else
+		(void)shmeta_last_error(instance, ret_why, bytes);
+	free(text);
+	shmeta_close(instance);
+	if (strcmp(string_of(doc, "mode"), "bounded") == 0)
+		return doc;
+	json_decref(doc);
+	return NULL;
+}
+
+static struct field age_of(const json_t *doc, const char *name, const char *name_of_text, bool json)
+{
+	const json_t *ms = json_object_get(doc, name);
+
+	return json_is_integer(ms) ? f_age(json ? name : name_of_text, (uint64_t)json_integer_value(ms) * 1000000)
+	                           : f_null(json ? name : name_of_text);
+}
+
+static size_t residency_fields(const struct tool *tool, const json_t *doc, bool resident, struct field *ret)
+{
+	static const char *const counts[] = {"queue_before", "queue_records", "touches", "bytes"};
+	size_t n = 0;
+
+	if (json_is_string(json_object_get(doc, "queue"))) {
+		ret[n++] = age_of(doc, "resident_for_ms", "resident_for", tool->json);
+		ret[n++] = f_word("queue", string_of(doc, "queue"));
+		for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
+			ret[n++] = f_count(counts[i], (uint64_t)json_integer_value(json_object_get(doc, counts[i])));
+		ret[n++] = f_word("next_eviction", string_of(doc, "next_eviction"));
+	} else if (doc != NULL && !resident) {
+		ret[n++] = age_of(doc, "evicted_ms_ago", "evicted_ago", tool->json);
+		if (json_is_string(json_object_get(doc, "evicted_because")))
+			ret[n++] = f_word("evicted_because", string_of(doc, "evicted_because"));
+		else
+			ret[n++] =
+				f_word("residency", "it was never resident, or left before what the writer remembers");
+	}
+	return n;
+}
+
 static const char *next_of(const struct pages *p, const struct finding *f)
 {
 	if (!p->alive)
@@ -122,8 +201,9 @@ static void print(struct tool *tool, const struct question *q, const struct find
 	/* That there is no such topic is known from the list of them. */
 	const struct shmeta_stamp *stamp = &p->generation.stamp[f->has_topic ? q->cls : SHMETA_CLASS_LIST];
 	uint64_t class_age = pages_since(p->now_ns, stamp->synced_at_ns), changed = changed_txn(p, q, f);
-	char reason[TOOL_REASON_BYTES];
-	struct field fields[24];
+	char reason[TOOL_REASON_BYTES], why[512];
+	json_t *residency = ask_residency(tool, q, p, why, sizeof(why));
+	struct field fields[32];
 	size_t n = 0;
 
 	fields[n++] = f_word("outcome", tool_outcome(f->status));
@@ -145,6 +225,9 @@ static void print(struct tool *tool, const struct question *q, const struct find
 		fields[n++] = f_bool("fresh", f->fresh.fresh != 0);
 		fields[n++] = f_word("verified_by", verified_by(f, class_age));
 	}
+	n += residency_fields(tool, residency, f->status == SHMETA_OK, fields + n);
+	if (why[0] != '\0')
+		fields[n++] = f_text("residency", (struct shmeta_str){why, strlen(why)});
 	fields[n++] = f_age(tool->json ? "class_age_ms" : "class_age", class_age);
 	fields[n++] = changed != 0 ? f_count("changed_txn_at_most", changed) : f_null("changed_txn_at_most");
 	fields[n++] = f_count("committed_txn", p->generation.committed);
@@ -154,6 +237,7 @@ static void print(struct tool *tool, const struct question *q, const struct find
 		fields[n++] = f_text("reason", (struct shmeta_str){reason, strlen(reason)});
 	fields[n++] = f_word("next", next_of(p, f));
 	out_record(tool, "explain", fields, n);
+	json_decref(residency);
 }
 
 int verb_explain(struct tool *tool)

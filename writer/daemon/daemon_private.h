@@ -70,8 +70,9 @@ struct control_host daemon_control_host(struct daemon *d);
 void daemon_tell(struct daemon *d, const struct shmeta_event *event);
 
 /* operate.c: what operators ask for. As control_host.operate(). */
-enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str text,
-                                  uint64_t number, uint64_t ticket, char *ret_sentence, size_t bytes);
+enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
+                                  struct shmeta_str text, uint64_t number, uint64_t ticket, char *ret_sentence,
+                                  size_t bytes);
 /* A level of the log that was asked for a while. */
 void daemon_end_level(struct daemon *d);
 

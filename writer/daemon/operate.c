@@ -92,8 +92,9 @@ static enum shmeta_status change_level(struct daemon *d, const char *who, const 
 	return SHMETA_OK;
 }
 
-enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str text,
-                                  uint64_t number, uint64_t ticket, char *ret_sentence, size_t bytes)
+enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
+                                  struct shmeta_str text, uint64_t number, uint64_t ticket, char *ret_sentence,
+                                  size_t bytes)
 {
 	struct daemon *d = arg;
 	char given[SHMETA_OPERATE_TEXT + 1], clean[4 * SHMETA_OPERATE_TEXT + 1];
@@ -117,6 +118,17 @@ enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation
 		                                           : resume_source(d, who, ticket);
 		if (status != SHMETA_OK)
 			mailbox_settle(d->mailbox);
+		break;
+	case SHMETA_OPERATE_EXPLAIN:
+		if (!mailbox_owe(d->mailbox)) {
+			status = SHMETA_ERR_NO_MEMORY;
+			break;
+		}
+		status = sync_explain(d->sync, tenant, text, number, ticket);
+		if (status != SHMETA_OK)
+			mailbox_settle(d->mailbox);
+		if (status == SHMETA_ERR_BUSY)
+			snprintf(ret_sentence, bytes, "another question is being answered; try again in a moment");
 		break;
 	case SHMETA_OPERATE_LOG_LEVEL:
 		status = change_level(d, who, given, number, ticket, ret_sentence, bytes);

@@ -17,6 +17,7 @@
  *   load/shrink.h                   a look at everything that shows too little
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
  *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
+ *   keys/explain.h                  why a key is, or is not, in a bounded store
  *   keys/expiry.h                   partitions whose times to live are their own
  *   keys/query_budget.h             what reads for readers may cost the source
  *   write/group_commit.h            operations
@@ -48,6 +49,7 @@
 #include "writer/engine/wake.h"
 #include "writer/keys/apply_clock.h"
 #include "writer/keys/expiry.h"
+#include "writer/keys/explain.h"
 #include "writer/keys/orphans.h"
 #include "writer/keys/query_budget.h"
 #include "writer/load/accept.h"
@@ -116,6 +118,7 @@ struct sync {
 	struct bounded *bounded; /* bounded.h; NULL: everything is resident */
 	struct query_budget query_budget;
 	struct expiry expiry;
+	struct explain explain;
 	struct audit *audit;
 	struct sync_queue *queue;
 	struct sync_writes *writes;

@@ -138,6 +138,7 @@ static bool turn(struct sync *s, bool at_once)
 	if (pause_asked(s))
 		return false;
 	options_take(s);
+	explain_take(s);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	sync_show_clock(s);
 	take_wake_up(s, now);
@@ -273,6 +274,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	clock_round_begins(s);
 	options_take(s);
 	pause_take(s);
+	explain_take(s);
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	sync_show_clock(s);
@@ -331,6 +333,7 @@ static void destroy(struct sync *s)
 	options_free(&s->options);
 	accept_free(s);
 	pause_free(s);
+	explain_free(s);
 	show_free(s);
 	wake_free(s);
 	free(s);
@@ -352,6 +355,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	accept_init(s);
 	next_options_init(s);
 	pause_init(s);
+	explain_init(s);
 	status = wake_init(s, err);
 	if (status == SHMETA_OK)
 		status = refresh_init(s, err);
@@ -421,6 +425,7 @@ void sync_close(struct sync *s)
 	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	explain_refuse(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	/* What was taken before the stop is done, as long as nothing fails. */
 	if (s->store != NULL)
 		write_drain(s);

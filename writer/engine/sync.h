@@ -231,6 +231,12 @@ void sync_read_held(struct sync *sync, struct sync_held *ret); /* a copy; any th
  * connection is closed, and host->answer tells the ticket. Until then, and after a restart with options.paused, the source counts as away
  * for that reason. Any thread. ERR_NOT_FOUND: it is not paused; ERR_BUSY: the one before has not been done; ERR_NO_MEMORY. */
 enum shmeta_status sync_pause(struct sync *sync, const char *why, uint64_t ticket);
+
+/* How a topic (partition UINT64_MAX), or a partition of it, stands in a bounded store: host->answer tells the ticket, as the JSON object
+ * that shmeta_operate() describes. The names are copied. Any thread. ERR_INVALID_ARGUMENT; ERR_BUSY: the question before it has not been
+ * answered. */
+enum shmeta_status sync_explain(struct sync *sync, struct shmeta_str tenant, struct shmeta_str topic,
+                                uint64_t partition, uint64_t ticket);
 /* Would it answer ERR_BUSY? */
 bool sync_pause_is_due(struct sync *sync);
 

@@ -17,6 +17,7 @@
 #include "writer/engine/failing.h"
 #include "writer/keys/absence_ring.h"
 #include "writer/keys/oversized.h"
+#include "writer/resident/evictions.h"
 
 enum {
 	VICTIMS_AT_ONCE = 256,
@@ -63,6 +64,7 @@ struct bounded {
 	bool relieves;                       /* a batch is to leave for it */
 	uint64_t relieved_ns;                /* when one did */
 	struct oversized oversized;
+	struct evictions evictions;
 	uint64_t refused_bytes; /* of what bounded_too_large() found last */
 };
 
@@ -111,6 +113,7 @@ void bounded_free(struct sync *s)
 	free(b->seen);
 	free(b->missed);
 	resident_free(b->residency);
+	evictions_free(&b->evictions);
 	free(b);
 	s->bounded = NULL;
 }
@@ -195,10 +198,24 @@ void bounded_apply(struct sync *s, const struct sync_entry *e)
 	pthread_mutex_unlock(&s->queue->lock);
 }
 
+static void note_eviction(struct sync *s, struct apply *a, uint64_t key, enum policy_why why)
+{
+	struct shmeta_str tenant, name;
+	struct shmeta_err err;
+
+	if ((uint32_t)key != RESIDENT_TOPIC)
+		evictions_note(&s->bounded->evictions, key, why, sync_now(s));
+	else if (apply_topic_name(a->txn, (uint32_t)(key >> 32), &tenant, &name, &err) == SHMETA_OK)
+		evictions_note(&s->bounded->evictions, evictions_topic(tenant, name), why, sync_now(s));
+}
+
 static enum shmeta_status evict(struct sync *s, struct apply *a, uint64_t key, struct shmeta_err *err)
 {
 	bool is_topic = (uint32_t)key == RESIDENT_TOPIC;
 	uint64_t partitions = shmeta__store_counters(a->store)->partitions;
+
+	note_eviction(s, a, key, resident_why(s->bounded->residency, key));
+
 	enum shmeta_status status = is_topic ? apply_evict_topic(a, (uint32_t)(key >> 32), err)
 	                                     : apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
 
@@ -237,6 +254,7 @@ static enum shmeta_status put(struct sync *s, struct apply *a, const struct chan
 	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes) {
 		oversized_note(&b->oversized, key, bytes, sync_now(s));
 		s->counters.too_large++;
+		note_eviction(s, a, key, POLICY_TOO_LARGE);
 		return apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
 	}
 	b->added |= !resident_has(b->residency, key);
@@ -504,6 +522,8 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 	b->fitted = true;
 	if (b->residency == NULL || b->in_doubt || b->store != shmeta__store_number(a->store))
 		status = look(s, a, err);
+	if (status == SHMETA_OK)
+		resident_clock(b->residency, sync_now(s));
 	if (status == SHMETA_OK && b->added)
 		resident_tick(b->residency);
 	b->added = false;
@@ -542,6 +562,16 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 }
 
 const struct apply_watch bounded_watch = {.ttl_ms = expiry_ttl_ms, .changed = changed, .fit = fit, .ended = ended};
+
+const struct resident_set *bounded_residency(const struct sync *s)
+{
+	return s->bounded->residency;
+}
+
+const struct evictions *bounded_evictions(const struct sync *s)
+{
+	return &s->bounded->evictions;
+}
 
 void bounded_look_again(struct sync *s)
 {

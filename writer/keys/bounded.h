@@ -25,6 +25,9 @@ void bounded_pressed(struct sync *s, const struct shmeta__store_room *room);
 /* Up to n partitions that have been used since they were last read, and whose times to live are nearly over: their keys as in
  * resident_set.h. They are due again at again_ns, unless they are read before. */
 size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n);
+/* NULL: not known yet. Valid until the engine's next commit. */
+const struct resident_set *bounded_residency(const struct sync *s);
+const struct evictions *bounded_evictions(const struct sync *s);
 /* What is known of resident records is read from the store again before the next commit. */
 void bounded_look_again(struct sync *s);
 /* Of the engine's transactions; its argument is s. */

@@ -13,7 +13,7 @@ enum { QUEUES = 3, GHOSTS_PER_BUCKET = 8, BORN_BITS = 25 };
 #define NONE UINT32_MAX
 
 struct entry {
-	uint32_t newer, older; /* in its queue */
+	uint32_t newer, older; /* in its queue; newer of a victim: enum policy_why */
 	uint32_t bytes;
 	uint32_t queue : 3; /* enum queue */
 	uint32_t class : 2;
@@ -326,6 +326,7 @@ struct choice {
 	uint32_t *slots;
 	uint32_t count, room;
 	struct due due;
+	enum policy_why why;
 };
 
 static bool is_done(const struct choice *c)
@@ -339,6 +340,7 @@ static void choose(struct policy *p, struct choice *c, uint32_t slot)
 
 	unlink_entry(p, slot);
 	e->queue = (e->queue + (unsigned)(VICTIM_OF_SMALL - SMALL)) & 7U;
+	e->newer = c->why;
 	p->victims[e->class].records++;
 	p->victims[e->class].bytes += e->bytes;
 	c->slots[c->count++] = slot;
@@ -541,6 +543,7 @@ uint32_t policy_victims(struct policy *p, enum policy_level level, uint64_t want
 		bytes = class_bytes(p, class);
 		records = class_records(p, class);
 		c.due = (struct due){over(bytes.all, bytes.limit), (uint32_t)over(records.all, records.limit)};
+		c.why = exceeds(&records) ? POLICY_OVER_RECORDS : POLICY_OVER_CLASS_BYTES;
 		choose_passing(p, 1u << class, false, &c);
 		bytes = class_bytes(p, class);
 		records = class_records(p, class);
@@ -550,11 +553,15 @@ uint32_t policy_victims(struct policy *p, enum policy_level level, uint64_t want
 	}
 	bytes = all_bytes(p, want_bytes);
 	c.due = (struct due){.bytes = over(bytes.all, bytes.limit)};
+	c.why = POLICY_OVER_BYTES;
 	choose_passing(p, (1u << POLICY_CLASSES) - 1, false, &c);
 	bytes = all_bytes(p, want_bytes);
 	of_level = policy_relief(p, level, bytes.all - want_bytes);
 	c.due.bytes = excess(&bytes, config->batch_percent);
-	c.due.bytes = c.due.bytes > of_level ? c.due.bytes : of_level;
+	if (of_level > c.due.bytes) {
+		c.due.bytes = of_level;
+		c.why = POLICY_UNDER_PRESSURE;
+	}
 	choose_of(p, (1u << POLICY_CLASSES) - 1, &c);
 	return c.count;
 }
@@ -608,7 +615,21 @@ struct policy_place policy_place(const struct policy *p, uint32_t slot)
 		.class = (enum policy_class)e->class,
 		.touches = e->count,
 		.bytes = e->bytes,
+		.why = is_victim(e) ? (enum policy_why)e->newer : POLICY_STAYS,
 	};
+}
+
+uint32_t policy_before(const struct policy *p, uint32_t slot, uint32_t *ret_of)
+{
+	uint32_t count = 0;
+
+	*ret_of = 0;
+	if (slot >= p->config.slots || !in_queue(&p->entry[slot]))
+		return 0;
+	*ret_of = p->list[p->entry[slot].class][p->entry[slot].queue - SMALL].records;
+	while ((slot = p->entry[slot].older) != NONE)
+		count++;
+	return count;
 }
 
 uint64_t policy_bytes(const struct policy *p)

@@ -30,6 +30,17 @@ enum policy_level {
 	POLICY_CRITICAL  /* and the batch is four times as large                                          */
 };
 
+/* What a victim was chosen for. */
+enum policy_why {
+	POLICY_STAYS, /* it was not */
+	POLICY_OVER_RECORDS,
+	POLICY_OVER_CLASS_BYTES,
+	POLICY_OVER_BYTES,
+	POLICY_UNDER_PRESSURE, /* the level, or a slot that another record needs */
+	POLICY_TOO_LARGE,      /* the caller: it alone exceeds a budget */
+	POLICY_WHYS
+};
+
 struct policy_config {
 	uint32_t slots;                         /* the ceiling: slots are below it                                    */
 	uint64_t max_bytes;                     /* of all records; 0: no limit                                        */
@@ -97,8 +108,11 @@ struct policy_place {
 	bool resident, in_main, passing, victim;
 	enum policy_class class;
 	uint32_t touches, bytes;
+	enum policy_why why;
 };
 struct policy_place policy_place(const struct policy *policy, uint32_t slot);
+/* How many records of its queue are looked at before this one, and how many there are in it: 0 and 0 of what is in no queue. O(records). */
+uint32_t policy_before(const struct policy *policy, uint32_t slot, uint32_t *ret_of);
 uint64_t policy_bytes(const struct policy *policy); /* of all resident records */
 uint64_t policy_class_bytes(const struct policy *policy, enum policy_class class);
 uint32_t policy_class_records(const struct policy *policy, enum policy_class class);

@@ -16,6 +16,8 @@ struct resident_set {
 	uint64_t *due;   /* by slot, 0: never; NULL: nothing expires */
 	uint8_t *in_use; /* by slot: since due was set. There when due is */
 	uint64_t *key;   /* by slot */
+	uint64_t *came;  /* by slot */
+	uint64_t now_ns; /* resident_clock() */
 	uint32_t *chain; /* by slot: the next one of the same bucket */
 	uint32_t *head;  /* by bucket */
 	uint32_t *free;  /* a stack of slots */
@@ -66,12 +68,13 @@ struct resident_set *resident_new(const struct resident_budget *budget, uint32_t
 		;
 	r->policy = policy_new(&config);
 	r->key = malloc(r->slots * sizeof *r->key);
+	r->came = calloc(r->slots, sizeof *r->came);
 	r->chain = malloc(r->slots * sizeof *r->chain);
 	r->used = calloc(r->slots, 1);
 	r->free = malloc(r->slots * sizeof *r->free);
 	r->head = malloc(r->buckets * sizeof *r->head);
-	if (r->policy == NULL || r->key == NULL || r->chain == NULL || r->used == NULL || r->free == NULL ||
-	    r->head == NULL) {
+	if (r->policy == NULL || r->key == NULL || r->came == NULL || r->chain == NULL || r->used == NULL ||
+	    r->free == NULL || r->head == NULL) {
 		resident_free(r);
 		return NULL;
 	}
@@ -88,6 +91,7 @@ void resident_free(struct resident_set *r)
 		return;
 	policy_free(r->policy);
 	free(r->key);
+	free(r->came);
 	free(r->chain);
 	free(r->used);
 	free(r->due);
@@ -102,6 +106,11 @@ bool resident_has(const struct resident_set *r, uint64_t key)
 	return find(r, key) != NO_SLOT;
 }
 
+void resident_clock(struct resident_set *r, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+}
+
 static bool put(struct resident_set *r, uint64_t key, uint64_t all_bytes, bool passing)
 {
 	enum policy_class class = (uint32_t)key == RESIDENT_TOPIC ? POLICY_TOPIC : POLICY_PARTITION;
@@ -113,6 +122,7 @@ static bool put(struct resident_set *r, uint64_t key, uint64_t all_bytes, bool p
 		slot = r->free[--r->free_count];
 		bucket = bucket_of(r, key);
 		r->key[slot] = key;
+		r->came[slot] = r->now_ns;
 		r->chain[slot] = *bucket;
 		*bucket = slot;
 	}
@@ -244,6 +254,26 @@ size_t resident_relieve(struct resident_set *r, enum policy_level level, uint64_
                         size_t n)
 {
 	return victims(r, level, content_bytes, ret_keys, n);
+}
+
+struct resident_place resident_place(const struct resident_set *r, uint64_t key)
+{
+	uint32_t slot = find(r, key);
+	struct resident_place place = {.before = 0};
+
+	if (slot == NO_SLOT)
+		return place;
+	place.policy = policy_place(r->policy, slot);
+	place.before = policy_before(r->policy, slot, &place.of);
+	place.came_ns = r->came[slot];
+	return place;
+}
+
+enum policy_why resident_why(const struct resident_set *r, uint64_t key)
+{
+	uint32_t slot = find(r, key);
+
+	return slot != NO_SLOT ? policy_place(r->policy, slot).why : POLICY_STAYS;
 }
 
 uint32_t resident_topics(const struct resident_set *r)

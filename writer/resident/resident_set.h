@@ -32,6 +32,8 @@ bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes);
 /* The same for somebody who only looks: a new record is the first to leave. */
 bool resident_pass(struct resident_set *r, uint64_t key, uint64_t bytes);
 bool resident_has(const struct resident_set *r, uint64_t key);
+/* What is put from now on came at that time. */
+void resident_clock(struct resident_set *r, uint64_t now_ns);
 /* The record is not in the store any more, whether it was chosen to leave or the source deleted it. Unknown keys are ignored. */
 void resident_drop(struct resident_set *r, uint64_t key);
 
@@ -60,6 +62,16 @@ uint64_t resident_relief(const struct resident_set *r, enum policy_level level, 
 /* As resident_victims(), for that batch: up to n of it. */
 size_t resident_relieve(struct resident_set *r, enum policy_level level, uint64_t content_bytes, uint64_t *ret_keys,
                         size_t n);
+
+/* For reports: where a record stands. */
+struct resident_place {
+	struct policy_place policy;
+	uint32_t before, of; /* as policy_before() */
+	uint64_t came_ns;    /* 0: before resident_clock() was first called */
+};
+struct resident_place resident_place(const struct resident_set *r, uint64_t key);
+/* What a record that resident_victims() or resident_relieve() chose leaves for. */
+enum policy_why resident_why(const struct resident_set *r, uint64_t key);
 
 uint32_t resident_topics(const struct resident_set *r);
 uint32_t resident_partitions(const struct resident_set *r);

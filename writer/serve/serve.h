@@ -64,8 +64,9 @@ struct control_host {
 	                             char *ret_sentence, size_t bytes);
 	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
 	/* OK: control_answer() will be called with the ticket, or was, before this returns. Anything else is answered at once. */
-	enum shmeta_status (*operate)(void *arg, const char *who, uint32_t operation, struct shmeta_str text,
-	                              uint64_t number, uint64_t ticket, char *ret_sentence, size_t bytes);
+	enum shmeta_status (*operate)(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
+	                              struct shmeta_str text, uint64_t number, uint64_t ticket, char *ret_sentence,
+	                              size_t bytes);
 };
 
 struct control;

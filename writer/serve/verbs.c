@@ -214,20 +214,23 @@ static bool on_revoke(struct connection *c, const void *frame)
 static bool on_operate(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_operate *request = frame;
+	const char *text = (const char *)(request + 1);
 	struct control *control = c->control;
 	char sentence[1024] = "", name[WHO_BYTES];
 	enum shmeta_status status;
 	uint64_t ticket, id;
 	bool alive;
 
-	if (!may(c, SHMETA_VERB_ADMIN))
+	/* Whoever reads may be told why. */
+	if (request->operation != SHMETA_OPERATE_EXPLAIN && !may(c, SHMETA_VERB_ADMIN))
 		return deny(c, request->head.id, "operate the daemon",
 		            "only root, the daemon's user and members of control.admin_group may do that");
 	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = control->host.operate(control->host.arg, who(c, name), request->operation,
-	                               (struct shmeta_str){(const char *)(request + 1), request->text_bytes},
-	                               request->number, ticket, sentence, sizeof(sentence));
+	                               tenant_of(text + request->text_bytes, request->tenant_bytes),
+	                               (struct shmeta_str){text, request->text_bytes}, request->number, ticket,
+	                               sentence, sizeof(sentence));
 	verbs_forget_answers(control);
 	if (status == SHMETA_OK)
 		return true;
