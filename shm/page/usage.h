@@ -13,6 +13,11 @@
 
 enum { SHMETA_USAGE_VERSION = 1, SHMETA_USAGE_KEYS = 250 };
 
+/* Sizes at which the miss-ratio curve is told: room for SHMETA_USAGE_SIZE(i) partitions. A miss of 0 is not known; otherwise it is 1 and the
+ * share of lookups that would miss, in parts of SHMETA_USAGE_ALL. */
+enum { SHMETA_USAGE_SIZES = 22, SHMETA_USAGE_ALL = 10000 };
+#define SHMETA_USAGE_SIZE(i) (UINT64_C(16) << (i))
+
 struct shmeta_used {
 	uint64_t key;     /*  0  topic number << 32 | partition; all ones in the lower half: the topic itself */
 	uint64_t samples; /*  8  of lookups of it, halved with all                                            */
@@ -30,7 +35,8 @@ struct shmeta_usage {
 	uint64_t samples;                           /*   32  of all keys, halved each half_life_s             */
 	uint32_t half_life_s;                       /*   40                                                   */
 	uint32_t sample_every;                      /*   44  lookups of a thread for each sample              */
-	uint64_t reserved[6];                       /*   48                                                   */
+	uint32_t curve_samples;                     /*   48  of partitions, which miss[] is of; an older writer: 0 */
+	uint16_t miss[SHMETA_USAGE_SIZES];          /*   52                                                   */
 	struct shmeta_used used[SHMETA_USAGE_KEYS]; /*   96                                                   */
 };
 SHMETA_FROZEN(shmeta_usage, signature, 0);
@@ -41,7 +47,8 @@ SHMETA_FROZEN(shmeta_usage, updated_at_ns, 24);
 SHMETA_FROZEN(shmeta_usage, samples, 32);
 SHMETA_FROZEN(shmeta_usage, half_life_s, 40);
 SHMETA_FROZEN(shmeta_usage, sample_every, 44);
-SHMETA_FROZEN(shmeta_usage, reserved, 48);
+SHMETA_FROZEN(shmeta_usage, curve_samples, 48);
+SHMETA_FROZEN(shmeta_usage, miss, 52);
 SHMETA_FROZEN(shmeta_usage, used, 96);
 SHMETA_FROZEN_SIZE(shmeta_usage, 4096);
 

@@ -389,6 +389,41 @@ Test(bounded, explain_says_since_when_a_key_is_resident_and_why_another_one_left
 	shows("explain partition t1 1 --json", "\"evicted_ms_ago\":");
 }
 
+static void tool_says(int code, const char *args, const char *part)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl --dir %s %s", d.instance, args);
+	cr_expect_eq(t.code, code, "%s: %d %s%s", args, t.code, t.out, t.err);
+	cr_expect(strstr(t.out, part) != NULL || strstr(t.err, part) != NULL, "%s: no %s in %s%s", args, part, t.out,
+	          t.err);
+	run_tool_done(&t);
+}
+
+Test(bounded, advise_prints_the_curve_of_what_was_looked_up, .init = start, .fini = stop)
+{
+	enum { EACH = 1024 }; /* a sample */
+	struct shmeta_segment segment;
+	struct run_tool t;
+	bool there = false;
+
+	tool_says(0, "advise", "nothing to change");
+	cr_assert_eq(look(3, 7, SHMETA_FRESH, true).segment, SHMETA_OK);
+	for (int tries = 0; !there; tries++) {
+		cr_assert_lt(tries, 1000, "no curve");
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		for (int i = 0; i < 2 * EACH; i++)
+			cr_assert_eq(shmeta_find_segment_named(reader, "t3", 2, 7, 107, NULL, &segment, NULL),
+			             SHMETA_OK);
+		(void)shmeta_end(reader);
+		(void)usleep(10000);
+		run_tool(&t, "shmetactl --dir %s advise --json", d.instance);
+		there = strstr(t.out, "\"partitions\": 16") != NULL;
+		run_tool_done(&t);
+	}
+	tool_says(0, "advise", "too few to go by");
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The keys that are sampled most: what is used much is found among what is used once, in order, and is forgotten when it is used no more. */
+ * The keys that are sampled most: what is used much is found among what is used once, in order, and is forgotten when it is used no more; and
+ * the miss-ratio curve of samples. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/page/touch.h"
+#include "tests/support/random.h"
 #include "writer/serve/most_used.h"
 
 TestSuite(most_used, .timeout = 30);
@@ -22,6 +25,7 @@ static void begin(void)
 
 static void end(void)
 {
+	most_used_free(m);
 	free(m);
 }
 
@@ -69,6 +73,43 @@ Test(most_used, what_is_used_no_more_is_forgotten, .init = begin, .fini = end)
 		show(60 * n);
 	cr_expect_eq(copy.count, 0);
 	cr_expect_eq(copy.samples, 0);
+}
+
+/* A popular key is a small number: each octave of keys has as many lookups, about Zipf 1. */
+static uint64_t skewed(void)
+{
+	uint32_t octave = (uint32_t)random_below(12);
+
+	return UINT64_C(7) << 32 | (1U << octave | (uint32_t)random_below(1U << octave));
+}
+
+Test(most_used, the_curve_of_sampled_lookups_is_that_of_all, .init = begin, .fini = end)
+{
+	enum { LOOKUPS = 2000000, EVERY = 17 };
+	struct curve *all = curve_new(CURVE_KEYS_DEFAULT);
+
+	cr_assert_not_null(all);
+	show(0);
+	cr_expect_eq(copy.miss[0], 0, "nothing is known");
+	for (int i = 0; i < LOOKUPS; i++) {
+		uint64_t key = skewed();
+
+		curve_access(all, key, 1);
+		if (random_below(EVERY) == 0)
+			most_used_add(m, key);
+	}
+	most_used_add(m, UINT64_C(7) << 32 | TOUCH_TOPIC);
+	show(1);
+	cr_expect(copy.curve_samples > LOOKUPS / EVERY / 10 * 9 && copy.curve_samples < LOOKUPS / EVERY / 9 * 10, "%u",
+	          copy.curve_samples);
+	for (int i = 0; i < SHMETA_USAGE_SIZES; i++) {
+		double is = (double)(copy.miss[i] - 1) / SHMETA_USAGE_ALL,
+		       expected = curve_miss_ratio(all, SHMETA_USAGE_SIZE(i));
+
+		cr_expect(is - expected < 0.05 && expected - is < 0.05, "%llu partitions: %.3f, not %.3f",
+		          (unsigned long long)SHMETA_USAGE_SIZE(i), is, expected);
+	}
+	curve_free(all);
 }
 
 Test(most_used, a_page_that_is_none_or_is_being_written_is_refused, .init = begin, .fini = end)

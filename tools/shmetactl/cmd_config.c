@@ -79,9 +79,7 @@ static json_t *ask_daemon(struct tool *tool, const char *what, const char *file,
 	return NULL;
 }
 
-/* The configuration that the daemon runs with; NULL: none answers, or this user may not ask (TOOL_PERMISSION). why: the reason (may be
- * NULL). */
-static json_t *running_config(struct tool *tool, char *why, size_t bytes, int *ret_code)
+json_t *tool_running_config(struct tool *tool, char *why, size_t bytes, int *ret_code)
 {
 	struct shmeta_options options = {.size = sizeof(options),
 	                                 .directory = tool->dir,
@@ -252,7 +250,7 @@ int verb_config_show(struct tool *tool)
 		                  tool->running ? "--running" : "--needs-restart",
 		                  file != NULL ? "--config" : "--defaults");
 	if (file == NULL && !tool->defaults)
-		config = running_config(tool, why, sizeof(why), &unasked);
+		config = tool_running_config(tool, why, sizeof(why), &unasked);
 	if (config == NULL && (tool->running || tool->needs_restart))
 		return tool_error(tool, unasked, "%s", why);
 	if (config != NULL) {
@@ -283,7 +281,7 @@ int verb_config_check(struct tool *tool)
 		return tool_error(tool, TOOL_USAGE, "the file is given twice: '%s' and --config '%s'", tool->argv[0],
 		                  tool->config);
 	if (file == NULL) {
-		running = running_config(tool, why, sizeof(why), &unasked);
+		running = tool_running_config(tool, why, sizeof(why), &unasked);
 		file = json_string_value(json_object_get(running, "file"));
 	}
 	if (file == NULL && running != NULL) {
@@ -322,7 +320,7 @@ int verb_config_check(struct tool *tool)
 static json_t *waiting(struct tool *tool)
 {
 	int unasked;
-	json_t *config = running_config(tool, NULL, 0, &unasked), *list = json_array(), *option;
+	json_t *config = tool_running_config(tool, NULL, 0, &unasked), *list = json_array(), *option;
 	size_t i;
 
 	json_array_foreach(json_object_get(config, "options"), i, option)

@@ -16,7 +16,7 @@ struct names {
 	size_t bytes[SHMETA_USAGE_KEYS];
 };
 
-static int usage_open(struct tool *tool, struct shmeta_usage *ret)
+int usage_open(struct tool *tool, struct shmeta_usage *ret)
 {
 	struct shmeta_err err = {0};
 	struct pages pages;

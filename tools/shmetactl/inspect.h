@@ -15,6 +15,11 @@ int pages_open(struct tool *tool, struct pages *ret);
 /* Judges them; commands name the instance as the command line does. */
 void tool_health(const struct tool *tool, const struct pages *pages, struct health *ret);
 
+/* ---- cmd_hot.c ---- */
+
+/* A copy of the usage page. Returns 0, or an exit code after having said why. */
+int usage_open(struct tool *tool, struct shmeta_usage *ret);
+
 /* ---- inspect_activity.c ---- */
 
 /* What the writer did lately, mapped; and its pages. Returns 0, or an exit code after having said why. */

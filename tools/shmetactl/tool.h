@@ -126,6 +126,7 @@ int verb_lag(struct tool *tool);
 int verb_queue(struct tool *tool);
 int verb_biggest(struct tool *tool);
 int verb_hot(struct tool *tool);
+int verb_advise(struct tool *tool);
 int verb_explain(struct tool *tool);
 int verb_readers(struct tool *tool);
 int verb_store(struct tool *tool);
@@ -339,6 +340,9 @@ int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char
 int tool_say_absent(struct tool *tool, const char *topic, int64_t partition);
 /* 0 and *ret to be closed, or an exit code, said. */
 int tool_open_control(struct tool *tool, struct shmeta **ret);
+/* The configuration that the daemon runs with; NULL: none answers, or this user may not ask (TOOL_PERMISSION). why: the reason (may be
+ * NULL). */
+json_t *tool_running_config(struct tool *tool, char *why, size_t bytes, int *ret_code);
 /* "doing: the last sentence"; returns the exit code. */
 int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing);
 /* Yes was said, by --yes or on the terminal. what: "delete topic x"; why it is asked: "it cannot be taken back". */

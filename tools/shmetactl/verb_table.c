@@ -55,6 +55,10 @@ static const struct verb verbs[] = {
          "Of the samples that processes leave, one of 1024 lookups of a thread, in about the last minutes. 20 keys, or --limit; 250\n"
          "are kept.\n  shmetactl hot\n  shmetactl hot --json | jq -r '.items[] | \"\\(.topic)/\\(.partition_id) \\(.share_percent)\"'",
          verb_hot},
+	{"advise", "", 0, 0, 0, 'A', "what to change in the configuration, why, and with which effect",
+         "From what the writer counts and from the miss-ratio curve of this host's lookups, which is printed, too. Changes nothing.\n"
+         "  shmetactl advise\n  shmetactl advise --json | jq -r '.advice[].change'",
+         verb_advise},
 	{"explain", "KIND TOPIC [PARTITION [OFFSET]]", 2, 4, 0, 'A',
          "why a lookup of a key answers what it answers, and when the key is read again",
          "KIND: topic TOPIC, partition TOPIC PARTITION, or segment TOPIC PARTITION OFFSET. Exits 5 when it is absent.\n"

@@ -445,6 +445,7 @@ static void finish(struct daemon *d)
 		(void)phase_move(d->instance.board, SHMETA_PHASE_STOPPED, shmeta__boottime_ns());
 	}
 	registry_free(d->registry);
+	most_used_free(&d->most_used);
 	mailbox_free(d->mailbox);
 	sd_event_unref(d->event);
 	log_listen(NULL, NULL);

@@ -6,13 +6,31 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "shm/page/touch.h"
 
 enum { SAMPLE_EVERY = 1024 }; /* of the library (reader/lookup/lookup.h) */
+
+void most_used_free(struct most_used *m)
+{
+	curve_free(m->curve);
+	m->curve = NULL;
+}
+
+static void follow(struct most_used *m, uint64_t key)
+{
+	if (m->curve == NULL)
+		m->curve = curve_new(CURVE_KEYS_DEFAULT);
+	if (m->curve == NULL || (uint32_t)key == TOUCH_TOPIC)
+		return;
+	curve_access(m->curve, key, 1);
+	m->curve_samples++;
+}
 
 void most_used_add(struct most_used *m, uint64_t key)
 {
 	struct shmeta_used *set = m->set[shmeta__secret_hash(key) % MOST_USED_SETS], *least = set;
 
+	follow(m, key);
 	m->samples++;
 	for (int i = 0; i < MOST_USED_WAYS; i++) {
 		if (set[i].samples > 0 && set[i].key == key) {
@@ -33,6 +51,29 @@ static void halve(struct most_used *m)
 			m->set[s][i].samples /= 2;
 }
 
+static void age(struct most_used *m, uint64_t now_ns)
+{
+	if (m->halved_ns == 0)
+		m->halved_ns = m->curve_halved_ns = now_ns;
+	if (now_ns - m->halved_ns >= MOST_USED_HALF_LIFE_S * UINT64_C(1000000000)) {
+		halve(m);
+		m->halved_ns = now_ns;
+	}
+	if (now_ns - m->curve_halved_ns >= MOST_USED_CURVE_HALF_LIFE_S * UINT64_C(1000000000)) {
+		if (m->curve != NULL)
+			curve_age(m->curve);
+		m->curve_samples /= 2;
+		m->curve_halved_ns = now_ns;
+	}
+}
+
+static uint16_t miss_at(const struct most_used *m, uint64_t partitions)
+{
+	if (m->curve == NULL || m->curve_samples == 0)
+		return 0;
+	return (uint16_t)(1 + curve_miss_ratio(m->curve, partitions) * SHMETA_USAGE_ALL + 0.5);
+}
+
 static int more_first(const void *a, const void *b)
 {
 	const struct shmeta_used *x = a, *y = b;
@@ -47,12 +88,7 @@ void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now
 	struct shmeta_used all[MOST_USED_SETS * MOST_USED_WAYS];
 	uint64_t sequence = shmeta_peek(&page->sequence) | 1;
 
-	if (m->halved_ns == 0)
-		m->halved_ns = now_ns;
-	if (now_ns - m->halved_ns >= MOST_USED_HALF_LIFE_S * UINT64_C(1000000000)) {
-		halve(m);
-		m->halved_ns = now_ns;
-	}
+	age(m, now_ns);
 	memcpy(all, m->set, sizeof all);
 	qsort(all, sizeof all / sizeof *all, sizeof *all, more_first);
 	shmeta_poke(&page->sequence, sequence);
@@ -63,6 +99,9 @@ void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now
 	page->half_life_s = MOST_USED_HALF_LIFE_S;
 	page->sample_every = SAMPLE_EVERY;
 	page->updated_at_ns = now_ns;
+	page->curve_samples = m->curve_samples < UINT32_MAX ? (uint32_t)m->curve_samples : UINT32_MAX;
+	for (int i = 0; i < SHMETA_USAGE_SIZES; i++)
+		page->miss[i] = miss_at(m, SHMETA_USAGE_SIZE(i));
 	for (page->count = 0; page->count < SHMETA_USAGE_KEYS && all[page->count].samples > 0; page->count++)
 		page->used[page->count] = all[page->count];
 	shmeta_publish(&page->sequence, sequence + 1); /* PAIR 6: stats within an even sequence */
