@@ -761,6 +761,38 @@ Test(config, values_are_shown_so_that_they_read_back, .init = begin, .fini = end
 	}
 }
 
+static const char *effective(const json_t *json, int option)
+{
+	const json_t *one = json_array_get(json_object_get(json, "options"), (size_t)option);
+	const char *text = json_string_value(json_object_get(one, "effective"));
+
+	return text != NULL ? text : "none";
+}
+
+Test(config, what_a_preset_sets_is_shown, .init = begin, .fini = end)
+{
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+	json_t *json;
+
+	cr_assert_eq(load_text("bounded { freshness = write-heavy\n fresh_max_ms = 5m }", &config, &told), SHMETA_OK);
+	json = config_json(config);
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_min_ms), "1s");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_base_ms), "10s");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_max_ms), "none", "the file says it");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_longer_percent), "125");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_shorter_percent), "35");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_batch_percent), "none");
+	json_decref(json);
+	config_free(config);
+	cr_assert_eq(load_text("bounded { fresh_min_ms = 5s }", &config, &told), SHMETA_OK);
+	json = config_json(config);
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_min_ms), "none", "freshness is fixed");
+	cr_expect_str_eq(effective(json, CONFIG_bounded_fresh_max_ms), "none");
+	json_decref(json);
+	config_free(config);
+}
+
 Test(config, passwords_in_uris_are_never_shown)
 {
 	static const struct {

@@ -138,9 +138,10 @@ static const char *quoted_if_empty(const char *text)
 /* Does the command line ask for this option? */
 static bool wanted(const struct tool *tool, const json_t *option)
 {
-	/* One value may be spelled in two ways ("60s", "1m"). */
-	if (tool->changed && (strcmp(text_of(option, "origin"), "default") == 0 ||
-	                      strcmp(text_of(option, "value"), text_of(option, "default")) == 0))
+	/* One value may be spelled in two ways ("60s", "1m"); a preset changes others. */
+	if (tool->changed && json_object_get(option, "effective") == NULL &&
+	    (strcmp(text_of(option, "origin"), "default") == 0 ||
+	     strcmp(text_of(option, "value"), text_of(option, "default")) == 0))
 		return false;
 	return !tool->needs_restart || json_is_string(json_object_get(option, "pending"));
 }
@@ -158,13 +159,16 @@ static void print_options(struct tool *tool, const json_t *config)
 
 		if (!wanted(tool, option))
 			continue;
-		struct field f[] = {f_string("name", text_of(option, "name")),
-		                    f_string("value", quoted_if_empty(text_of(option, "value"))),
-		                    f_string("default", quoted_if_empty(text_of(option, "default"))),
-		                    f_string("changes", text_of(option, "changeable")),
-		                    f_string("from", text_of(option, "origin")),
-		                    pending != NULL ? f_string("waits_for_restart", pending)
-		                                    : f_null("waits_for_restart")};
+
+		/* What a preset has in its place. */
+		const char *effective = json_string_value(json_object_get(option, "effective"));
+		struct field f[] = {
+			f_string("name", text_of(option, "name")),
+			f_string("value", effective != NULL ? effective : quoted_if_empty(text_of(option, "value"))),
+			f_string("default", quoted_if_empty(text_of(option, "default"))),
+			f_string("changes", text_of(option, "changeable")),
+			f_string("from", text_of(option, "origin")),
+			pending != NULL ? f_string("waits_for_restart", pending) : f_null("waits_for_restart")};
 
 		list_row(&list, f, 6);
 	}

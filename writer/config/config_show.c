@@ -38,6 +38,10 @@ json_t *config_json(const struct config *config)
 
 		json_object_set_new(option, "name", json_string(o->key));
 		json_object_set_new(option, "value", json_string(config_shown(config, o, buffer, sizeof(buffer))));
+		if (o->kind != CONFIG_TEXT && config_effective(config, o) != config_number(config, o))
+			json_object_set_new(
+				option, "effective",
+				json_string(config_spell(o->kind, config_effective(config, o), low, sizeof(low))));
 		if (o->kind == CONFIG_BOOL)
 			json_object_set_new(option, "number", json_boolean(config_number(config, o) != 0));
 		else if (o->kind != CONFIG_TEXT)

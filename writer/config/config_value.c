@@ -237,6 +237,29 @@ const char *config_freshness(const struct config *config, struct ttl_config *ret
 	return ttl_config_error(ret);
 }
 
+uint64_t config_effective(const struct config *config, const struct config_option *o)
+{
+	struct ttl_config freshness;
+
+	if (config_number(config, o) != 0)
+		return config_number(config, o);
+	(void)config_freshness(config, &freshness);
+	switch ((int)(o - config_options)) {
+	case CONFIG_bounded_fresh_min_ms:
+		return freshness.min_ms;
+	case CONFIG_bounded_fresh_base_ms:
+		return freshness.base_ms;
+	case CONFIG_bounded_fresh_max_ms:
+		return freshness.max_ms;
+	case CONFIG_bounded_fresh_longer_percent:
+		return freshness.longer_percent;
+	case CONFIG_bounded_fresh_shorter_percent:
+		return freshness.shorter_percent;
+	default:
+		return 0;
+	}
+}
+
 uint64_t config_longest_ttl(const struct config *config, const char **ret_key)
 {
 	struct ttl_config freshness;

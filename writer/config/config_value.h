@@ -13,6 +13,8 @@ extern const struct config_option config_override_ttl;
 const char *config_text(const struct config *config, const struct config_option *o);
 char **config_text_at(struct config *config, const struct config_option *o);
 uint64_t config_number(const struct config *config, const struct config_option *o);
+/* The number that is in force: where 0 stands for what the preset of bounded.freshness has, the preset's. */
+uint64_t config_effective(const struct config *config, const struct config_option *o);
 uint64_t *config_number_at(struct config *config, const struct config_option *o);
 /* Replaces *text by a copy of value. False: no memory. */
 bool config_set_text(char **text, const char *value);
