@@ -990,7 +990,9 @@ enum shmeta_operation {
 	SHMETA_OPERATE_RESUME = 2, /* end that */
 	SHMETA_OPERATE_LOG_LEVEL =
 		3, /* text: a level of log.level, "": the configured one; number: for so many ms, 0: until the next reload */
-	SHMETA_OPERATE_EXPLAIN = 4 /* text: a topic; number: a partition of it, UINT64_MAX: the topic itself */
+	SHMETA_OPERATE_EXPLAIN = 4, /* text: a topic; number: a partition of it, UINT64_MAX: the topic itself */
+	SHMETA_OPERATE_SET =
+		5 /* text: an option and, behind a space, its value; without a value: as the file has it again */
 };
 enum { SHMETA_OPERATE_TEXT = 400 };
 
@@ -1000,7 +1002,9 @@ enum { SHMETA_OPERATE_TEXT = 400 };
  * it, as a sentence. EXPLAIN: how the key stands in a bounded store, as one JSON object: mode ("mirror": nothing else); of what is resident
  * resident_for_ms (null: for longer than this is known), queue ("small", "main", "passing"), queue_before and queue_records (how many
  * records of it are looked at before, and all), touches, bytes, next_eviction (when it leaves); of what is not, or whose topic is not,
- * evicted_ms_ago and evicted_because (both null: no eviction is known). Owns: *ret_text, terminated; free() it. Borrows: text (at most SHMETA_OPERATE_TEXT bytes; NULL: "") until the return.
+ * evicted_ms_ago and evicted_because (both null: no eviction is known). SET: an option of the configuration has that value until the
+ * writer is started again; the file is read again, too, and all of it is judged, so all of it is in use, or nothing has changed
+ * (ERR_CONFIG). Options that take effect at a restart cannot be set, nor those of rights, of the audit and of the source. Owns: *ret_text, terminated; free() it. Borrows: text (at most SHMETA_OPERATE_TEXT bytes; NULL: "") until the return.
  * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (RESUME: it is not paused), ERR_INVALID_ARGUMENT (no such operation,
  * level or key, or the text is too long or no UTF-8), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY, ERR_NO_MEMORY, ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation operation,

@@ -400,6 +400,37 @@ static void tool_says(int code, const char *args, const char *part)
 	run_tool_done(&t);
 }
 
+Test(bounded, a_budget_that_is_set_holds_until_the_next_start, .init = start, .fini = stop)
+{
+	char *log;
+
+	for (int p = 0; p < PARTITIONS; p++)
+		cr_assert_eq(look(1, p, SHMETA_FRESH, true).segment, SHMETA_OK);
+	tool_says(0, "set bounded.max_partitions 3", "bounded.max_partitions is 3 until the daemon is started again");
+	tool_says(0, "config show --running --changed", "set by uid ");
+	tool_says(0, "reload", "reloaded");
+	cr_assert_eq(look(2, 0, SHMETA_FRESH, true).segment, SHMETA_OK);
+	run_stats_settle(&d);
+	cr_expect_leq(run_stats_counter(&d, "partitions"), 3);
+	tool_says(2, "set bounded.max_partitions none", "bounded.max_partitions: ");
+	tool_says(2, "set bounded.max_bytes 900M", "store.max_bytes");
+	tool_says(2, "set bounded.max_partition 5", "'bounded.max_partition' is no option");
+	tool_says(2, "set control.write_users 0", "control.write_users is changed in the file alone");
+	tool_says(2, "set source.uri memory:", "source.uri takes effect at a restart");
+	tool_says(0, "set bounded.freshness write-heavy", "bounded.freshness is write-heavy");
+	tool_says(0, "config show --running --json", "\"effective\": \"125\"");
+	tool_says(0, "set bounded.freshness", "bounded.freshness is fixed, as configured");
+	tool_says(0, "set bounded.max_partitions", "bounded.max_partitions is 40, as configured");
+	cr_assert_eq(look(2, 1, SHMETA_FRESH, true).segment, SHMETA_OK);
+	cr_assert_eq(look(2, 2, SHMETA_FRESH, true).segment, SHMETA_OK);
+	cr_assert_eq(look(2, 3, SHMETA_FRESH, true).segment, SHMETA_OK);
+	run_stats_settle(&d);
+	cr_expect_gt(run_stats_counter(&d, "partitions"), 3);
+	log = run_read_file(d.log);
+	cr_expect(log != NULL && strstr(log, "set bounded.max_partitions 3: ") != NULL, "the audit names it: %s", log);
+	free(log);
+}
+
 Test(bounded, advise_prints_the_curve_of_what_was_looked_up, .init = start, .fini = stop)
 {
 	enum { EACH = 1024 }; /* a sample */

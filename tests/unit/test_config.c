@@ -626,6 +626,30 @@ Test(config, the_service_managers_directories_are_used)
 	config_free(config);
 }
 
+Test(config, settings_win_over_the_file_and_are_judged_with_it, .init = begin, .fini = end)
+{
+	char value[4] = "7", origin[] = "set by somebody";
+	struct config_setting setting = {config_find("bounded.max_topics"), value, origin};
+	const struct config_flags flags = {.file = path, .settings = &setting, .setting_count = 1};
+	static const char text[] = "bounded { max_topics = 5 }";
+	struct config *config = NULL;
+	struct shmeta_err err;
+
+	cr_assert_not_null(setting.option);
+	cr_expect_null(config_find("bounded.max_topic"));
+	write_file(text, strlen(text));
+	cr_assert_eq(config_load(&flags, NULL, &config, &err), SHMETA_OK, "%s", err.text);
+	cr_expect_eq(config->bounded_max_topics, 7);
+	cr_expect_str_eq(config->origin[CONFIG_bounded_max_topics], "set by somebody");
+	config_free(config);
+	value[0] = 'x';
+	cr_expect_eq(config_load(&flags, NULL, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(err.text, "bounded.max_topics: "), "%s", err.text);
+	setting = (struct config_setting){config_find("retry.min_ms"), value, origin};
+	memcpy(value, "1m", 3);
+	cr_expect_eq(config_load(&flags, NULL, &config, &err), SHMETA_ERR_CONFIG, "it is longer than retry.max_ms");
+}
+
 Test(config, flags_win_over_the_file_and_are_judged_too, .init = begin, .fini = end)
 {
 	struct config_flags flags = {.file = path, .source = "memory:", .directory = "/tmp/d", .instance = "flagged"};

@@ -129,7 +129,7 @@ Test(sync_reload, every_option_that_changes_at_reload_is_in_force)
 		const uint8_t *had = (const uint8_t *)&before, *wanted = (const uint8_t *)&after;
 		bool depends = false;
 
-		if (o->kind == CONFIG_TEXT || o->when != CONFIG_AT_RELOAD)
+		if (o->kind == CONFIG_TEXT || o->when == CONFIG_AT_RESTART)
 			continue;
 		config_sync_options(config, NULL, &before);
 		*value = was == o->max ? o->min : o->max;

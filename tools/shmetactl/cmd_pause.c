@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * pause, resume, log-level: what an operator asks of the running daemon. */
+ * pause, resume, log-level, set: what an operator asks of the running daemon. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +36,7 @@ static bool join(struct tool *tool, char ret[SHMETA_OPERATE_TEXT + 1])
 	for (int i = 0; i < tool->argc; i++) {
 		n += (size_t)snprintf(ret + n, SHMETA_OPERATE_TEXT + 1 - n, "%s%s", i > 0 ? " " : "", tool->argv[i]);
 		if (n > SHMETA_OPERATE_TEXT) {
-			(void)tool_error(tool, TOOL_USAGE, "the reason is too long: at most %d bytes",
+			(void)tool_error(tool, TOOL_USAGE, "the text is too long: at most %d bytes",
 			                 (int)SHMETA_OPERATE_TEXT);
 			return false;
 		}
@@ -63,4 +63,11 @@ int verb_log_level(struct tool *tool)
 	if (tool->for_ms > 0 && level[0] == '\0')
 		return tool_error(tool, TOOL_USAGE, "--for needs a level");
 	return operate(tool, SHMETA_OPERATE_LOG_LEVEL, level, tool->for_ms, "log_level");
+}
+
+int verb_set(struct tool *tool)
+{
+	char text[SHMETA_OPERATE_TEXT + 1];
+
+	return join(tool, text) ? operate(tool, SHMETA_OPERATE_SET, text, 0, "set") : TOOL_USAGE;
 }

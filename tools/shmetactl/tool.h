@@ -160,6 +160,7 @@ int verb_clients(struct tool *tool);
 int verb_pause(struct tool *tool);
 int verb_resume(struct tool *tool);
 int verb_log_level(struct tool *tool);
+int verb_set(struct tool *tool);
 int verb_groups(struct tool *tool);
 int verb_agents(struct tool *tool);
 int verb_leases(struct tool *tool);

@@ -179,6 +179,13 @@ static const struct verb verbs[] = {
 	{"log-level", "[LEVEL]", 0, 1, OPT(FOR), 'B',
          "log at another level; without one, at the configured level again",
          "LEVEL: debug, info, notice, warning or err.\n  shmetactl log-level debug --for 10m", verb_log_level},
+	{"set", "OPTION [VALUE]", 1, 2, 0, 'B',
+         "another value of an option until the daemon is started again; without one, as configured again",
+         "Any option that changes at reload, but those of rights, of the audit and of the source. The file is read again, too.\n"
+         "Exits 2 with the reason when it was refused; then nothing has changed.\n"
+         "  shmetactl set bounded.max_partitions 200000\n  shmetactl set bounded.max_partitions\n"
+         "  shmetactl config show --running --changed",
+         verb_set},
 	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT) | OPT(AFTER), 'B',
          "objects of many slices, and which may be deleted",
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"

@@ -26,7 +26,11 @@
 enum config_kind { CONFIG_TEXT, CONFIG_BYTES, CONFIG_MS, CONFIG_SEC, CONFIG_COUNT, CONFIG_BOOL, CONFIG_LEVEL };
 
 /* What it takes for a new value to be used. */
-enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
+enum config_when {
+	CONFIG_AT_RELOAD,
+	CONFIG_BY_FILE, /* at a reload, too, but by the file alone: rights, the audit, consent to a source */
+	CONFIG_AT_RESTART
+};
 
 /* T(section, name, default, min, max, when, help)         text
  * N(section, name, kind, default, min, max, when, help)   everything else; the default is spelled as in a file */
@@ -41,7 +45,7 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
 	  "Create the database, and the seven tables in an empty one, if they do not exist. Off: a source that is "                  \
 	  "missing or empty is an error. The built-in default path of source.uri is always created.")                                \
-	T(source, accept, "", 0, 16, RELOAD,                                                                                         \
+	T(source, accept, "", 0, 16, FILE_ONLY,                                                                                      \
 	  "Consent to publish a source that is another one than before and lost most of its topics or partitions. "                  \
 	  "The value is the fingerprint that status and the log show. Good for that one change. Empty: ask.")                        \
 	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
@@ -165,7 +169,7 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Most operations in one transaction of the source. No engine takes more than 4096.")                                       \
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
 	  "How long operations wait for others before they are committed together.")                                                 \
-	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
+	N(write, audit, BOOL, "on", 0, 1, FILE_ONLY,                                                                                 \
 	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or "                        \
 	  "administers, and for ten with a trace id, with its key and result; all others, and refusals beyond ten, "                 \
 	  "counted by second, user and kind. Nothing is left out; a kill -9 loses the sums of the last second, and a log that "      \
@@ -177,11 +181,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	T(control, group, "shmeta", 0, 64, RESTART,                                                                                  \
 	  "Group that may connect to the control socket. Without such a group only the daemon's own group may. "                     \
 	  "Empty: the same.")                                                                                                        \
-	T(control, admin_group, "", 0, 64, RELOAD,                                                                                   \
+	T(control, admin_group, "", 0, 64, FILE_ONLY,                                                                                \
 	  "Group whose members may administer (reload, invalidate, list objects), besides root and the daemon's user. Empty: none.") \
-	T(control, write_groups, "", 0, 1024, RELOAD,                                                                                \
+	T(control, write_groups, "", 0, 1024, FILE_ONLY,                                                                             \
 	  "Groups whose members may write, comma-separated, besides root and the daemon's user. Empty: none.")                       \
-	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")                       \
+	T(control, write_users, "", 0, 1024, FILE_ONLY, "Users who may write, comma-separated names or numbers.")                    \
 	N(control, connections_max, COUNT, "1024", 8, 4096, RELOAD, "Most connections at a time.")                                   \
 	N(control, connections_reserved, COUNT, "16", 0, 1024, RELOAD,                                                               \
 	  "How many of these connections are kept for root and the daemon's user.")                                                  \
@@ -241,10 +245,19 @@ struct config_option {
 };
 extern const struct config_option config_options[CONFIG_OPTION_COUNT];
 
-/* From the command line; NULL: not given. They win over the file. */
+/* An option that was set in the running daemon (`shmetactl set`). */
+struct config_setting {
+	const struct config_option *option;
+	char *value;
+	char *origin; /* who set it, as it is shown */
+};
+
+/* From the command line; NULL: not given. They win over the file. Settings win over all. */
 struct config_flags {
 	const char *file, *source, *directory, *instance;
 	bool create;
+	const struct config_setting *settings;
+	size_t setting_count;
 };
 
 /* problem() is told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". refused() (may be NULL) is called
@@ -260,6 +273,8 @@ struct config_listener {
 enum shmeta_status config_load(const struct config_flags *flags, const struct config_listener *listener,
                                struct config **ret, struct shmeta_err *err);
 void config_free(struct config *config); /* accepts NULL */
+/* "section.name"; NULL: there is none. */
+const struct config_option *config_find(const char *key);
 
 /* What this host says to a configuration that is in itself right: users, groups, files and folders that are not there, options
  * that the source's engine does not use. None of it keeps a daemon from starting; without its source it waits. Returns how much it

@@ -66,6 +66,14 @@ static const struct config_option *find_option(const char *section, const char *
 	return NULL;
 }
 
+const struct config_option *config_find(const char *key)
+{
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
+		if (strcmp(config_options[i].key, key) == 0)
+			return &config_options[i];
+	return NULL;
+}
+
 static bool is_section(const char *name)
 {
 	if (strcmp(name, CONFIG_OVERRIDE) == 0)
@@ -339,24 +347,47 @@ static void fill_standards(struct config_load *load)
 	}
 }
 
-static void apply_flag(struct config_load *load, size_t i, const char *flag, const char *value)
+/* What no file says. what: who says it. */
+static void apply(struct config_load *load, size_t i, const char *what, const char *value)
 {
 	char why[CONFIG_SENTENCE], sentence[CONFIG_SENTENCE + 64];
 
-	if (value == NULL)
-		return;
 	if (!config_parse_value(&config_options[i], value, config_number_at(load->config, &config_options[i]), why,
-	                        sizeof(why)) ||
-	    value[0] == '\0') {
-		snprintf(sentence, sizeof(sentence), "%s: %s", flag, value[0] == '\0' ? "must not be empty" : why);
+	                        sizeof(why))) {
+		snprintf(sentence, sizeof(sentence), "%s: %s", what, why);
 		config_mistake_of_flag(load, sentence);
 		return;
 	}
 	if (config_options[i].kind == CONFIG_TEXT &&
 	    !config_set_text(config_text_at(load->config, &config_options[i]), value))
 		load->no_memory = true;
-	set_origin(load, i, flag);
+	set_origin(load, i, what);
 	load->places[i] = (struct config_place){.line = 0};
+}
+
+static void apply_flag(struct config_load *load, size_t i, const char *flag, const char *value)
+{
+	char sentence[64];
+
+	if (value == NULL)
+		return;
+	if (value[0] != '\0') {
+		apply(load, i, flag, value);
+		return;
+	}
+	snprintf(sentence, sizeof(sentence), "%s: must not be empty", flag);
+	config_mistake_of_flag(load, sentence);
+}
+
+static void apply_settings(struct config_load *load, const struct config_flags *flags)
+{
+	for (size_t n = 0; n < flags->setting_count; n++) {
+		const struct config_setting *s = &flags->settings[n];
+		size_t i = (size_t)(s->option - config_options);
+
+		apply(load, i, s->option->key, s->value);
+		set_origin(load, i, s->origin);
+	}
 }
 
 static void fill_paths(struct config_load *load)
@@ -455,6 +486,7 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	apply_flag(&load, CONFIG_instance_directory, "--dir", flags->directory);
 	apply_flag(&load, CONFIG_source_uri, "--source", flags->source);
 	apply_flag(&load, CONFIG_source_create, "--create", flags->create ? "on" : NULL);
+	apply_settings(&load, flags);
 	if (!load.no_memory)
 		find_credential(&load);
 	if (!load.no_memory)

@@ -13,7 +13,7 @@ static bool begins_section(size_t i)
 
 static const char *when_word(const struct config_option *o)
 {
-	return o->when == CONFIG_AT_RELOAD ? "reload" : "restart";
+	return o->when == CONFIG_AT_RESTART ? "restart" : "reload";
 }
 
 static const char *kind_word(enum config_kind kind)
@@ -55,6 +55,7 @@ json_t *config_json(const struct config *config)
 			                    json_string(config_spell(o->kind, o->max, high, sizeof(high))));
 		}
 		json_object_set_new(option, "changeable", json_string(when_word(o)));
+		json_object_set_new(option, "settable", json_boolean(o->when == CONFIG_AT_RELOAD));
 		json_object_set_new(option, "origin", json_string(config->origin[i]));
 		json_object_set_new(option, "pending",
 		                    config->pending[i] != NULL ? json_string(config->pending[i]) : json_null());
@@ -87,8 +88,7 @@ void config_print(const struct config *config, FILE *stream)
 
 		shmeta__escape_line(escaped, sizeof(escaped), config_shown(config, o, buffer, sizeof(buffer)));
 		fprintf(stream, "%-32s %-28s %-10s %-8s %s\n", o->key, escaped[0] != '\0' ? escaped : "\"\"",
-		        o->standard[0] != '\0' ? o->standard : "\"\"",
-		        o->when == CONFIG_AT_RELOAD ? "reload" : "restart", config->origin[i]);
+		        o->standard[0] != '\0' ? o->standard : "\"\"", when_word(o), config->origin[i]);
 	}
 	for (size_t i = 0; i < config->override_count; i++) {
 		char ttl[32], name[SHMETA_NAME_MAX * 4 + 64];

@@ -13,6 +13,7 @@
 #include "writer/daemon/log.h"
 
 #define WHEN_RELOAD CONFIG_AT_RELOAD
+#define WHEN_FILE_ONLY CONFIG_BY_FILE
 #define WHEN_RESTART CONFIG_AT_RESTART
 const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 #define T(section_, name_, standard_, min_, max_, when_, help_) \

@@ -488,5 +488,6 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 	if (!started && code != DAEMON_TAKEN)
 		instance_start_failed(d.config->instance_directory, err.text);
 	config_free(d.config);
+	daemon_free_settings(&d);
 	return code;
 }

@@ -20,7 +20,9 @@
 #define MS UINT64_C(1000000)
 
 struct daemon {
-	struct config_flags flags;
+	struct config_flags flags; /* with the settings */
+	struct config_setting *settings;
+	size_t setting_count;
 	struct config *config;
 	struct instance instance;
 	sd_event *event;
@@ -70,6 +72,10 @@ struct control_host daemon_control_host(struct daemon *d);
 void daemon_tell(struct daemon *d, const struct shmeta_event *event);
 
 /* operate.c: what operators ask for. As control_host.operate(). */
+/* Have an option another value until the next start: text is as shmeta_operate() has it for SET. OK, ERR_INVALID_ARGUMENT, ERR_CONFIG or
+ * ERR_NO_MEMORY: then nothing has changed. */
+enum shmeta_status daemon_set(struct daemon *d, const char *who, const char *text, char *ret_sentence, size_t bytes);
+void daemon_free_settings(struct daemon *d);
 enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
                                   struct shmeta_str text, uint64_t number, uint64_t ticket, char *ret_sentence,
                                   size_t bytes);

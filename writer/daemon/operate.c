@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators ask of the running daemon: a pause of the source and its end, another level of the log for a while. */
+ * What operators ask of the running daemon: a pause of the source and its end, another level of the log for a while, another value of an
+ * option until it is started again, why a key is not resident. */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -129,6 +130,11 @@ enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation
 			mailbox_settle(d->mailbox);
 		if (status == SHMETA_ERR_BUSY)
 			snprintf(ret_sentence, bytes, "another question is being answered; try again in a moment");
+		break;
+	case SHMETA_OPERATE_SET:
+		status = daemon_set(d, who, clean, ret_sentence, bytes);
+		if (status == SHMETA_OK)
+			control_answer(d->control, ticket, SHMETA_OK, ret_sentence, 0, 0, 0);
 		break;
 	case SHMETA_OPERATE_LOG_LEVEL:
 		status = change_level(d, who, given, number, ticket, ret_sentence, bytes);
