@@ -340,7 +340,6 @@ enum shmeta_status shmeta__plan_fetch_named(struct shmeta_reader *reader, const 
 
 /* ---- before and after each lookup ---- */
 
-enum { SAMPLE_EVERY = 1024 };
 #define FOR_EVER UINT64_MAX /* a time to live, of what cannot become otherwise */
 
 static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
@@ -599,7 +598,7 @@ static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uin
 
 	r->slot->histogram[shmeta__histogram_bucket(took)]++;
 	if ((r->instance->flags & SHMETA_OPEN_NO_FILL) == 0)
-		r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
+		r->slot->sample[r->tick / SHMETA_SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
 	shmeta_poke(&r->attached.attention, 1);
 }
 

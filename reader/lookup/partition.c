@@ -70,7 +70,7 @@ enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct sh
 		return status;
 	if (unlikely(asks))
 		return get_partition_fresh(h, read, ret, ret_fresh);
-	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+	if (unlikely((++r->tick & (SHMETA_SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
 	status = get_partition(h, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))

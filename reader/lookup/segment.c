@@ -160,7 +160,7 @@ enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset,
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))
 		return SHMETA_ERR_NO_SNAPSHOT;
-	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0 || read != NULL))
+	if (unlikely((++r->tick & (SHMETA_SAMPLE_EVERY - 1)) == 0 || read != NULL))
 		return find_rarely(h, offset, read, ret, ret_fresh);
 	if (h->ready != r->snapshot || !shmeta__part_find_again(&h->part, offset, ret))
 		return find_elsewhere(h, offset, ret, ret_fresh);
@@ -250,7 +250,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 
 		return find_asking(r, NULL, &want, offset, read, answer_named, ret, ret_fresh);
 	}
-	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+	if (unlikely((++r->tick & (SHMETA_SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
 	status = find_named(r, topic, topic_bytes, partition_id, offset, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))
@@ -518,7 +518,7 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 		if (i % AT_A_TIME == 0)
 			fetch(finds + i, count - i, r->snapshot);
 		h = finds[i].handle;
-		if (++r->tick % SAMPLE_EVERY == 0)
+		if (++r->tick % SHMETA_SAMPLE_EVERY == 0)
 			ret_status[i] = find_rarely(h, finds[i].offset, NULL, &ret[i], NULL);
 		else
 			ret_status[i] =

@@ -100,7 +100,7 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (unlikely(asks))
 		return get_topic_fresh(r, name, bytes, read, ret, ret_fresh);
-	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+	if (unlikely((++r->tick & (SHMETA_SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
 	status = get_topic(r, name, bytes, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))

@@ -17,7 +17,8 @@ enum {
 	SHMETA_SLOTS_DEFAULT = 64,
 	SHMETA_SLOTS_MAX = 1024,
 	SHMETA_HISTOGRAM_BUCKETS = 64,
-	SHMETA_SAMPLES = 16
+	SHMETA_SAMPLES = 16,
+	SHMETA_SAMPLE_EVERY = 1024 /* lookups of a thread for each sample; a power of two */
 };
 
 struct shmeta_slots {

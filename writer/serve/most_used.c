@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "shm/page/slots.h"
 #include "shm/page/touch.h"
-
-enum { SAMPLE_EVERY = 1024 }; /* of the library (reader/lookup/lookup.h) */
 
 void most_used_free(struct most_used *m)
 {
@@ -97,7 +96,7 @@ void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now
 	page->version = SHMETA_USAGE_VERSION;
 	page->samples = m->samples;
 	page->half_life_s = MOST_USED_HALF_LIFE_S;
-	page->sample_every = SAMPLE_EVERY;
+	page->sample_every = SHMETA_SAMPLE_EVERY;
 	page->updated_at_ns = now_ns;
 	page->curve_samples = m->curve_samples < UINT32_MAX ? (uint32_t)m->curve_samples : UINT32_MAX;
 	for (int i = 0; i < SHMETA_USAGE_SIZES; i++)
