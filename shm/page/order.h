@@ -29,11 +29,12 @@
  *   writer: shmeta_publish(page->revoked), when a registration's connection has closed or its
  *           snapshot is taken back, before pages that only its pins protect are used again
  *   reader: shmeta_observe(page->revoked), at begin, after each lookup and at end
- * PAIR 6: stats within an even sequence
- *   writer: makes stats->sequence odd, then shmeta_fence_write(), writes the page, then
- *           shmeta_publish(stats->sequence), even
- *   reader: shmeta_observe(stats->sequence), copies the page, then shmeta_fence_read(): the sequence
+ * PAIR 6: a page within an even sequence
+ *   writer: makes page->sequence odd, then shmeta_fence_write(), writes the page, then
+ *           shmeta_publish(page->sequence), even
+ *   reader: shmeta_observe(page->sequence), copies the page, then shmeta_fence_read(): the sequence
  *           is still the same, and even
+ *   Of the stats page and the usage page (seqlock.h).
  * PAIR 7: an event within its number
  *   writer: sets event->number to 0, then shmeta_fence_write(), writes the event, then
  *           shmeta_publish(event->number)

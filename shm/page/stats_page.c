@@ -1,51 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The seqlock of the stats page. */
+ * Reading the stats page. */
 #include "shm/page/stats_page.h"
 
 #include <string.h>
 
-void shmeta__stats_begin(struct shmeta_stats *stats)
-{
-	/* A writer that died in the middle left it odd; the next one takes it from there. */
-	uint64_t sequence = shmeta_peek(&stats->sequence) | 1;
-
-	shmeta_poke(&stats->sequence, sequence);
-	shmeta_fence_write(); /* PAIR 6: stats within an even sequence */
-}
-
-void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns)
-{
-	stats->updated_at_ns = now_ns;
-	shmeta_publish(&stats->sequence, shmeta_peek(&stats->sequence) + 1); /* PAIR 6: stats within an even sequence */
-}
+#include "shm/page/seqlock.h"
 
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err)
 {
-	enum { TRIES = 1000 };
-
 	if (memcmp(stats->signature, "SHMSTATS", sizeof stats->signature) != 0)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "stats: not a stats page of shmeta");
 	if (stats->version != SHMETA_STATS_VERSION || stats->reader_bytes != sizeof(struct shmeta_stats_reader))
 		return shmeta_fail(err, SHMETA_ERR_VERSION, "stats: version %u of its writer, version %d here",
 		                   stats->version, SHMETA_STATS_VERSION);
-	for (int i = 0; i < TRIES; i++) {
-		uint64_t before = shmeta_observe(&stats->sequence); /* PAIR 6: stats within an even sequence */
-
-		memcpy(ret, stats, sizeof *ret);
-		shmeta_fence_read();
-		if ((before & 1) == 0 && shmeta_peek(&stats->sequence) == before) {
-			if (ret->reader_count > SHMETA_STATS_READERS || ret->counter_count > SHMETA_STATS_COUNTERS ||
-			    ret->more_count > SHMETA_STATS_MORE)
-				return shmeta_fail(err, SHMETA_ERR_CORRUPT,
-				                   "stats: %u readers and %u counters do not fit", ret->reader_count,
-				                   ret->counter_count + ret->more_count);
-			return SHMETA_OK;
-		}
-	}
 	/* Odd for ever: the writer died while it wrote. The copy is usable but for one torn row;
 	 * say so. */
-	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
+	if (!shmeta__seqlock_copy(ret, stats, sizeof *ret, &stats->sequence))
+		return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
+	if (ret->reader_count > SHMETA_STATS_READERS || ret->counter_count > SHMETA_STATS_COUNTERS ||
+	    ret->more_count > SHMETA_STATS_MORE)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "stats: %u readers and %u counters do not fit",
+		                   ret->reader_count, ret->counter_count + ret->more_count);
+	return SHMETA_OK;
 }
 
 /* Where a counter stands; shmeta__stats_counters(): nowhere. */

@@ -116,9 +116,6 @@ SHMETA_FROZEN(shmeta_stats, more_name, 264192);
 SHMETA_FROZEN(shmeta_stats, more, 265728);
 SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
 
-/* Writer: bracket every change of the page. */
-void shmeta__stats_begin(struct shmeta_stats *stats);
-void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
 /* Anyone: a consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries,
  * ERR_CONTENDED: the writer stopped while it wrote; *ret then holds what is there, of which one row
  * may be torn. */

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "shm/page/board.h"
 #include "shm/page/histogram.h"
+#include "shm/page/seqlock.h"
 #include "shm/page/slots.h"
 #include "shm/page/stats_page.h"
 #include "shm/wire/wire.h"
@@ -409,11 +410,12 @@ Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_oth
 	memcpy(page->signature, "SHMSTATS", 8);
 	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
-	shmeta__stats_begin(page);
+	shmeta__seqlock_begin(&page->sequence);
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CONTENDED);
-	shmeta__stats_begin(page); /* the next writer after one that died in the middle */
+	shmeta__seqlock_begin(&page->sequence); /* the next writer after one that died in the middle */
 	page->reader_count = 3;
-	shmeta__stats_end(page, 42);
+	page->updated_at_ns = 42;
+	shmeta__seqlock_end(&page->sequence);
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_OK);
 	cr_assert_eq(copy->reader_count, 3);
 	cr_assert_eq(copy->updated_at_ns, 42);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shm/page/seqlock.h"
+
 _Static_assert((int)SHMETA_COUNTER_COUNT <= (int)SHMETA_STATS_COUNTERS + (int)SHMETA_STATS_MORE,
                "the stats page has no room for so many counters");
 
@@ -19,7 +21,7 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	const uint32_t count = SHMETA_COUNTER_COUNT;
 	uint64_t now = shmeta__boottime_ns();
 
-	shmeta__stats_begin(page);
+	shmeta__seqlock_begin(&page->sequence);
 	memcpy(page->signature, "SHMSTATS", sizeof(page->signature));
 	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
@@ -37,7 +39,8 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 #undef C
 	memcpy(page->times, input->times, sizeof(page->times));
 	registry_report(input->registry, page, input->committed, now);
-	shmeta__stats_end(page, now);
+	page->updated_at_ns = now;
+	shmeta__seqlock_end(&page->sequence);
 }
 
 json_t *stats_json(const struct sync_counters *sync, const struct control_counters *control)

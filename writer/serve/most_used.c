@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "shm/page/seqlock.h"
 #include "shm/page/slots.h"
 #include "shm/page/touch.h"
 
@@ -85,13 +86,11 @@ static int more_first(const void *a, const void *b)
 void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns)
 {
 	struct shmeta_used all[MOST_USED_SETS * MOST_USED_WAYS];
-	uint64_t sequence = shmeta_peek(&page->sequence) | 1;
 
 	age(m, now_ns);
 	memcpy(all, m->set, sizeof all);
 	qsort(all, sizeof all / sizeof *all, sizeof *all, more_first);
-	shmeta_poke(&page->sequence, sequence);
-	shmeta_fence_write(); /* PAIR 6: stats within an even sequence */
+	shmeta__seqlock_begin(&page->sequence);
 	memcpy(page->signature, "SHMUSAGE", sizeof page->signature);
 	page->version = SHMETA_USAGE_VERSION;
 	page->samples = m->samples;
@@ -103,5 +102,5 @@ void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now
 		page->miss[i] = miss_at(m, SHMETA_USAGE_SIZE(i));
 	for (page->count = 0; page->count < SHMETA_USAGE_KEYS && all[page->count].samples > 0; page->count++)
 		page->used[page->count] = all[page->count];
-	shmeta_publish(&page->sequence, sequence + 1); /* PAIR 6: stats within an even sequence */
+	shmeta__seqlock_end(&page->sequence);
 }
