@@ -9,7 +9,6 @@
 
 #include "backends/dynamodb/ddb_state.h"
 #include "backends/rows.h"
-#include "tests/support/ddb_server.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/source_world.h"
 
@@ -27,15 +26,9 @@ static struct ddb_state *mine(void)
 static void begin(void)
 {
 	struct backend_options options;
-	char port[8];
 
-	if (!ddb_server_installed())
+	if (!world_open_alone(&w, &emulator))
 		cr_skip_test("no emulator of DynamoDB (tests/requirements.txt)");
-	ddb_server_start(&emulator);
-	(void)snprintf(port, sizeof port, "%u", emulator.port);
-	setenv("SHMETA_TEST_DYNAMODB", port, 1);
-	world_make(&w, WORLD_DYNAMODB);
-	world_open(&w);
 	recorder_init(&ignored);
 	options = w.options;
 	cr_assert_eq(w.ops->source->open(&other, &options, &w.err), SHMETA_OK, "%s", w.err.text);
@@ -49,8 +42,7 @@ static void end(void)
 		return;
 	w.ops->source->close(&other);
 	recorder_free(&ignored);
-	world_free(&w);
-	ddb_server_stop(&emulator);
+	world_free_alone(&w, &emulator);
 }
 
 TestSuite(dynamodb_feed, .init = begin, .fini = end, .timeout = 180);

@@ -8,7 +8,6 @@
 
 #include "backends/dynamodb/ddb_state.h"
 #include "backends/rows.h"
-#include "tests/support/ddb_server.h"
 #include "tests/support/source_world.h"
 
 static struct ddb_server emulator;
@@ -16,24 +15,14 @@ static struct world w;
 
 static void begin(void)
 {
-	char port[8];
-
-	if (!ddb_server_installed())
+	if (!world_open_alone(&w, &emulator))
 		cr_skip_test("no emulator of DynamoDB (tests/requirements.txt)");
-	ddb_server_start(&emulator);
-	(void)snprintf(port, sizeof port, "%u", emulator.port);
-	setenv("SHMETA_TEST_DYNAMODB", port, 1);
-	world_make(&w, WORLD_DYNAMODB);
-	world_open(&w);
 	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
 }
 
 static void end(void)
 {
-	if (emulator.pid == 0)
-		return;
-	world_free(&w);
-	ddb_server_stop(&emulator);
+	world_free_alone(&w, &emulator);
 }
 
 TestSuite(dynamodb_units, .init = begin, .fini = end, .timeout = 180);

@@ -54,15 +54,20 @@ static const char cockroach_at[] = "SHMETA_TEST_COCKROACH";
 static struct ddb_server emulator;
 static struct ddb_proxy verifier; /* in front of it: no request whose signature is wrong is taken */
 
+static void look_for_emulator_at(uint16_t port)
+{
+	char text[8];
+
+	(void)snprintf(text, sizeof text, "%u", port);
+	setenv(emulator_at, text, 1);
+}
+
 void world_servers_start(void)
 {
-	char port[8];
-
 	if (getenv(emulator_at) == NULL && ddb_server_installed()) {
 		ddb_server_start(&emulator);
 		ddb_proxy_start(&verifier, emulator.port);
-		(void)snprintf(port, sizeof port, "%u", verifier.port);
-		setenv(emulator_at, port, 1);
+		look_for_emulator_at(verifier.port);
 	}
 	if (!pg_cluster_installed())
 		return;
@@ -75,6 +80,25 @@ void world_servers_stop(void)
 	pg_cluster_stop(&servers);
 	ddb_proxy_stop(&verifier);
 	ddb_server_stop(&emulator);
+}
+
+bool world_open_alone(struct world *world, struct ddb_server *server)
+{
+	if (!ddb_server_installed())
+		return false;
+	ddb_server_start(server);
+	look_for_emulator_at(server->port);
+	world_make(world, WORLD_DYNAMODB);
+	world_open(world);
+	return true;
+}
+
+void world_free_alone(struct world *world, struct ddb_server *server)
+{
+	if (server->pid == 0)
+		return;
+	world_free(world);
+	ddb_server_stop(server);
 }
 
 static bool is_pg(enum world_engine engine)

@@ -11,6 +11,7 @@
 
 #include "backends/backend.h"
 #include "backends/memory/memory.h"
+#include "tests/support/ddb_server.h"
 #include "tests/support/ddb_world.h"
 #include "tests/support/recorder.h"
 
@@ -64,6 +65,10 @@ enum shmeta_status world_try_open(struct world *world);
 void world_open(struct world *world);
 void world_close(struct world *world); /* the backend only */
 void world_free(struct world *world);  /* and everything that was made, on disk too */
+
+/* A world of DynamoDB, made and opened, on an emulator of its own: what that counts is of this world alone. false: the machine has none. */
+bool world_open_alone(struct world *world, struct ddb_server *server);
+void world_free_alone(struct world *world, struct ddb_server *server); /* without effect where that was false */
 
 /* Calls of the backend, with the recorder cleared before. */
 enum shmeta_status world_load(struct world *world);
