@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/hex.h"
+
 /* false: fewer digits; those that are there are in ret, zeros behind them. */
 static inline bool shmeta__boot_id_parse(const char *text, size_t bytes, uint8_t ret[16])
 {
@@ -15,8 +17,7 @@ static inline bool shmeta__boot_id_parse(const char *text, size_t bytes, uint8_t
 
 	memset(ret, 0, 16);
 	for (size_t i = 0; i < bytes && digits < 32; i++) {
-		int c = text[i] | 0x20;
-		int digit = text[i] >= '0' && text[i] <= '9' ? text[i] - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+		int digit = shmeta__hex_value(text[i]);
 
 		if (digit < 0)
 			continue;

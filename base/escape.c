@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hex.h"
 #include "base/utf8.h"
 
 /* Characters that control a terminal, reorder or end its line, and invisible ones: two names that
@@ -31,7 +32,6 @@ static bool is_unprintable(uint32_t point)
  * *ret_used: the bytes read. */
 static size_t spell(char *out, const uint8_t *p, size_t bytes, char quote, size_t *ret_used)
 {
-	static const char hex[] = "0123456789abcdef";
 	uint32_t point = 0;
 	size_t n = shmeta__utf8_decode(p, bytes, &point), digits = n == 4 ? 8 : 4;
 
@@ -43,13 +43,13 @@ static size_t spell(char *out, const uint8_t *p, size_t bytes, char quote, size_
 	out[0] = '\\';
 	if (n <= 1) {
 		out[1] = 'x';
-		out[2] = hex[p[0] >> 4];
-		out[3] = hex[p[0] & 15];
+		out[2] = shmeta__hex_digit(p[0] >> 4);
+		out[3] = shmeta__hex_digit(p[0]);
 		return 4;
 	}
 	out[1] = n == 4 ? 'U' : 'u';
 	for (size_t i = 0; i < digits; i++)
-		out[2 + i] = hex[point >> 4 * (digits - 1 - i) & 15];
+		out[2 + i] = shmeta__hex_digit(point >> 4 * (digits - 1 - i));
 	return 2 + digits;
 }
 

@@ -8,18 +8,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/hex.h"
+
 enum { HASH_BYTES = 32, HEX_BYTES = HASH_BYTES * 2 + 1 };
-
-static void to_hex(const unsigned char hash[HASH_BYTES], char ret[HEX_BYTES])
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < HASH_BYTES; i++) {
-		ret[i * 2] = digits[hash[i] >> 4];
-		ret[i * 2 + 1] = digits[hash[i] & 15];
-	}
-	ret[HEX_BYTES - 1] = '\0';
-}
 
 static bool keyed(const void *key, size_t key_bytes, const char *text, unsigned char ret[HASH_BYTES])
 {
@@ -68,7 +59,7 @@ static bool hash_request(const struct ddb_signing *s, const char *names, char re
 	bool good = ctx != NULL && EVP_Digest(s->body, s->body_bytes, hash, NULL, EVP_sha256(), NULL) == 1;
 
 	if (good)
-		to_hex(hash, body);
+		shmeta__hex_write(body, hash, HASH_BYTES);
 	good = good && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 && feed(ctx, s->method) && feed(ctx, "\n") &&
 	       feed(ctx, s->path) && feed(ctx, "\n\n");
 	for (size_t i = 0; good && i < s->header_count; i++)
@@ -78,7 +69,7 @@ static bool hash_request(const struct ddb_signing *s, const char *names, char re
 	       EVP_DigestFinal_ex(ctx, hash, NULL) == 1;
 	EVP_MD_CTX_free(ctx);
 	if (good)
-		to_hex(hash, ret);
+		shmeta__hex_write(ret, hash, HASH_BYTES);
 	return good;
 }
 
@@ -112,7 +103,7 @@ bool ddb_sign(const struct ddb_signing *s, char ret[DDB_AUTHORIZATION_MAX])
 	explicit_bzero(first, sizeof first);
 	if (!good)
 		return false;
-	to_hex(key, signature);
+	shmeta__hex_write(signature, key, HASH_BYTES);
 	n = snprintf(ret, DDB_AUTHORIZATION_MAX,
 	             "AWS4-HMAC-SHA256 Credential=%s/%s/%s/%s/aws4_request, SignedHeaders=%s, Signature=%s",
 	             s->access_key, day, s->region, s->service, names, signature);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/hex.h"
 #include "shm/wire/op_fields.h"
 #include "shm/wire/wire.h"
 
@@ -59,14 +60,7 @@ bool shmeta__op_is_traced(const struct shmeta_op *op)
 
 const char *shmeta__op_trace(const struct shmeta_op *op, char ret[SHMETA_TRACE_TEXT])
 {
-	static const char digits[] = "0123456789abcdef";
-	char *at = ret;
-
-	for (int i = 0; i < SHMETA_TRACE_BYTES && shmeta__op_is_traced(op); i++) {
-		*at++ = digits[op->trace_id[i] >> 4];
-		*at++ = digits[op->trace_id[i] & 15];
-	}
-	*at = '\0';
+	shmeta__hex_write(ret, op->trace_id, shmeta__op_is_traced(op) ? SHMETA_TRACE_BYTES : 0);
 	return ret;
 }
 

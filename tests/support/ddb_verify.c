@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include "base/hex.h"
+
 /* ---- SHA-256 (FIPS 180-4) and HMAC (RFC 2104) ---- */
 
 struct sha {
@@ -143,12 +145,6 @@ static void hmac(const void *key, size_t key_bytes, const char *text, unsigned c
 	sha_end(&s, ret);
 }
 
-static void hex_of(const unsigned char hash[32], char ret[65])
-{
-	for (size_t i = 0; i < 32; i++)
-		(void)snprintf(ret + 2 * i, 3, "%02x", hash[i]);
-}
-
 void ddb_verify_sha256(const void *data, size_t bytes, char ret[65])
 {
 	unsigned char hash[32];
@@ -157,7 +153,7 @@ void ddb_verify_sha256(const void *data, size_t bytes, char ret[65])
 	sha_begin(&s);
 	sha_add(&s, data, bytes);
 	sha_end(&s, hash);
-	hex_of(hash, ret);
+	shmeta__hex_write(ret, hash, 32);
 }
 
 /* ---- the request ---- */
@@ -313,7 +309,7 @@ const char *ddb_verify(const char *head, const void *body, size_t bytes, const c
 	hmac(mac, 32, "dynamodb", mac);
 	hmac(mac, 32, "aws4_request", mac);
 	hmac(mac, 32, text, mac);
-	hex_of(mac, hash);
+	shmeta__hex_write(hash, mac, 32);
 	if (strcmp(hash, given) == 0)
 		return NULL;
 	(void)snprintf(why, DDB_VERIFY_WHY,

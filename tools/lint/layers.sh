@@ -21,7 +21,7 @@ BEGIN {
 	allow("backends", "^(include|base|backends)/")
 	allow("writer",   "^(include|base|shm|writer)/|^backends/(backend|tokens)\\.h$")
 	allow("reader",   "^(include|base|shm|reader)/")
-	allow("tools",    "^include/shmeta\\.h$|^(tools|bench)/")
+	allow("tools",    "^include/shmeta\\.h$|^base/hex\\.h$|^(tools|bench)/")
 	allow("tests",    ".")
 	allow("bench",    ".")
 

@@ -9,6 +9,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/hex.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -106,21 +108,14 @@ void listing_free(struct object_listing *l)
 
 /* ---- keys that are spelled for URLs ---- */
 
-static int hex_of(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	                              : -1;
-}
-
 /* Could the key be what the encoding of URLs made of another? */
 static bool may_be_encoded(struct shmeta_str key)
 {
+	char c;
+
 	for (size_t i = 0; i < key.bytes; i++)
 		if ((unsigned char)key.data[i] <= ' ' || (unsigned char)key.data[i] >= 0x7f ||
-		    (key.data[i] == '%' &&
-		     (key.bytes - i < 3 || hex_of(key.data[i + 1]) < 0 || hex_of(key.data[i + 2]) < 0)))
+		    (key.data[i] == '%' && shmeta__percent_read(key.data + i, key.bytes - i, &c) == 0))
 			return false;
 	return true;
 }
@@ -132,13 +127,11 @@ bool listing_decode(struct shmeta_str key, char ret[LISTED_KEY_MAX], size_t *ret
 	if (memchr(key.data, '%', key.bytes) == NULL && memchr(key.data, '+', key.bytes) == NULL)
 		return false;
 	for (size_t i = 0; i < key.bytes; i++) {
-		char c = key.data[i];
+		char c = key.data[i] == '+' ? ' ' : key.data[i];
 
-		if (c == '%') {
-			c = (char)(hex_of(key.data[i + 1]) << 4 | hex_of(key.data[i + 2]));
+		if (shmeta__percent_read(key.data + i, key.bytes - i, &c) > 0)
 			i += 2;
-		}
-		ret[used++] = key.data[i] == '+' ? ' ' : c;
+		ret[used++] = c;
 	}
 	*ret_bytes = used;
 	return true;

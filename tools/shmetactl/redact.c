@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "tools/shmetactl/tool.h"
 
 enum { SHORT_KNOWN = 3 };
@@ -67,23 +68,6 @@ static bool of_word(char c)
 	return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.' || c == '%';
 }
 
-static int hex_of(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-	                              : -1;
-}
-
-/* The bytes that spell the next character of a percent-encoded text; 0: none does. */
-static size_t percent(const char *text, size_t bytes, char *ret)
-{
-	if (bytes < 3 || text[0] != '%' || hex_of(text[1]) < 0 || hex_of(text[2]) < 0)
-		return 0;
-	*ret = (char)(hex_of(text[1]) << 4 | hex_of(text[2]));
-	return 3;
-}
-
 /* Does the word before a value say that the value is a secret? A file that has one is not. */
 static bool names_secret(const char *word, size_t word_bytes)
 {
@@ -95,7 +79,7 @@ static bool names_secret(const char *word, size_t word_bytes)
 
 	/* The end of a long one says what it is. */
 	for (size_t at = word_bytes > sizeof(decoded) ? word_bytes - sizeof(decoded) : 0; at < word_bytes;) {
-		size_t n = percent(word + at, word_bytes - at, &decoded[bytes]);
+		size_t n = shmeta__percent_read(word + at, word_bytes - at, &decoded[bytes]);
 
 		if (n == 0)
 			decoded[bytes] = word[at];
@@ -125,7 +109,7 @@ static size_t spelled(const char *secret, const char *text, size_t bytes)
 
 	for (; *secret != '\0'; secret++) {
 		char c = '\0';
-		size_t n = at < bytes ? percent(text + at, bytes - at, &c) : 0;
+		size_t n = at < bytes ? shmeta__percent_read(text + at, bytes - at, &c) : 0;
 
 		if (at < bytes && text[at] == *secret) {
 			/* Doubled, as SQL has it. */
@@ -249,7 +233,7 @@ static void know_value(struct redact_known *known, const char *text, size_t byte
 
 	redact_know(known, text, bytes);
 	for (size_t at = 0; at < bytes; used++) {
-		size_t n = percent(text + at, bytes - at, &plain[used]);
+		size_t n = shmeta__percent_read(text + at, bytes - at, &plain[used]);
 
 		if (n == 0 && text[at] == '\\' && at + 1 < bytes)
 			at++;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "writer/config/config.h"
 
 /* Where the value of "password=" ends that begins here: in a URI at the next parameter, in a list of key=value at a space, or
@@ -21,14 +22,6 @@ static const char *secret_end(const char *value, bool uri)
 	return value;
 }
 
-static int hex_of(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-	                              : -1;
-}
-
 /* Does the keyword of a URI's parameter, which may be percent-encoded in any part, end in "password"? sslpassword, too. */
 static bool is_secret(const char *keyword, size_t bytes)
 {
@@ -39,10 +32,8 @@ static bool is_secret(const char *keyword, size_t bytes)
 	for (const char *end = keyword + bytes; keyword < end; keyword++) {
 		char c = *keyword;
 
-		if (c == '%' && end - keyword > 2 && hex_of(keyword[1]) >= 0 && hex_of(keyword[2]) >= 0) {
-			c = (char)(hex_of(keyword[1]) << 4 | hex_of(keyword[2]));
+		if (shmeta__percent_read(keyword, (size_t)(end - keyword), &c) > 0)
 			keyword += 2;
-		}
 		memmove(last, last + 1, wanted - 1);
 		last[wanted - 1] = c;
 	}
