@@ -262,6 +262,22 @@ Test(shmetactl, the_completion_offers_every_verb_and_option, .timeout = 120)
 	expect_completed("biggest --by \"\"", "bytes segments");
 }
 
+Test(shmetactl, the_completion_offers_the_words_that_each_verb_takes)
+{
+	static const char *const cases[][2] = {
+		{"hist \"\"", " lookup commit fetch feed write pass \n"},
+		{"events --by \"\"", " commit fetch feed write pass log \n"},
+		{"refresh \"\"", " topic partition segment list agent lease offset \n"},
+		{"invalidate \"\"", " topic partition segment agent lease offset \n"},
+	};
+	char out[4096];
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		completed(cases[i][0], out, sizeof(out));
+		cr_expect_str_eq(out, cases[i][1], "%s:%s", cases[i][0], out);
+	}
+}
+
 /* zsh gives each candidate to _describe, which is replaced by one that prints them. */
 Test(shmetactl, zsh_is_offered_the_same)
 {

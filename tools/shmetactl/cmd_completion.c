@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/shmetactl/tool.h"
+#include "tools/shmetactl/inspect.h"
 
 static const char bash_script[] =
 	"# Completion of shmetactl(1) for bash. Printed by: shmetactl completion bash\n"
@@ -56,17 +56,6 @@ static void offer(const struct typed *t, const char *word, size_t bytes, const c
 
 	if (bytes >= n && strncmp(word, t->current, n) == 0)
 		(void)printf("%.*s%s%s\n", (int)bytes, word, what != NULL ? "\t" : "", what != NULL ? what : "");
-}
-
-/* Each word of a list with blanks between them. */
-static void offer_words(const struct typed *t, const char *list)
-{
-	while (*list != '\0') {
-		size_t n = strcspn(list, " ");
-
-		offer(t, list, n, NULL);
-		list += n + (list[n] == ' ');
-	}
 }
 
 static const struct tool_option_row *option_of(const char *word, size_t bytes)
@@ -174,29 +163,48 @@ static void offer_topics(struct tool *tool, const struct typed *t)
 	session_close(&s);
 }
 
-/* The words that an argument or the value of an option may be, where the verb tells which. verb NULL: of any verb. */
-static const struct {
+#define EVENT(name, number, text, meaning) text " "
+#define CLASS(name, number, text, ttl_ms) text " "
+/* The words that an argument or the value of an option may be, where the verb tells which, with blanks between them. verb NULL: of any
+ * verb. */
+static const struct values {
 	const char *verb, *name, *words;
+	const char *except; /* one of the words that it may not be; NULL: it may be all of them */
 } values[] = {
-	{"biggest", "by", "bytes segments"},
-	{"hist", "WHAT", "lookup commit fetch feed write pass"},
-	{"events", "by", "commit fetch feed write pass log"},
-	{"slow", "by", "source commits"},
-	{NULL, "color", "auto always never"},
-	{"explain", "KIND", "topic partition segment"},
-	{NULL, "KIND", "topic partition segment agent lease offset"},
-	{NULL, "CLASS", "topic partition segment list agent lease offset"},
-	{NULL, "SHELL", "bash zsh"},
-	{NULL, "LEVEL", "debug info notice warning err"},
+	{"biggest", "by", "bytes segments", NULL},
+	{"hist", "WHAT", "lookup " SHMETA_EVENT_LIST(EVENT), "log"},
+	{"events", "by", SHMETA_EVENT_LIST(EVENT), NULL},
+	{"slow", "by", "source commits", NULL},
+	{NULL, "color", "auto always never", NULL},
+	{"explain", "KIND", "topic partition segment", NULL},
+	{NULL, "KIND", SHMETA_CLASS_LIST(CLASS), "list"},
+	{NULL, "CLASS", SHMETA_CLASS_LIST(CLASS), NULL},
+	{NULL, "SHELL", "bash zsh", NULL},
+	{NULL, "LEVEL", "debug info notice warning err", NULL},
 };
+#undef EVENT
+#undef CLASS
 
-static const char *values_of(const struct verb *verb, const char *name)
+/* NULL: it may be anything. */
+static const struct values *values_of(const struct verb *verb, const char *name)
 {
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		if (strcmp(values[i].name, name) == 0 &&
 		    (values[i].verb == NULL || (verb != NULL && strcmp(values[i].verb, verb->name) == 0)))
-			return values[i].words;
-	return "";
+			return &values[i];
+	return NULL;
+}
+
+/* v NULL: nothing is offered. */
+static void offer_values(const struct typed *t, const struct values *v)
+{
+	for (const char *at = v != NULL ? v->words : ""; *at != '\0'; at += *at == ' ') {
+		size_t n = strcspn(at, " ");
+
+		if (v->except == NULL || strlen(v->except) != n || strncmp(v->except, at, n) != 0)
+			offer(t, at, n, NULL);
+		at += n;
+	}
 }
 
 /* The argument that follows `given` of the verb's own. */
@@ -215,8 +223,8 @@ static void offer_argument(struct tool *tool, const struct typed *t, const struc
 	}
 	if (strncmp(word, "FILE", 4) == 0 || strncmp(word, "LISTING", 7) == 0)
 		(void)puts(":files");
-	else if (values_of(verb, word)[0] != '\0')
-		offer_words(t, values_of(verb, word));
+	else if (values_of(verb, word) != NULL)
+		offer_values(t, values_of(verb, word));
 	else if (strcmp(word, "TOPIC") == 0) {
 		/* Behind a class or kind that has no topic there is nothing. */
 		if (strcmp(verb->name, "topic create") != 0 && strcmp(line, " list") != 0 &&
@@ -270,7 +278,7 @@ static void offer_all(struct tool *tool, struct typed *t)
 		else if (strcmp(t->option->arg, "FILE") == 0)
 			(void)puts(":files");
 		else
-			offer_words(t, values_of(verb, t->option->flag));
+			offer_values(t, values_of(verb, t->option->flag));
 	} else if (t->current[0] == '-') {
 		offer_options(t, verb);
 	} else if (help || verb == NULL) {
