@@ -112,6 +112,46 @@ Test(most_used, the_curve_of_sampled_lookups_is_that_of_all, .init = begin, .fin
 	curve_free(all);
 }
 
+static int more_first(const void *a, const void *b)
+{
+	const struct shmeta_used *x = a, *y = b;
+
+	if (x->samples != y->samples)
+		return x->samples > y->samples ? -1 : 1;
+	return (x->key > y->key) - (x->key < y->key);
+}
+
+Test(most_used, the_most_used_of_more_keys_than_fit_are_shown_in_order, .init = begin, .fini = end)
+{
+	enum { PLACES = MOST_USED_SETS * MOST_USED_WAYS };
+	struct shmeta_used *all = &m->set[0][0];
+
+	for (uint64_t i = 0; i < PLACES; i++)
+		all[i] = (struct shmeta_used){.key = i, .samples = 1 + i * 7919 % 1000}; /* many are alike */
+	show(0);
+	qsort(all, PLACES, sizeof *all, more_first);
+	cr_assert_eq(copy.count, SHMETA_USAGE_KEYS);
+	cr_expect_arr_eq(copy.used, all, sizeof copy.used);
+}
+
+Test(most_used, keys_are_written_where_something_was_counted_or_another_writer_left_them, .init = begin, .fini = end)
+{
+	page.count = 1;
+	page.used[0] = (struct shmeta_used){.key = 9, .samples = 9};
+	show(0);
+	cr_expect_eq(copy.count, 0, "what another writer left is shown");
+	most_used_add(m, 7);
+	show(1);
+	cr_assert_eq(copy.count, 1);
+	page.used[0].samples = 5; /* seen again where nobody has written it */
+	show(2);
+	cr_expect_eq(copy.used[0].samples, 5, "written although nothing was counted");
+	cr_expect_eq(copy.updated_at_ns, (1000 + 2) * SECOND);
+	most_used_add(m, 7);
+	show(3);
+	cr_expect_eq(copy.used[0].samples, 2);
+}
+
 Test(most_used, a_page_that_is_none_or_is_being_written_is_refused, .init = begin, .fini = end)
 {
 	cr_expect_eq(shmeta__usage_copy(&page, &copy, NULL), SHMETA_ERR_CORRUPT);

@@ -32,6 +32,7 @@ void most_used_add(struct most_used *m, uint64_t key)
 
 	follow(m, key);
 	m->samples++;
+	m->shown = false;
 	for (int i = 0; i < MOST_USED_WAYS; i++) {
 		if (set[i].samples > 0 && set[i].key == key) {
 			set[i].samples++;
@@ -46,6 +47,7 @@ void most_used_add(struct most_used *m, uint64_t key)
 static void halve(struct most_used *m)
 {
 	m->samples /= 2;
+	m->shown = false;
 	for (int s = 0; s < MOST_USED_SETS; s++)
 		for (int i = 0; i < MOST_USED_WAYS; i++)
 			m->set[s][i].samples /= 2;
@@ -64,6 +66,7 @@ static void age(struct most_used *m, uint64_t now_ns)
 			curve_age(m->curve);
 		m->curve_samples /= 2;
 		m->curve_halved_ns = now_ns;
+		m->shown = false;
 	}
 }
 
@@ -83,13 +86,39 @@ static int more_first(const void *a, const void *b)
 	return (x->key > y->key) - (x->key < y->key);
 }
 
+/* top: a heap whose first is the least used, which `used` replaces. */
+static void replace_least(struct shmeta_used top[SHMETA_USAGE_KEYS], const struct shmeta_used *used)
+{
+	size_t at = 0, child;
+
+	for (; (child = 2 * at + 1) < SHMETA_USAGE_KEYS; at = child) {
+		if (child + 1 < SHMETA_USAGE_KEYS && more_first(&top[child], &top[child + 1]) < 0)
+			child++;
+		if (more_first(used, &top[child]) > 0)
+			break;
+		top[at] = top[child];
+	}
+	top[at] = *used;
+}
+
+/* The most used keys, the most used first; behind them, zeros. */
+static void select_most_used(const struct most_used *m, struct shmeta_used ret[SHMETA_USAGE_KEYS])
+{
+	memset(ret, 0, SHMETA_USAGE_KEYS * sizeof *ret);
+	for (int s = 0; s < MOST_USED_SETS; s++)
+		for (int i = 0; i < MOST_USED_WAYS; i++)
+			if (m->set[s][i].samples > 0 && more_first(&m->set[s][i], &ret[0]) < 0)
+				replace_least(ret, &m->set[s][i]);
+	qsort(ret, SHMETA_USAGE_KEYS, sizeof *ret, more_first);
+}
+
 void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns)
 {
-	struct shmeta_used all[MOST_USED_SETS * MOST_USED_WAYS];
+	struct shmeta_used top[SHMETA_USAGE_KEYS];
 
 	age(m, now_ns);
-	memcpy(all, m->set, sizeof all);
-	qsort(all, sizeof all / sizeof *all, sizeof *all, more_first);
+	if (!m->shown)
+		select_most_used(m, top);
 	shmeta__seqlock_begin(&page->sequence);
 	memcpy(page->signature, "SHMUSAGE", sizeof page->signature);
 	page->version = SHMETA_USAGE_VERSION;
@@ -98,9 +127,11 @@ void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now
 	page->sample_every = SHMETA_SAMPLE_EVERY;
 	page->updated_at_ns = now_ns;
 	page->curve_samples = m->curve_samples < UINT32_MAX ? (uint32_t)m->curve_samples : UINT32_MAX;
-	for (int i = 0; i < SHMETA_USAGE_SIZES; i++)
+	for (int i = 0; i < SHMETA_USAGE_SIZES && !m->shown; i++)
 		page->miss[i] = miss_at(m, SHMETA_USAGE_SIZE(i));
-	for (page->count = 0; page->count < SHMETA_USAGE_KEYS && all[page->count].samples > 0; page->count++)
-		page->used[page->count] = all[page->count];
+	if (!m->shown)
+		for (page->count = 0; page->count < SHMETA_USAGE_KEYS && top[page->count].samples > 0; page->count++)
+			page->used[page->count] = top[page->count];
 	shmeta__seqlock_end(&page->sequence);
+	m->shown = true;
 }

@@ -5,6 +5,8 @@
 #ifndef SHMETA_WRITER_SERVE_MOST_USED_H
 #define SHMETA_WRITER_SERVE_MOST_USED_H
 
+#include <stdbool.h>
+
 #include "shm/page/usage.h"
 #include "writer/resident/curve.h"
 
@@ -14,6 +16,7 @@ enum { MOST_USED_WAYS = 8, MOST_USED_SETS = 512, MOST_USED_HALF_LIFE_S = 60, MOS
 struct most_used {
 	struct shmeta_used set[MOST_USED_SETS][MOST_USED_WAYS];
 	uint64_t samples, halved_ns;
+	bool shown; /* the page has what is known now */
 	/* Of partitions. Samples are of lookups and not of keys, but where lookups do not depend on those before them every part of them has
 	 * the same curve; loops and scans look better in it than they are. NULL: none yet, or no memory. */
 	struct curve *curve;
@@ -23,7 +26,8 @@ struct most_used {
 void most_used_free(struct most_used *m);
 
 void most_used_add(struct most_used *m, uint64_t key);
-/* Write the page, which only the caller writes; at its time halve all counts. */
+/* Write the page, which only the caller writes, and at its time halve all counts. Keys are chosen and written only where something has
+ * changed since the last time. */
 void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns);
 
 #endif
