@@ -32,6 +32,7 @@ BEGIN {
 	own("retime", "engine/retime")
 	own("query_budget", "keys/query_budget")
 	own("expiry", "keys/expiry(_ahead)?")
+	own("batch", "keys/batch")
 }
 {
 	file = $0; sub(/:.*/, "", file)

@@ -48,6 +48,7 @@
 #include "writer/engine/thread.h"
 #include "writer/engine/wake.h"
 #include "writer/keys/apply_clock.h"
+#include "writer/keys/batch_state.h"
 #include "writer/keys/expiry.h"
 #include "writer/keys/explain.h"
 #include "writer/keys/orphans.h"
@@ -65,13 +66,6 @@ struct audit;       /* audit.c */
 struct failing_key; /* failing.h */
 
 enum { SYNC_FAILING_BUCKETS = 1024 };
-
-/* A source that would not be read before its feed has told what became of it. */
-enum look_state {
-	LOOK_NONE,
-	LOOK_NEEDED, /* a fetch met one: it is looked at, and what was to be fetched waits for that */
-	LOOK_MADE    /* the next fetch is made right behind such a look: a second refusal is a failure */
-};
 
 struct sync {
 	/* What it was given. */
@@ -119,6 +113,7 @@ struct sync {
 	struct query_budget query_budget;
 	struct expiry expiry;
 	struct explain explain;
+	struct batch_state batch;
 	struct audit *audit;
 	struct sync_queue *queue;
 	struct sync_writes *writes;
@@ -130,9 +125,6 @@ struct sync {
 	uint64_t losses;    /* states.c: how often what changes was not known by name */
 
 	struct warm *warm; /* warm.c; NULL: none yet */
-
-	enum look_state look; /* batch.c */
-	uint32_t batch_full;  /* batch.c: keys of the batch under way for which the store has no room */
 
 	void (*fetched_hook)(void *arg);
 	void *fetched_hook_arg;

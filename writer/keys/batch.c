@@ -83,9 +83,9 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 
 		if (e == NULL)
 			continue;
-		if (s->look != LOOK_NEEDED)
+		if (s->batch.look != LOOK_NEEDED)
 			queue_move_tickets(&tickets, &e->tickets);
-		if (e->want.feed || e->want.pass || s->look == LOOK_NEEDED) {
+		if (e->want.feed || e->want.pass || s->batch.look == LOOK_NEEDED) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
@@ -194,8 +194,8 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		return OUTCOME_LARGE;
 	if (status == SHMETA_ERR_SOURCE)
 		generation_judge(s);
-	s->look = status == SHMETA_ERR_CONFLICT && s->look != LOOK_MADE ? LOOK_NEEDED : LOOK_NONE;
-	if (s->look == LOOK_NEEDED)
+	s->batch.look = status == SHMETA_ERR_CONFLICT && s->batch.look != LOOK_MADE ? LOOK_NEEDED : LOOK_NONE;
+	if (s->batch.look == LOOK_NEEDED)
 		return fail(failure, OUTCOME_UNMET, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
 		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->engine->name, b->at,
@@ -254,7 +254,7 @@ static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 	status = b->entry_count > 0 ? batch_commit(b, &err) : SHMETA_OK;
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
-	if (s->batch_full == 0)
+	if (s->batch.full == 0)
 		sync_store_works(s);
 	return OUTCOME_DONE;
 }
@@ -275,7 +275,7 @@ static enum outcome end_stream(struct batch *b, uint64_t began_ns, struct failur
 		apply_abort(&s->apply);
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
-	if (s->batch_full == 0)
+	if (s->batch.full == 0)
 		sync_store_works(s);
 	return OUTCOME_DONE;
 }
@@ -389,8 +389,9 @@ static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 	size_t half = count / 2;
 	bool ok = run(s, entry, half);
 
-	/* In a full store what one key does not find room for may be followed by one that makes room. */
-	if (ok || (s->batch_full > 0 && s->batch_full < FULL_AT_ONCE && store_is_full(&s->store_health) &&
+	/* In a full store what one key does not find room for may be followed by one that makes
+	 * room. */
+	if (ok || (s->batch.full > 0 && s->batch.full < FULL_AT_ONCE && store_is_full(&s->store_health) &&
 	           !source_is_away(s)))
 		return run(s, entry + half, count - half) && ok;
 	give_up_rest(s, entry + half, count - half);
@@ -420,7 +421,7 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 			return true;
 		outcome = OUTCOME_SOURCE; /* so many: it is not about keys */
 	}
-	s->batch_full += full;
+	s->batch.full += full;
 	give_up(s, entry, count, outcome == OUTCOME_SOURCE ? SHMETA_ERR_SOURCE : failure.status, failure.sentence);
 	tell_trouble(s, outcome, &failure);
 	return false;
@@ -447,7 +448,7 @@ static bool run_batch(struct sync *s, bool pass)
 	bound = bound && costs_tokens(entry, count);
 	if (bound)
 		session_counters(&s->session, s->engine, s->backend, &before);
-	s->batch_full = 0;
+	s->batch.full = 0;
 	if (ok) {
 		sync_quarantine_pass_begin(s, refresh_pass);
 		good = sort_out_failing(s, entry, &count);
@@ -464,9 +465,9 @@ static bool run_batch(struct sync *s, bool pass)
 	if (bound)
 		query_budget_pay(s, &before);
 	free(entry);
-	if (s->look == LOOK_NEEDED) {
+	if (s->batch.look == LOOK_NEEDED) {
 		ok = refresh_meet(s);
-		s->look = ok ? LOOK_MADE : LOOK_NONE;
+		s->batch.look = ok ? LOOK_MADE : LOOK_NONE;
 	}
 	return ok;
 }
