@@ -28,7 +28,8 @@ enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status co
 	wanted = vsnprintf(err->text, sizeof err->text, fmt, args);
 	va_end(args);
 	if (wanted >= (int)sizeof err->text) {
-		while (at > 0 && ((unsigned char)err->text[at] & 0xc0) == 0x80) /* inside a character */
+		/* inside a character */
+		while (at > 0 && ((unsigned char)err->text[at] & 0xc0) == 0x80)
 			at--;
 		memcpy(err->text + at, mark, sizeof mark);
 	}
@@ -169,7 +170,8 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 		/* Its leases went with it; which ones is not known here. */
 		status = sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LEASE});
 		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT, .tenant = op->tenant, .name = op->op->agent_id};
-		/* It may have been one that belongs to nobody, which is shown under the default tenant. */
+		/* It may have been one that belongs to nobody, which is shown under the default
+		 * tenant. */
 		if (status == SHMETA_OK)
 			status = sink->changed(sink->arg, &key);
 		key.tenant = (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};

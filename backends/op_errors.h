@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every engine decides and says in the same words about an operation, once it knows what is in its way. */
+ * What every engine decides and says in the same words about an operation, once it knows what is in
+ * its way. */
 #ifndef SHMETA_BACKENDS_OP_ERRORS_H
 #define SHMETA_BACKENDS_OP_ERRORS_H
 
@@ -10,7 +11,8 @@
 
 __attribute__((format(printf, 3, 4))) void refuse(struct shmeta_result *result, enum shmeta_status status,
                                                   const char *fmt, ...);
-/* The number that the sentence names, and its limits: what the result carries of it (shm/wire/op_result.c). */
+/* The number that the sentence names, and its limits: what the result carries of it
+ * (shm/wire/op_result.c). */
 void refuse_about(struct shmeta_result *result, uint64_t value, uint64_t least, uint64_t most);
 
 void refuse_tenant(const struct backend_op *op, struct shmeta_result *result);
@@ -32,7 +34,8 @@ void refuse_epoch_spent(int64_t epoch, struct shmeta_result *result);
 void refuse_release(const struct shmeta_op *op, struct shmeta_result *result);
 /* An offer of a lease that is not the agent's, or of one that is on offer already. */
 void refuse_offer(const struct shmeta_op *op, bool offered, struct shmeta_result *result);
-/* The source took the operation, and did not do it, or not whole: something of its own schema is in the way. */
+/* The source took the operation, and did not do it, or not whole: something of its own schema is in
+ * the way. */
 void refuse_undone(struct shmeta_result *result);
 /* The source's own tables, where what this operation needs is kept, are not there. */
 void refuse_unsupported(struct shmeta_result *result);
@@ -62,8 +65,8 @@ struct refuse_room {
 /* true: refused. */
 bool refuse_row(const struct backend_row *row, const struct refuse_room *room, struct shmeta_result *result);
 
-/* A slice that is behind no object, or whose bytes do not lie in it. object_bytes: the size of the object before it, with nothing but
- * slices between the two; NULL: there is none. true: refused. */
+/* A slice that is behind no object, or whose bytes do not lie in it. object_bytes: the size of the
+ * object before it, with nothing but slices between the two; NULL: there is none. true: refused. */
 bool refuse_slice(const uint64_t *object_bytes, const struct shmeta_segment *slice, struct shmeta_result *result);
 
 #endif

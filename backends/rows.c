@@ -102,7 +102,8 @@ bool rows_check_partition(const struct shmeta_partition *partition, struct rows_
 
 bool rows_check_segment(const struct shmeta_segment *segment, struct rows_fault *fault)
 {
-	/* One test for the good row, which nearly every row is: the sentences are for the others. */
+	/* One test for the good row, which nearly every row is: the sentences are for the
+	 * others. */
 	if (__builtin_expect(
 		    segment->base_offset <= segment->end_offset && segment->end_offset <= ROWS_OFFSET_MAX &&
 			    segment->size_bytes <= ROWS_OFFSET_MAX && segment->partition_id < SHMETA_PARTITIONS_MAX &&

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every engine does with a row before it hands it on: the limits of semantics.md C9, JSON maps, and the sentence that a
- * refused row gets. Pure but for the scratch buffer of maps. */
+ * What every engine does with a row before it hands it on: the limits of semantics.md C9, JSON
+ * maps, and the sentence that a refused row gets. Pure but for the scratch buffer of maps. */
 #ifndef SHMETA_BACKENDS_ROWS_H
 #define SHMETA_BACKENDS_ROWS_H
 
@@ -32,8 +32,8 @@ static inline char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text)
 	return shmeta__quote(out, ROWS_QUOTE_MAX, text.data, text.bytes);
 }
 
-/* Integers that a source keeps as signed 64-bit ones: an offset or a size, a count or a number. false: *fault says why not. Inline: several
- * for each segment of a load. */
+/* Integers that a source keeps as signed 64-bit ones: an offset or a size, a count or a number.
+ * false: *fault says why not. Inline: several for each segment of a load. */
 static inline bool rows_u64(const char *field, int64_t value, uint64_t *ret, struct rows_fault *fault)
 {
 	if (__builtin_expect(value < 0, 0)) {
@@ -54,7 +54,8 @@ static inline bool rows_u32(const char *field, int64_t value, uint32_t *ret, str
 	return true;
 }
 
-/* Each returns true, or false with *fault filled. A partition's, a segment's and a lease's place is named by the caller. */
+/* Each returns true, or false with *fault filled. A partition's, a segment's and a lease's place is
+ * named by the caller. */
 bool rows_check_tenant(struct shmeta_str tenant, struct rows_fault *fault);
 bool rows_check_topic(const struct shmeta_topic *topic, struct rows_fault *fault);
 bool rows_check_partition(const struct shmeta_partition *partition, struct rows_fault *fault);
@@ -65,15 +66,17 @@ bool rows_check_group(const struct shmeta_group *group, struct rows_fault *fault
 bool rows_check_offset(struct shmeta_str topic, const struct shmeta_committed_offset *offset, struct rows_fault *fault);
 bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease, struct rows_fault *fault);
 
-/* The place of a quarantined row. Numbers are as the source has them: what no key can hold is marked as unread. */
+/* The place of a quarantined row. Numbers are as the source has them: what no key can hold is
+ * marked as unread. */
 void rows_key_partition(struct backend_key *row, int64_t partition);
 void rows_key_base(struct backend_key *row, int64_t base);
 /* The row of this key goes to sink->quarantine() with a sentence: what it is, and the fault. */
 void rows_quarantine(const struct backend_sink *sink, const struct backend_key *row, const struct rows_fault *fault);
 
-/* A packed map (shmeta.h) from JSON text. What is no object of strings gives the empty map (semantics.md 1.0); of a key that is
- * there twice the last counts. false: it does not fit SHMETA_MAP_MAX, or there is no memory: *fault says so. The map lives until
- * the next call with the same scratch. */
+/* A packed map (shmeta.h) from JSON text. What is no object of strings gives the empty map
+ * (semantics.md 1.0); of a key that is there twice the last counts. false: it does not fit
+ * SHMETA_MAP_MAX, or there is no memory: *fault says so. The map lives until the next call with the
+ * same scratch. */
 struct rows_scratch {
 	char *map;
 	size_t capacity;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The kernel's name of a boot, as /proc/sys/kernel/random/boot_id spells it: 32 hexadecimal digits with hyphens between some of them. */
+ * The kernel's name of a boot, as /proc/sys/kernel/random/boot_id spells it: 32 hexadecimal digits
+ * with hyphens between some of them. */
 #ifndef SHMETA_BASE_BOOT_ID_TEXT_H
 #define SHMETA_BASE_BOOT_ID_TEXT_H
 

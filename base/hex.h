@@ -31,7 +31,8 @@ static inline void shmeta__hex_write(char *ret, const uint8_t *data, size_t byte
 	*ret = '\0';
 }
 
-/* Does a percent-encoded text begin with "%XX"? Then *ret is the byte that it stands for, and 3 is returned; otherwise 0. */
+/* Does a percent-encoded text begin with "%XX"? Then *ret is the byte that it stands for, and 3 is
+ * returned; otherwise 0. */
 static inline size_t shmeta__percent_read(const char *text, size_t bytes, char *ret)
 {
 	if (bytes < 3 || text[0] != '%' || shmeta__hex_value(text[1]) < 0 || shmeta__hex_value(text[2]) < 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Probes for tracers: one instruction that does nothing (nop) each until somebody traces, as with bpftrace (examples/probes.bt). Where
- * <sys/sdt.h> is missing there are none. Owns: their names and arguments, which are as lasting as those of the library. */
+ * Probes for tracers: one instruction that does nothing (nop) each until somebody traces, as with
+ * bpftrace (examples/probes.bt). Where <sys/sdt.h> is missing there are none. Owns: their names and
+ * arguments, which are as lasting as those of the library. */
 #ifndef SHMETA_BASE_PROBES_H
 #define SHMETA_BASE_PROBES_H
 
@@ -18,7 +19,8 @@
 #define shmeta_probe_find(status, number) DTRACE_PROBE2(shmeta, find, status, number)
 /* The store got a commit: its number, and the rows that it changed. In the daemon. */
 #define shmeta_probe_commit(number, rows) DTRACE_PROBE2(shmeta, commit, number, rows)
-/* Keys were read from the source: how many, enum shmeta_status, and the nanoseconds that it took. In the daemon. */
+/* Keys were read from the source: how many, enum shmeta_status, and the nanoseconds that it took.
+ * In the daemon. */
 #define shmeta_probe_fetch(keys, status, ns) DTRACE_PROBE3(shmeta, fetch, keys, status, ns)
 /* Records were chosen to leave a bounded store: how many. In the daemon. */
 #define shmeta_probe_evict(records) DTRACE_PROBE1(shmeta, evict, records)

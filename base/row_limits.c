@@ -18,7 +18,8 @@
 static bool eight_plain(uint64_t word, bool controls)
 {
 	uint64_t least = controls ? 1 : 0x20;
-	uint64_t bad = word | (word - EACH_BYTE(least)); /* above 0x7f; below the least, by the borrow */
+	/* above 0x7f; below the least, by the borrow */
+	uint64_t bad = word | (word - EACH_BYTE(least));
 
 	if (!controls)
 		bad |= (word ^ EACH_BYTE(0x7f)) - EACH_BYTE(1); /* DEL */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a broker's agent does beside lookups: it renews all it leads by one operation, asks who leads a partition on the source's own word,
- * plans a fetch in a partition of very many segments, and waits for partitions to grow, as one of a thousand. SQLite, a daemon and a
- * database of its own. */
+ * What a broker's agent does beside lookups: it renews all it leads by one operation, asks who
+ * leads a partition on the source's own word, plans a fetch in a partition of very many segments,
+ * and waits for partitions to grow, as one of a thousand. SQLite, a daemon and a database of its
+ * own. */
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,7 +19,8 @@ enum { HELD = 10000, WAITERS = 1000, WIDE = 64, WAIT_MS = 60000, STACK = 128 << 
 
 static const struct shmeta_str topic = {"agents", 6};
 
-static uint32_t leases;   /* partitions of the topic; agent "holder" leads the first HELD, "others" the rest */
+static uint32_t leases;   /* partitions of the topic; agent "holder" leads the first HELD, "others"
+                           * the rest */
 static uint64_t segments; /* of its partition 0 */
 
 static void sql(sqlite3 *db, const char *text)
@@ -248,7 +250,8 @@ static void end_waiters(void)
 	free(waiters);
 }
 
-/* From the answer of the write, which follows the commit, to the return of the waiter; a waiter that was faster counts as 0. */
+/* From the answer of the write, which follows the commit, to the return of the waiter; a waiter
+ * that was faster counts as 0. */
 static void wake(struct shmeta_client *client, uint32_t n, uint64_t *seed)
 {
 	static double sample[10000];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmeta-bench: every figure of docs/benchmarks.md, measured in one run on one machine.
  *
- * A figure is the median of its rounds; the rounds of all figures of a group are interleaved (A B C A B C ...), and a ratio is taken
- * within a round before the median is, so that a machine whose speed drifts does not decide a verdict. */
+ * A figure is the median of its rounds; the rounds of all figures of a group are interleaved (A B C
+ * A B C ...), and a ratio is taken within a round before the median is, so that a machine whose
+ * speed drifts does not decide a verdict. */
 #ifndef SHMETA_BENCH_BENCH_H
 #define SHMETA_BENCH_BENCH_H
 
@@ -46,7 +47,8 @@ struct bench {
 	uint64_t row_count;
 };
 
-/* One figure. Values by round; cpu: the same in processor time of the measuring thread, where that says something. */
+/* One figure. Values by round; cpu: the same in processor time of the measuring thread, where that
+ * says something. */
 struct result {
 	char name[64];
 	const char *unit;
@@ -64,12 +66,15 @@ void result_cpu(struct result *r, double cpu); /* of the round whose value was g
 void result_missing(const char *name, const char *unit, const char *why);
 double result_median(const struct result *r);
 
-/* Verdicts. Several on one figure must all hold. factor * other is compared round by round when both have the same rounds, in processor
- * time when both have it: what else the machine does meanwhile then decides less. */
-void target_max(const char *name, double limit);                           /* median <= limit        */
-void target_min(const char *name, double limit);                           /* median >= limit        */
-void target_max_ratio(const char *name, double factor, const char *other); /* name <= factor * other */
-void target_min_ratio(const char *name, double factor, const char *other); /* name >= factor * other */
+/* Verdicts. Several on one figure must all hold. factor * other is compared round by round when
+ * both have the same rounds, in processor time when both have it: what else the machine does
+ * meanwhile then decides less. */
+void target_max(const char *name, double limit); /* median <= limit */
+void target_min(const char *name, double limit); /* median >= limit */
+/* name <= factor * other */
+void target_max_ratio(const char *name, double factor, const char *other);
+/* name >= factor * other */
+void target_min_ratio(const char *name, double factor, const char *other);
 
 void results_print(FILE *out);
 int results_json(const struct bench *b, const char *path);
@@ -103,11 +108,13 @@ _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *fmt, ...);
 void env_init(struct bench *b);
 void env_generate(const struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments);
 void env_read_flat(struct bench *b);
-/* source: a uri, or the path of a SQLite file. extra: lines of configuration. Returns once it serves; ret_ready_s: after how long. */
+/* source: a uri, or the path of a SQLite file. extra: lines of configuration. Returns once it
+ * serves; ret_ready_s: after how long. */
 pid_t env_start_daemon(const struct bench *b, const char *source, const char *instance, const char *extra,
                        double *ret_ready_s);
 pid_t env_spawn(char *const argv[], const char *log);
-void env_track(pid_t pid); /* kill it by its id when the bench ends; or end it with another signal */
+void env_track(pid_t pid); /* kill it by its id when the bench ends; or end it with another
+                            * signal */
 void env_track_to_end(pid_t pid, int signo);
 void env_pin(void);      /* this thread stays on the processor it is on; children do not */
 void env_unpin(void);    /* back to where it may run by right */
@@ -116,8 +123,9 @@ void env_kill(pid_t *pid, int signo);
 struct shmeta *env_open(const char *instance);
 struct shmeta_reader *env_reader(struct shmeta *instance);
 uint64_t env_counter(const char *instance, const char *name); /* from the stats page */
-void env_wait_stats(const char *instance);                    /* until the page was written after now */
-void env_remove(const char *dir);                             /* with all that is in it */
+/* until the page was written after now */
+void env_wait_stats(const char *instance);
+void env_remove(const char *dir); /* with all that is in it */
 void env_cleanup(void);
 
 /* The groups of figures. */
@@ -132,7 +140,8 @@ void bench_postgres(struct bench *b);
 void bench_dynamodb(struct bench *b);
 void bench_policy(struct bench *b);
 void bench_refresh(struct bench *b);
-void bench_bounded(struct bench *b); /* what a bounded store keeps, and what a hit and a miss cost */
+void bench_bounded(struct bench *b); /* what a bounded store keeps, and what a hit and a miss
+                                      * cost */
 void bench_agents(struct bench *b);  /* renewing, asking, planning, waiting */
 void bench_journal(struct bench *b); /* commits with the change journal and without */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What concerns a DynamoDB source, on the emulator of the tests, which is no AWS: each rate stands beside the emulator's own, and what AWS
- * bills are the units. Writes, how soon another host shows a change, first load. */
+ * What concerns a DynamoDB source, on the emulator of the tests, which is no AWS: each rate stands
+ * beside the emulator's own, and what AWS bills are the units. Writes, how soon another host shows
+ * a change, first load. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +93,8 @@ static void add(const struct host *h, uint64_t n, uint32_t partitions, uint32_t 
 
 /* ---- the emulator itself ---- */
 
-/* One transaction as the engine's of so many segments: their headers, they, and the entry of the log. */
+/* One transaction as the engine's of so many segments: their headers, they, and the entry of the
+ * log. */
 static void raw_transaction(uint64_t n, uint32_t segments)
 {
 	static char body[PARTITIONS * 800];
@@ -177,7 +179,8 @@ static uint64_t measure_units(const struct host *h, uint64_t n, uint32_t partiti
 	return n + CALLS;
 }
 
-/* Ours and the emulator's own in turn: calls of many segments, which are transactions of 99 items beside each other; then of one. */
+/* Ours and the emulator's own in turn: calls of many segments, which are transactions of 99 items
+ * beside each other; then of one. */
 static void measure_writes(const struct host *h, uint64_t n, double seconds)
 {
 	static struct series ours, raw;

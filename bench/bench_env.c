@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the figures run on: generated data, a daemon, children that are ended by their process ids. */
+ * What the figures run on: generated data, a daemon, children that are ended by their process
+ * ids. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What concerns a PostgreSQL source: first load against its own COPY, how soon a change is seen, what idling costs. */
+ * What concerns a PostgreSQL source: first load against its own COPY, how soon a change is seen,
+ * what idling costs. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ static double copy_out(PGconn *pg)
 	return (double)rows / (now_s() - start);
 }
 
-/* A database with shmeta's schema and the rows of a SQLite file; fewer segments where all would need gigabytes more of memory. */
+/* A database with shmeta's schema and the rows of a SQLite file; fewer segments where all would
+ * need gigabytes more of memory. */
 static PGconn *fill(struct bench *b, const char *database, const char *sqlite_path, char *ret_uri, size_t bytes,
                     uint64_t *ret_segments)
 {
@@ -67,7 +69,8 @@ static void set_watermark(void *arg, uint64_t watermark)
 	server_run(arg, sql);
 }
 
-/* A topic of so many partitions: from the call until it is acknowledged, and then how long it takes to list them all. */
+/* A topic of so many partitions: from the call until it is acknowledged, and then how long it takes
+ * to list them all. */
 static void create(const char *instance_dir, uint32_t partitions)
 {
 	struct shmeta *instance = env_open(instance_dir);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A bounded store whose source has ten times what it may keep: how often agents find what they look up, what a miss costs, whether the
- * budgets hold, and what a hit costs beside a store that mirrors the same source. SQLite, daemons and a database of its own. */
+ * A bounded store whose source has ten times what it may keep: how often agents find what they look
+ * up, what a miss costs, whether the budgets hold, and what a hit costs beside a store that mirrors
+ * the same source. SQLite, daemons and a database of its own. */
 #include <math.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -20,7 +21,8 @@ static uint32_t partitions, room; /* at the source; in the store */
 /* What the agents count, each in a place of its own, in memory that they share with the bench. */
 struct agent_counts {
 	_Atomic uint64_t done;  /* lookups, those before the measured ones included */
-	uint64_t found, unread; /* of the measured: found at once; not even by a FRESH read within its time */
+	uint64_t found, unread; /* of the measured: found at once; not even by a FRESH read within
+                                 * its time */
 	uint64_t wrong;         /* of all: another watermark than the source's */
 };
 
@@ -50,7 +52,8 @@ static void fill(const char *path)
 	(void)sqlite3_close(db);
 }
 
-/* The tables of the source are made by the daemon that mirrors it, which learns of their rows by its feed. */
+/* The tables of the source are made by the daemon that mirrors it, which learns of their rows by
+ * its feed. */
 static pid_t start_mirror(const struct bench *b, const char *db, const char *instance)
 {
 	double took;
@@ -156,7 +159,8 @@ static uint64_t done_by_all(const struct agent_counts *counts)
 	return done;
 }
 
-/* What the store had at most while they ran, in parts of its budget, and the statements a second that the source ran. */
+/* What the store had at most while they ran, in parts of its budget, and the statements a second
+ * that the source ran. */
 struct watched {
 	double bytes, partitions, queries_s;
 };
@@ -228,7 +232,8 @@ static void hit_rate(struct bench *b, const char *instance)
 	result_value(result_add("bounded.partitions_of_budget", "%"), 100.0 * most.partitions);
 	result_value(result_add("bounded.bytes_of_budget", "%"), 100.0 * most.bytes);
 	result_value(result_add("bounded.queries_of_budget", "%"), 100.0 * most.queries_s / QUERIES_S);
-	/* Simulated (bench/residency.c), the policy is 1.7 points below the best static set, and 3.2 in a tenth of the room. */
+	/* Simulated (bench/residency.c), the policy is 1.7 points below the best static set, and
+	 * 3.2 in a tenth of the room. */
 	target_min("bounded.hit_rate", 100.0 * best_static() - (b->quick ? 4 : 3));
 	target_max("bounded.wrong", 0);
 	target_max("bounded.partitions_of_budget", 100);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lookups by name in one thread. Beside them what a process could do that had all of it in memory of its own: a lock-free hash map
- * (liburcu's), and, as the limit, a perfect hash. Both lead to the flat array of the partition, and copy the row. */
+ * Lookups by name in one thread. Beside them what a process could do that had all of it in memory
+ * of its own: a lock-free hash map (liburcu's), and, as the limit, a perfect hash. Both lead to the
+ * flat array of the partition, and copy the row. */
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>

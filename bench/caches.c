@@ -94,7 +94,8 @@ double cache_lru(const uint32_t *key, uint32_t count, uint32_t from, uint32_t ke
 	return (double)hits / (count - from);
 }
 
-/* ---- W-TinyLFU: a window of 1 percent, a main part of 20 percent probation and 80 percent protected, and a sketch ---- */
+/* ---- W-TinyLFU: a window of 1 percent, a main part of 20 percent probation and 80 percent
+ * protected, and a sketch ---- */
 
 enum { ROWS = 4, SKETCH_MAX = 15 };
 enum place { OUT, WINDOW, PROBATION, PROTECTED, PARTS };
@@ -259,7 +260,8 @@ static uint32_t times_last(const struct times *t)
 	return at;
 }
 
-/* A key that is resident is found by the time of its next use; keys without one are not worth a place. */
+/* A key that is resident is found by the time of its next use; keys without one are not worth a
+ * place. */
 double cache_optimum(const uint32_t *key, uint32_t count, uint32_t from, uint32_t keys, uint32_t room)
 {
 	uint32_t *next = array(count, sizeof *next), *seen = array(keys, sizeof *seen), resident = 0, hits = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Somebody else's changes: a process that commits small transactions to the source at a given rate. */
+ * Somebody else's changes: a process that commits small transactions to the source at a given
+ * rate. */
 #ifndef SHMETA_BENCH_CHURN_H
 #define SHMETA_BENCH_CHURN_H
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What adaptive times to live cost and keep fresh, against a fixed one of 30 s, on the same trace of changes, without a feed. An hour of
- * 100 000 partitions: one in a hundred changes every second, half never, the others at random with a mean period between 10 minutes
- * and a day, evenly by its logarithm. The delay is the time from a change until it is seen, over all changes. Every record is refreshed when its time to live has passed, as if all were in use. */
+ * What adaptive times to live cost and keep fresh, against a fixed one of 30 s, on the same trace
+ * of changes, without a feed. An hour of 100 000 partitions: one in a hundred changes every second,
+ * half never, the others at random with a mean period between 10 minutes and a day, evenly by its
+ * logarithm. The delay is the time from a change until it is seen, over all changes. Every record
+ * is refreshed when its time to live has passed, as if all were in use. */
 #include <math.h>
 #include <stdlib.h>
 

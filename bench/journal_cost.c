@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the change journal costs: writes that are acknowledged one at a time, each a commit of its own, by a daemon that keeps the journal
- * and by one that has a directory where the journal's file would be, and does without. */
+ * What the change journal costs: writes that are acknowledged one at a time, each a commit of its
+ * own, by a daemon that keeps the journal and by one that has a directory where the journal's file
+ * would be, and does without. */
 #include <glob.h>
 #include <signal.h>
 #include <string.h>

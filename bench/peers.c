@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The same lookups by the programs that people use today: SQLite in process, PostgreSQL, Redis and memcached on Unix sockets, and
- * the in-process cache of the kind StreamHouse has (reader-writer lock, LRU, a clone for each hit).
- * Servers are started here, in the work directory, and ended by their process ids. One that is not installed is reported as
- * missing, never as passed. */
+ * The same lookups by the programs that people use today: SQLite in process, PostgreSQL, Redis and
+ * memcached on Unix sockets, and the in-process cache of the kind StreamHouse has (reader-writer
+ * lock, LRU, a clone for each hit).
+ * Servers are started here, in the work directory, and ended by their process ids. One that is not
+ * installed is reported as missing, never as passed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
@@ -43,7 +44,8 @@ static void choose(const struct bench *b)
 	}
 }
 
-/* Each peer: prepare once, then figure() per round: nanoseconds a lookup, wrong answers end the run. */
+/* Each peer: prepare once, then figure() per round: nanoseconds a lookup, wrong answers end the
+ * run. */
 
 static void wrong(const char *peer, const struct ask *a, const char *got)
 {
@@ -57,7 +59,7 @@ static void check(const char *peer, const struct ask *a, const char *got)
 		wrong(peer, a, got != NULL ? got : "nothing");
 }
 
-/* ---- SQLite in process ------------------------------------------------------------------------------------------------ */
+/* ---- SQLite in process ---- */
 
 static sqlite3 *sq;
 static sqlite3_stmt *sq_find;
@@ -92,7 +94,7 @@ static double sqlite_figure(void)
 	return (now_s() - start) * 1e9 / QUERIES;
 }
 
-/* ---- programs on Unix sockets ------------------------------------------------------------------------------------------ */
+/* ---- programs on Unix sockets ---- */
 
 static bool installed(const char *program)
 {
@@ -295,7 +297,7 @@ static double memcached_figure(void)
 	return (now_s() - start) * 1e9 / QUERIES;
 }
 
-/* ---- PostgreSQL -------------------------------------------------------------------------------------------------------- */
+/* ---- PostgreSQL ---- */
 
 static PGconn *pg;
 
@@ -366,7 +368,7 @@ static double pg_figure(void)
 	return (now_s() - start) * 1e9 / QUERIES;
 }
 
-/* ---- the in-process cache: one lock, LRU order moved on each hit, a clone handed out ------------------------------------ */
+/* ---- the in-process cache: one lock, LRU order moved on each hit, a clone handed out ---- */
 
 struct lru_topic {
 	struct lru_topic *next, *prev, *chain;
@@ -447,7 +449,8 @@ static struct lru_topic *lru_get(const char *name)
 {
 	struct lru_topic *t, *clone = NULL;
 
-	(void)pthread_rwlock_wrlock(&lru.lock); /* a hit moves the entry: StreamHouse takes the write lock too */
+	/* a hit moves the entry: StreamHouse takes the write lock too */
+	(void)pthread_rwlock_wrlock(&lru.lock);
 	for (t = lru.bucket[lru_hash(name)]; t != NULL && strcmp(t->name, name) != 0; t = t->chain)
 		;
 	if (t != NULL) {

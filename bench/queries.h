@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What lookups are asked for, and what bounds them on the same data: flat arrays, and a raw LMDB floor search. */
+ * What lookups are asked for, and what bounds them on the same data: flat arrays, and a raw LMDB
+ * floor search. */
 #ifndef SHMETA_BENCH_QUERIES_H
 #define SHMETA_BENCH_QUERIES_H
 
@@ -16,7 +17,8 @@ struct query {
 struct query *queries_random(const struct bench *b, size_t count, uint32_t partitions, uint64_t *seed);
 /* As consumers that follow: near the end of the log, in HOT_PARTITIONS partitions. */
 struct query *queries_hot(const struct bench *b, size_t count, uint64_t *seed);
-/* In HOT_PARTITIONS partitions: the last row, which no block holds yet, or the first one of a partition of several blocks. */
+/* In HOT_PARTITIONS partitions: the last row, which no block holds yet, or the first one of a
+ * partition of several blocks. */
 struct query *queries_tail(const struct bench *b, size_t count, uint64_t *seed);
 struct query *queries_sealed(const struct bench *b, size_t count, uint64_t *seed);
 /* Eight offsets of one row in ascending order, then of the next row of another partition. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hit rates of writer/resident/policy.c itself, fed by touch maps as the daemon feeds it, against exact LRU, W-TinyLFU and Belady's
- * optimum; and what a touch costs a reader. No daemon and no data. */
+ * Hit rates of writer/resident/policy.c itself, fed by touch maps as the daemon feeds it, against
+ * exact LRU, W-TinyLFU and Belady's optimum; and what a touch costs a reader. No daemon and no
+ * data. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@
 #include "writer/resident/policy.h"
 
 enum { KEYS = 1000000, ROOM = 100000, READERS = 4, RECORD = 200 };
-/* After so many lookups the maps are collected, besides when victims are chosen: one second of a host that does few. */
+/* After so many lookups the maps are collected, besides when victims are chosen: one second of a
+ * host that does few. */
 enum { COLLECT_EVERY = 20000, WTINYLFU_EVERY = 5000 };
 
 #define NONE UINT32_MAX

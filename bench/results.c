@@ -207,7 +207,8 @@ static json_t *machine(void)
 
 static void commit_text(char *ret, size_t bytes)
 {
-	FILE *git = popen("git rev-parse --short HEAD 2>/dev/null", "re"); /* a constant command line */
+	/* a constant command line */
+	FILE *git = popen("git rev-parse --short HEAD 2>/dev/null", "re");
 
 	ret[0] = '\0';
 	if (git == NULL)

@@ -40,7 +40,8 @@ static pid_t spawn(const struct bench *b, char *const argv[])
 	if (pid != 0) {
 		if (pid < 0)
 			die("fork failed");
-		env_track_to_end(pid, SIGQUIT); /* killed, it would leave its shared memory behind */
+		/* killed, it would leave its shared memory behind */
+		env_track_to_end(pid, SIGQUIT);
 		return pid;
 	}
 	(void)prctl(PR_SET_PDEATHSIG, SIGINT);

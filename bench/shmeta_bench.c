@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta-bench [--quick | --segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP] [--plot FILE] */
+ * shmeta-bench [--quick | --segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP]
+ * [--plot FILE] */
 #include <getopt.h>
 #include <libgen.h>
 #include <limits.h>

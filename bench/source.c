@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What concerns the source: first load, warm restart, cold start, how soon a change is seen, what idling costs, how large the store is. */
+ * What concerns the source: first load, warm restart, cold start, how soon a change is seen, what
+ * idling costs, how large the store is. */
 #include <math.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -78,7 +79,8 @@ static void restart(struct bench *b)
 	target_max("restart.warm", 200);
 }
 
-/* After a reboot there is no store: the daemon serves the rows of the source, or those of its snapshot file. */
+/* After a reboot there is no store: the daemon serves the rows of the source, or those of its
+ * snapshot file. */
 static void cold_start(struct bench *b)
 {
 	char warm[400], instance[400];
@@ -251,7 +253,8 @@ void source_idle(struct bench *b, const char *source, const char *how, const cha
 	env_kill(&pid, SIGTERM);
 }
 
-/* The target speaks of topics and partitions; what consumers and agents add has no bound of its own. */
+/* The target speaks of topics and partitions; what consumers and agents add has no bound of its
+ * own. */
 static void drop_hints(const char *path)
 {
 	sqlite3 *db;

@@ -13,7 +13,8 @@ struct source_change {
 /* The statement that does it. */
 void source_change_sql(char *ret, size_t bytes, uint64_t watermark);
 
-/* How soon a daemon's readers see what somebody else changed: visibility.ENGINE.{p50,p99,idle_max}. most_ms: of the p99; 0: no target. */
+/* How soon a daemon's readers see what somebody else changed: visibility.ENGINE.{p50,p99,idle_max}.
+ * most_ms: of the p99; 0: no target. */
 void source_visibility(struct bench *b, const char *engine, const char *instance_dir, double most_ms,
                        const struct source_change *change);
 

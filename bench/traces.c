@@ -83,7 +83,8 @@ uint32_t *trace_make(enum trace_kind kind, uint32_t keys, uint32_t room, uint32_
 			key[i] = zipf_rank(&z, &seed);
 			break;
 		}
-	/* Which keys are popular says nothing of their order. The multiplier is odd and no multiple of 5. */
+	/* Which keys are popular says nothing of their order. The multiplier is odd and no multiple
+	 * of 5. */
 	for (uint32_t i = 0; i < count && kind != TRACE_SCAN; i++)
 		key[i] = (uint32_t)(key[i] * UINT64_C(7368787) % keys);
 	free(z.sum);

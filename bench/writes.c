@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Acknowledged writes: their rate and their latency, against the engine's own on the same schema and storage; and the pathological
- * workload, a thousand partitions that get a tiny batch each from eight processes while eight others follow their tails. */
+ * Acknowledged writes: their rate and their latency, against the engine's own on the same schema
+ * and storage; and the pathological workload, a thousand partitions that get a tiny batch each from
+ * eight processes while eight others follow their tails. */
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -88,7 +89,7 @@ static void create(const char *instance_dir)
 	shmeta_close(instance);
 }
 
-/* ---- many clients ----------------------------------------------------------------------------------------------------------------- */
+/* ---- many clients ---- */
 
 struct call {
 	struct process *p;
@@ -115,7 +116,8 @@ static void done(void *arg, enum shmeta_status status, const struct shmeta_resul
 	free(c);
 }
 
-/* Batches of `batch` segments, each for one partition of its own, `flight` calls at a time. rounds 0: until told to stop. */
+/* Batches of `batch` segments, each for one partition of its own, `flight` calls at a time. rounds
+ * 0: until told to stop. */
 static void writer_process(const char *instance_dir, int me, uint32_t batch, int flight, uint32_t rounds)
 {
 	struct shmeta *instance = env_open(instance_dir);
@@ -207,7 +209,7 @@ static double rate(const char *instance_dir, double seconds)
 	return (double)sum / seconds;
 }
 
-/* ---- the engine itself -------------------------------------------------------------------------------------------------------------- */
+/* ---- the engine itself ---- */
 
 static sqlite3 *raw_open(const char *path, const char *schema_of)
 {
@@ -252,7 +254,8 @@ static sqlite3 *raw_open(const char *path, const char *schema_of)
 	return db;
 }
 
-/* Transactions of `group` adds, and a watermark for each partition in them. Returns adds a second; fills samples by transaction. */
+/* Transactions of `group` adds, and a watermark for each partition in them. Returns adds a second;
+ * fills samples by transaction. */
 static double raw_commits(const char *path, const char *schema_of, uint32_t group, double seconds, double *sample,
                           uint32_t *samples)
 {
@@ -366,7 +369,7 @@ static void rates(struct bench *b)
 	target_max("write.sqlite.single_p50", result_median(result_get("limit.sqlite_single_commit_p50")) + 100);
 }
 
-/* ---- PostgreSQL ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- PostgreSQL ---- */
 
 /* The tables that shmeta made, without its triggers, and a topic as create() makes it. */
 static PGconn *raw_postgres(const struct bench *b, const char *database)
@@ -406,7 +409,8 @@ static void raw_done(PGconn *pg, PGresult *res)
 	PQclear(res);
 }
 
-/* As raw_commits(): one INSERT of many rows and one UPDATE of their partitions' watermarks, both prepared. */
+/* As raw_commits(): one INSERT of many rows and one UPDATE of their partitions' watermarks, both
+ * prepared. */
 static double raw_postgres_commits(PGconn *pg, uint32_t group, double seconds, double *sample, uint32_t *samples)
 {
 	uint64_t next[PARTITIONS] = {0}, added = 0;
@@ -507,7 +511,7 @@ static void rates_postgres(struct bench *b)
 	target_min_ratio("write.postgres.acked", 0.7, "limit.postgres_group_commit");
 }
 
-/* ---- the pathological workload ------------------------------------------------------------------------------------------------------- */
+/* ---- the pathological workload ---- */
 
 static void tailer_process(const char *instance_dir, int me)
 {
@@ -525,7 +529,8 @@ static void tailer_process(const char *instance_dir, int me)
 	(void)shmeta_end(reader);
 	while (!atomic_load(&shared->go))
 		(void)usleep(200);
-	/* After each commit, the tails that have moved: the newest segment whose add was acknowledged, anywhere, must be there. */
+	/* After each commit, the tails that have moved: the newest segment whose add was
+	 * acknowledged, anywhere, must be there. */
 	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
 		for (uint32_t i = 0; i < PARTITIONS; i++) {
 			uint32_t partition = (i + (uint32_t)me * 131) % PARTITIONS;

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Many small segments become few: what lies side by side in a partition is copied into one object, which takes its place.
+ * Many small segments become few: what lies side by side in a partition is copied into one object,
+ * which takes its place.
  *
  *   compactor INSTANCE_DIRECTORY OBJECT_DIRECTORY TOPIC PARTITION TARGET_BYTES [EPOCH]
  *
- * Segments of the partition are walked in order. Those that follow each other without a gap and have no more than TARGET_BYTES together
- * are read, written behind each other into a new object (here: a file, written aside, synced and renamed), and replaced by one segment
- * of that object, in one unit: a reader sees the old ones or the new one, and finds the bytes of both.
+ * Segments of the partition are walked in order. Those that follow each other without a gap and
+ * have no more than TARGET_BYTES together are read, written behind each other into a new object
+ * (here: a file, written aside, synced and renamed), and replaced by one segment of that object, in
+ * one unit: a reader sees the old ones or the new one, and finds the bytes of both.
  *
- * First the object, then its registration: where this program dies in between, the new object is garbage that nobody refers to. The old
- * objects are not deleted here. Who deletes them waits until the times to live of readers have passed (objects.grace_ms): objects
- * that hold slices of many partitions are listed by `shmetactl objects --deletable` then; this program names the others.
+ * First the object, then its registration: where this program dies in between, the new object is
+ * garbage that nobody refers to. The old objects are not deleted here. Who deletes them waits until
+ * the times to live of readers have passed (objects.grace_ms): objects that hold slices of many
+ * partitions are listed by `shmetactl objects --deletable` then; this program names the others.
  *
- * Where another compactor, or retention, was faster, the operation is refused with ERR_CONFLICT and nothing has happened: the new object is
- * removed, the partition is read anew from the source, and it is looked at again from there. After any error that leaves open what happened
- * the object stays, because the store may name it. EPOCH is the compactor's own: one whose successor has begun with a higher number is refused with ERR_FENCED.
+ * Where another compactor, or retention, was faster, the operation is refused with ERR_CONFLICT and
+ * nothing has happened: the new object is removed, the partition is read anew from the source, and
+ * it is looked at again from there. After any error that leaves open what happened the object
+ * stays, because the store may name it. EPOCH is the compactor's own: one whose successor has begun
+ * with a higher number is refused with ERR_FENCED.
  *
  * Compile: cc compactor.c $(pkg-config --cflags --libs shmeta) */
 #include <inttypes.h>
@@ -176,7 +181,8 @@ static int flush(uint64_t *from)
 	return 0;
 }
 
-/* A page of segments is gathered within one snapshot; work is done outside of any. Moves *from to where to go on, UINT64_MAX at the end. */
+/* A page of segments is gathered within one snapshot; work is done outside of any. Moves *from to
+ * where to go on, UINT64_MAX at the end. */
 static int gather(struct shmeta_reader *reader, uint64_t *from)
 {
 	struct shmeta_iter *iter = NULL;

@@ -11,19 +11,25 @@
  *   window_ms=N      an object is closed so long after its first record   (100)
  *   object_bytes=N   ... or when it has so many bytes                     (8388608)
  *
- * What comes within a window is gathered by partition. When the window is over, or the object is large enough, all of it becomes one
- * object: each partition's records in one run of bytes, the runs one after the other. The object is PUT (here: a file, written aside,
- * synced and renamed), and then registered by one call: COMMIT_OBJECT and an ADD_SLICE for each partition, with the byte at which its
- * run begins. The writer commits them as one unit; readers find slices as they find segments, and read size_bytes from `position`.
+ * What comes within a window is gathered by partition. When the window is over, or the object is
+ * large enough, all of it becomes one object: each partition's records in one run of bytes, the
+ * runs one after the other. The object is PUT (here: a file, written aside, synced and renamed),
+ * and then registered by one call: COMMIT_OBJECT and an ADD_SLICE for each partition, with the byte
+ * at which its run begins. The writer commits them as one unit; readers find slices as they find
+ * segments, and read size_bytes from `position`.
  *
- * At the end it says how many PUTs that saved, compared with one object for each partition in each window.
+ * At the end it says how many PUTs that saved, compared with one object for each partition in each
+ * window.
  *
- * First the object, then its registration: a reader that finds a slice finds its bytes. An object that was put and not registered, because
- * the program died in between, is garbage that nobody refers to; its name says who made it, so a sweep of names that are not listed by
- * `shmetactl objects` finds it. Once retention has taken all slices, `shmetactl objects --deletable` lists the object.
+ * First the object, then its registration: a reader that finds a slice finds its bytes. An object
+ * that was put and not registered, because the program died in between, is garbage that nobody
+ * refers to; its name says who made it, so a sweep of names that are not listed by `shmetactl
+ * objects` finds it. Once retention has taken all slices, `shmetactl objects --deletable` lists the
+ * object.
  *
- * Each operation has a request id, so that a registration whose answer was lost is sent again by the library and not done twice. Only
- * one process may append to a partition at a time: in earnest it holds the partition's lease and writes its epoch as op.fence.
+ * Each operation has a request id, so that a registration whose answer was lost is sent again by
+ * the library and not done twice. Only one process may append to a partition at a time: in earnest
+ * it holds the partition's lease and writes its epoch as op.fence.
  *
  * Compile: cc cross_partition_writer.c $(pkg-config --cflags --libs shmeta) */
 #include <errno.h>
@@ -36,7 +42,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* An object with its slices must fit one frame of 128 KiB: a slice takes 128 bytes and its names. */
+/* An object with its slices must fit one frame of 128 KiB: a slice takes 128 bytes and its
+ * names. */
 enum { SLICES_MAX = 400, NAME_BYTES_MAX = 64, TIMEOUT_MS = 30000 };
 
 /* What was gathered of one partition since the last object. */
@@ -86,7 +93,7 @@ static int failed(const char *doing)
 	return -1;
 }
 
-/* ---- object storage: a directory ------------------------------------------------------------------------------------------ */
+/* ---- object storage: a directory ---- */
 
 /* PUT: the whole object or nothing under that name. */
 static int put(const char *path)
@@ -111,7 +118,7 @@ static int put(const char *path)
 	return 0;
 }
 
-/* ---- one object --------------------------------------------------------------------------------------------------------------- */
+/* ---- one object ---- */
 
 /* The registration: the object, and behind it a slice for each partition. */
 static void describe(struct shmeta_op *ops, char (*ids)[NAME_BYTES_MAX], const char *key, int64_t now_ms)
@@ -123,7 +130,8 @@ static void describe(struct shmeta_op *ops, char (*ids)[NAME_BYTES_MAX], const c
 	                                         .s3_key = str(key),
 	                                         .size_bytes = gathered_bytes,
 	                                         .created_at_ms = now_ms}};
-	(void)shmeta_request_id(ops[0].request_id); /* without one, a lost answer is an unknown outcome */
+	/* without one, a lost answer is an unknown outcome */
+	(void)shmeta_request_id(ops[0].request_id);
 	for (uint64_t i = 0; i < gathered_count; i++) {
 		const struct run *r = &run[gathered[i]];
 		struct shmeta_op *op = &ops[i + 1];
@@ -170,7 +178,8 @@ static int flush(void)
 		return -1;
 	describe(ops, ids, key, now_ms);
 	status = shmeta_write(client, ops, gathered_count + 1, TIMEOUT_MS, results, NULL);
-	/* Not done, or not known: this program ends; one that lives longer asks find_ends() what is there and goes on from it. */
+	/* Not done, or not known: this program ends; one that lives longer asks find_ends() what is
+	 * there and goes on from it. */
 	if (status != SHMETA_OK && status != SHMETA_ERR_NOT_CACHED)
 		return failed("registering an object");
 	for (uint64_t i = 0; i < gathered_count; i++) {
@@ -179,14 +188,17 @@ static int flush(void)
 		if (is_done(&results[i + 1])) {
 			registered++;
 			done.records += r->records;
-		} else { /* fenced, or the partition is gone: these records belong to somebody else now */
+		} else {
+			/* fenced, or the partition is gone: these records belong to somebody else
+			 * now */
 			done.refused++;
 			(void)fprintf(stderr, "%s/%u: %s\n", want.topic, gathered[i], results[i + 1].text);
 			r->next = r->base;
 		}
 		r->used = r->records = 0;
 	}
-	/* One that is registered without slices is listed as deletable by and by, like any other. */
+	/* One that is registered without slices is listed as deletable by and by, like any
+	 * other. */
 	if (!is_done(&results[0]))
 		(void)unlink(path);
 	done.objects += registered > 0;
@@ -196,7 +208,7 @@ static int flush(void)
 	return 0;
 }
 
-/* ---- gathering ------------------------------------------------------------------------------------------------------------------ */
+/* ---- gathering ---- */
 
 /* Must the object be closed before something of this partition is added? */
 static int is_due(uint32_t partition)
@@ -252,7 +264,7 @@ static int produce(void)
 	return flush();
 }
 
-/* ---- the topic ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the topic ---- */
 
 static int make_topic(void)
 {
@@ -297,7 +309,7 @@ static int find_ends(void)
 	return bad ? -1 : 0;
 }
 
-/* ---- command line ---------------------------------------------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 static int option(const char *word)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A poll loop that writes without ever waiting for an answer: event_loop DIRECTORY. It commits an offset for each of a hundred
- * consumer groups of the topic that examples/write.c makes. */
+ * A poll loop that writes without ever waiting for an answer: event_loop DIRECTORY. It commits an
+ * offset for each of a hundred consumer groups of the topic that examples/write.c makes. */
 #include <poll.h>
 #include <shmeta.h>
 #include <stdio.h>
@@ -12,7 +12,8 @@ struct progress {
 	int done, failed;
 };
 
-/* Called by shmeta_client_process(), once for each call that was submitted. The results die when it returns. */
+/* Called by shmeta_client_process(), once for each call that was submitted. The results die when it
+ * returns. */
 static void committed(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
                       const struct shmeta_token *token)
 {
@@ -69,7 +70,8 @@ int main(int argc, char **argv)
 
 		while (next < COMMITS && commit(client, next, &progress) == SHMETA_OK)
 			next++;
-		/* Ask anew before each wait: the descriptor changes with the connection, the events with what is unsent. */
+		/* Ask anew before each wait: the descriptor changes with the connection, the events
+		 * with what is unsent. */
 		(void)!shmeta_client_process(client, &wait_ms);
 		p = (struct pollfd){.fd = shmeta_client_fd(client), .events = shmeta_client_events(client)};
 		(void)poll(&p, 1, (int)wait_ms);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a broker does for a consumer: plan, read, and at the end of the log wait: fetch_loop DIRECTORY TOPIC PARTITION FROM TO.
- * It prints the byte ranges that hold the offsets FROM to TO - 1, and waits for those that are not there yet. */
+ * What a broker does for a consumer: plan, read, and at the end of the log wait: fetch_loop
+ * DIRECTORY TOPIC PARTITION FROM TO. It prints the byte ranges that hold the offsets FROM to TO -
+ * 1, and waits for those that are not there yet. */
 #include <shmeta.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ static void read_ranges(const struct shmeta_fetch_range *ranges, size_t count)
 	fflush(stdout);
 }
 
-/* One fetch: moves *from on. 0: it failed. No snapshot stays open, neither over reads nor over waits. */
+/* One fetch: moves *from on. 0: it failed. No snapshot stays open, neither over reads nor over
+ * waits. */
 static int fetch(struct shmeta_reader *reader, struct shmeta_handle *partition, uint64_t *from)
 {
 	static struct shmeta_segment segments[SEGMENTS];

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One leader of a partition at a time, and no write of a former one: leader DIRECTORY TOPIC PARTITION AGENT APPENDS [LEASE_MS].
+ * One leader of a partition at a time, and no write of a former one: leader DIRECTORY TOPIC
+ * PARTITION AGENT APPENDS [LEASE_MS].
  *
- * The agent registers, acquires the partition's lease, and appends so many segments (here: their metadata alone), each fenced by its
- * name and the lease's epoch. It renews its heartbeat and all of its leases by one operation, three times as often as they last. Where it
- * was stopped for longer, another one may lead meanwhile: its lease has another epoch, so what this one still sends is refused with
- * ERR_FENCED, whatever its own clock says. It then gives up what it believed, and begins again with what the source holds.
+ * The agent registers, acquires the partition's lease, and appends so many segments (here: their
+ * metadata alone), each fenced by its name and the lease's epoch. It renews its heartbeat and all
+ * of its leases by one operation, three times as often as they last. Where it was stopped for
+ * longer, another one may lead meanwhile: its lease has another epoch, so what this one still sends
+ * is refused with ERR_FENCED, whatever its own clock says. It then gives up what it believed, and
+ * begins again with what the source holds.
  *
  * Compile: cc leader.c $(pkg-config --cflags --libs shmeta) */
 #include <inttypes.h>
@@ -75,7 +78,8 @@ static enum shmeta_status acquire(uint64_t *ret_epoch)
 	return SHMETA_OK;
 }
 
-/* Where the next segment begins, on the source's own word: a former leader may have appended until a moment ago. */
+/* Where the next segment begins, on the source's own word: a former leader may have appended until
+ * a moment ago. */
 static enum shmeta_status next_offset(uint64_t *ret)
 {
 	const struct shmeta_read source = {.size = sizeof source,
@@ -141,7 +145,8 @@ static uint64_t renew(void)
 	return status == SHMETA_OK ? result.count : 0;
 }
 
-/* Lead until `appends` are done or the lease is lost. Returns how many were done; *ret_status: OK, or what cannot be helped. */
+/* Lead until `appends` are done or the lease is lost. Returns how many were done; *ret_status: OK,
+ * or what cannot be helped. */
 static uint64_t lead(uint64_t appends, enum shmeta_status *ret_status)
 {
 	uint64_t epoch, offset, done = 0;
@@ -161,7 +166,8 @@ static uint64_t lead(uint64_t appends, enum shmeta_status *ret_status)
 		done += *ret_status == SHMETA_OK;
 		pause_ms(PAUSE_MS);
 	}
-	/* Another one leads by now, or nobody can say whether it was done: look at the source, and begin again. */
+	/* Another one leads by now, or nobody can say whether it was done: look at the source, and
+	 * begin again. */
 	if (*ret_status == SHMETA_ERR_FENCED || *ret_status == SHMETA_ERR_OUTCOME_UNKNOWN ||
 	    *ret_status == SHMETA_ERR_TIMEOUT || *ret_status == SHMETA_ERR_WRITER_AWAY)
 		*ret_status = SHMETA_OK;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tasks share a pool of readers, and an event loop waits for growth: pool DIRECTORY TOPIC PARTITION.
+ * Tasks share a pool of readers, and an event loop waits for growth: pool DIRECTORY TOPIC
+ * PARTITION.
  *
- * Four threads look up segments with two readers: a task takes a reader for one call, which begins and ends the snapshot itself and copies
- * what it found, and puts it back. So no snapshot lives across a switch of tasks, and a reader moves between threads, one at a time.
- * Meanwhile the main thread waits until the partition grows: a submitted wait without a callback, whose end is taken from the client's queue.
+ * Four threads look up segments with two readers: a task takes a reader for one call, which begins
+ * and ends the snapshot itself and copies what it found, and puts it back. So no snapshot lives
+ * across a switch of tasks, and a reader moves between threads, one at a time. Meanwhile the main
+ * thread waits until the partition grows: a submitted wait without a callback, whose end is taken
+ * from the client's queue.
  *
  * Compile: cc -pthread pool.c $(pkg-config --cflags --libs shmeta) */
 #include <poll.h>
@@ -57,7 +60,8 @@ static enum shmeta_status high_watermark(uint64_t *ret)
 	return status;
 }
 
-/* Each lookup is a task of its own. The result: how many failed; an offset without a segment is an answer. */
+/* Each lookup is a task of its own. The result: how many failed; an offset without a segment is an
+ * answer. */
 static void *work(void *arg)
 {
 	uint64_t end = 0, failed = 0;
@@ -79,7 +83,8 @@ static void *work(void *arg)
 	return (void *)(uintptr_t)failed;
 }
 
-/* Until the partition is beyond the watermark. ERR_*: the wait could not be submitted, or failed. */
+/* Until the partition is beyond the watermark. ERR_*: the wait could not be submitted, or
+ * failed. */
 static enum shmeta_status await_growth(struct shmeta_client *client, struct shmeta_watch *watch)
 {
 	enum shmeta_status status = shmeta_submit_wait(client, watch, 1, NULL, watch, NULL);
@@ -90,7 +95,8 @@ static enum shmeta_status await_growth(struct shmeta_client *client, struct shme
 		struct pollfd p;
 
 		(void)!shmeta_client_process(client, &wait_ms);
-		/* In the order in which they ended; `arg` says which one it is, where many are under way. */
+		/* In the order in which they ended; `arg` says which one it is, where many are
+		 * under way. */
 		if (shmeta_client_next_done(client, &done) == SHMETA_OK)
 			return done.status == SHMETA_OK ? ((struct shmeta_watch *)done.arg)->status : done.status;
 		/* Both change with the connection: ask anew. A loop adds its other descriptors. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A cache of one's own behind the store's, kept right by the change journal: second_level_cache DIRECTORY TOPIC ROUNDS.
- * It keeps what is expensive to make of a record (here: a line of text of each partition), asks in each round which keys changed since
- * the last one, and makes only those anew. --check in front of DIRECTORY compares every cached line with the store. */
+ * A cache of one's own behind the store's, kept right by the change journal: second_level_cache
+ * DIRECTORY TOPIC ROUNDS. It keeps what is expensive to make of a record (here: a line of text of
+ * each partition), asks in each round which keys changed since the last one, and makes only those
+ * anew. --check in front of DIRECTORY compares every cached line with the store. */
 #include <shmeta.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Create a topic and add a segment to it: write DIRECTORY. Compile: cc write.c $(pkg-config --cflags --libs shmeta) */
+ * Create a topic and add a segment to it: write DIRECTORY. Compile: cc write.c $(pkg-config
+ * --cflags --libs shmeta) */
 #include <shmeta.h>
 #include <stdio.h>
 #include <string.h>

@@ -175,7 +175,8 @@ static void no_problem(void *arg, const char *sentence)
 	(void)sentence;
 }
 
-/* A command line that a service manager gave is a start that failed; one that was typed is told to who typed it. */
+/* A command line that a service manager gave is a start that failed; one that was typed is told to
+ * who typed it. */
 static int refuse_command_line(const struct config_flags *flags, const char *sentence)
 {
 	struct told told = {.verb = RUN};
@@ -192,7 +193,8 @@ static int refuse_command_line(const struct config_flags *flags, const char *sen
 	return DAEMON_REFUSED;
 }
 
-/* argument: NULL where getopt has told already, and `wrong`, the last word that it took, is the one. */
+/* argument: NULL where getopt has told already, and `wrong`, the last word that it took, is the
+ * one. */
 static int usage(const struct config_flags *flags, const char *argument, const char *wrong)
 {
 	char sentence[512];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Operations of as many steps as there are items (ddb_ops.h). Each begins with what makes its outcome true for readers, or ends with it, and
- * may be repeated: what a daemon that died left of one is finished by whoever meets it. */
+ * Operations of as many steps as there are items (ddb_ops.h). Each begins with what makes its
+ * outcome true for readers, or ends with it, and may be repeated: what a daemon that died left of
+ * one is finished by whoever meets it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@
 #include "backends/op_errors.h"
 #include "base/str.h"
 
-/* A sweep: how many partitions are looked at at once, how many segments it takes away, how long it goes on, how long its calls may take,
- * and when the next one is due: after SWEEP_IN_VAIN_S where it came to nothing. */
+/* A sweep: how many partitions are looked at at once, how many segments it takes away, how long it
+ * goes on, how long its calls may take, and when the next one is due: after SWEEP_IN_VAIN_S where
+ * it came to nothing. */
 enum { SWEEP_AT_ONCE = 64, SWEEP_MOST = 2000, SWEEP_MS = 250, SWEEP_CALL_MS = 1000, SWEEP_S = 5, SWEEP_IN_VAIN_S = 60 };
 #define MS UINT64_C(1000000)
 
@@ -36,7 +38,8 @@ bool ddb_is_apart(const struct shmeta_op *op)
 	       op->type == SHMETA_OP_RENEW_AGENT || op->type == SHMETA_OP_REPLACE_SEGMENTS;
 }
 
-/* One step for each item of a query's answer. The worst of their results is *r's; *ret_count: the sum of their counts. */
+/* One step for each item of a query's answer. The worst of their results is *r's; *ret_count: the
+ * sum of their counts. */
 static enum shmeta_status each(struct ddb_writing *w, const struct backend_op *op, struct shmeta_str tenant,
                                const json_t *items, void (*judge)(struct ddb_writing *, struct ddb_step *),
                                struct shmeta_result *r, uint64_t *ret_count, struct backend_error *err)
@@ -137,7 +140,8 @@ static uint64_t half_time(const struct ddb_state *s)
 	return s->deadline_ns > now_ns ? now_ns + (s->deadline_ns - now_ns) / 2 : now_ns;
 }
 
-/* How many segments are read to be deleted: first what one transaction can, so that there soon is something done, then many. */
+/* How many segments are read to be deleted: first what one transaction can, so that there soon is
+ * something done, then many. */
 enum { OLD_FIRST = DDB_UNIT_ITEMS - 1, OLD_MORE = 500 };
 
 /* The next ones from *from on. *ret_more: there may be more behind them, from *from on. */
@@ -176,7 +180,8 @@ static enum shmeta_status delete_some(struct ddb_writing *w, const struct backen
 	return status;
 }
 
-/* Once some are gone there is half of the time for the others. What is left then is another call's. */
+/* Once some are gone there is half of the time for the others. What is left then is another
+ * call's. */
 static enum shmeta_status delete_old(struct ddb_writing *w, const struct backend_op *op, const char *inc,
                                      uint64_t *count, struct shmeta_result *r, struct backend_error *err)
 {
@@ -192,7 +197,8 @@ static enum shmeta_status delete_old(struct ddb_writing *w, const struct backend
 			w->s->deadline_ns = half_ns;
 		status = delete_some(w, op, inc, &from, count, &more, r, err);
 	}
-	/* Time is up, or others were in the way again and again: neither is the source's failure. */
+	/* Time is up, or others were in the way again and again: neither is the source's
+	 * failure. */
 	if (*count > 0 && ((status == SHMETA_OK && r->status == SHMETA_OK && more) || r->status == SHMETA_ERR_BUSY ||
 	                   status == SHMETA_ERR_BUSY ||
 	                   (status == SHMETA_ERR_SOURCE && r->status != SHMETA_ERR_OUTCOME_UNKNOWN &&
@@ -261,7 +267,8 @@ static enum shmeta_status delete_group(struct ddb_writing *w, const struct backe
 
 	if (status != SHMETA_OK || r->status != SHMETA_OK)
 		return status;
-	/* Its offsets name the group that is gone: nobody shows them. What is left of them now costs room, no more. */
+	/* Its offsets name the group that is gone: nobody shows them. What is left of them now
+	 * costs room, no more. */
 	for (unsigned int i = 0; i < DDB_OFFSET_SHARDS; i++) {
 		ddb_pk_offsets(&key[i], op->tenant, op->op->group_id, i);
 		q[i] = (struct ddb_query){.table = DDB_META, .pk = key[i].pk};
@@ -381,7 +388,8 @@ static void judge_renew_held(struct ddb_writing *w, struct ddb_step *step)
 	           ddb_renew_lease(w, a->op, part[0], (uint32_t)partition);
 }
 
-/* Each lease by itself: where the source fails on the way, some are renewed and others are not, and a repetition does the rest. */
+/* Each lease by itself: where the source fails on the way, some are renewed and others are not, and
+ * a repetition does the rest. */
 static enum shmeta_status renew_agent(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
                                       struct backend_error *err)
 {
@@ -440,7 +448,8 @@ static void judge_topic_goes(struct ddb_writing *w, struct ddb_step *step)
 	                                  .deleted = 1});
 }
 
-/* A header of the topic: nothing is written under it any more, and its lease is nobody's. The epoch stays. */
+/* A header of the topic: nothing is written under it any more, and its lease is nobody's. The epoch
+ * stays. */
 static void judge_header_dies(struct ddb_writing *w, struct ddb_step *step)
 {
 	struct apart *a = step->arg;
@@ -505,7 +514,8 @@ struct leaving {
 	struct backend_op whose;
 	const char *inc;
 	uint32_t count, headers, from; /* partitions: all; the header is dead; no segment is left */
-	bool ended, moved;             /* its item is gone; something of it was done that the note does not say */
+	bool ended, moved;             /* its item is gone; something of it was done that the note
+                                        * does not say */
 	struct ddb_key key[SWEEP_AT_ONCE];
 };
 
@@ -635,8 +645,8 @@ static enum shmeta_status forget_note(struct ddb_writing *w, const struct leavin
 	return status;
 }
 
-/* Go on with the deletion of a topic. most: segments. name_ns, until_ns: so long its name is worked at, and what comes after that. OK: as
- * far as that went. */
+/* Go on with the deletion of a topic. most: segments. name_ns, until_ns: so long its name is worked
+ * at, and what comes after that. OK: as far as that went. */
 static enum shmeta_status finish_topic(struct ddb_writing *w, const json_t *note, uint32_t most, uint64_t name_ns,
                                        uint64_t until_ns, struct backend_error *err)
 {

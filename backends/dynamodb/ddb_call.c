@@ -298,7 +298,8 @@ void ddb_link_turns(struct ddb_link *link, enum shmeta_status (*turn)(void *arg)
 	ddb_http_turns(link->http, turn != NULL ? http_turn : NULL, link);
 }
 
-/* Until then, or until the deadline, in slices with a turn between them. Returns how long it was. */
+/* Until then, or until the deadline, in slices with a turn between them. Returns how long it
+ * was. */
 static uint64_t wait_in_turns(struct ddb_link *link, uint64_t when_ns, uint64_t deadline_ns)
 {
 	uint64_t slice_ns = link->turn != NULL ? SLICE_MS * UINT64_C(1000000) : UINT64_MAX, waited_ns = 0, left_ns;
@@ -320,7 +321,8 @@ void ddb_link_pause(struct ddb_link *link, unsigned int tries, uint64_t deadline
 	(void)wait_in_turns(link, pause_end(tries), deadline_ns);
 }
 
-/* How long an attempt is waited for: half of what is left, so that one connection that has gone silent does not take all of it. */
+/* How long an attempt is waited for: half of what is left, so that one connection that has gone
+ * silent does not take all of it. */
 static uint64_t attempt_end(uint64_t deadline_ns)
 {
 	uint64_t now_ns = ddb_now_ns(), end_ns = now_ns + ATTEMPT_LEAST_NS;
@@ -357,8 +359,9 @@ static void postpone(const struct ddb_link *link, struct ddb_call *call)
 	call->settled = link->in_haste;
 }
 
-/* One round: each call that is not settled is sent once, unless it has to wait for its units. Returns how many are to be sent again;
- * *ret_tries: after how long a pause; *ret_when: where nothing was sent, when the first of them has its units. */
+/* One round: each call that is not settled is sent once, unless it has to wait for its units.
+ * Returns how many are to be sent again; *ret_tries: after how long a pause; *ret_when: where
+ * nothing was sent, when the first of them has its units. */
 static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t count, struct attempt *attempts,
                        uint64_t deadline_ns, bool *renew, unsigned int *ret_tries, uint64_t *ret_when)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Who asks: the keys that requests are signed with. They come from the first of these that is configured: the environment, a web
- * identity (IRSA), the profile files, a container's endpoint (ECS, EKS Pod Identity), the instance metadata service (version 2 alone).
- * No program is started for them. Nothing here is ever logged; errors name the source, never a key. */
+ * Who asks: the keys that requests are signed with. They come from the first of these that is
+ * configured: the environment, a web identity (IRSA), the profile files, a container's endpoint
+ * (ECS, EKS Pod Identity), the instance metadata service (version 2 alone). No program is started
+ * for them. Nothing here is ever logged; errors name the source, never a key. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_CREDENTIALS_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_CREDENTIALS_H
 
@@ -21,14 +22,17 @@ struct ddb_credentials {
 	uint32_t early_s;     /* so long before they expire they are asked for anew */
 };
 
-/* The keys as they are to be used now: asked for when there are none, ahead of their end, and where `again` says that they were refused.
- * Keys that cannot be renewed are used until they expire. region: whose STS is asked. Blocks: until the deadline at most, and 2 s where
- * there are keys that are good still. ERR_SOURCE: none can be had, err says from where. The keys live until the next call. */
+/* The keys as they are to be used now: asked for when there are none, ahead of their end, and where
+ * `again` says that they were refused. Keys that cannot be renewed are used until they expire.
+ * region: whose STS is asked. Blocks: until the deadline at most, and 2 s where there are keys that
+ * are good still. ERR_SOURCE: none can be had, err says from where. The keys live until the next
+ * call. */
 enum shmeta_status ddb_credentials_get(struct ddb_credentials *c, struct ddb_http *http, const char *region, bool again,
                                        uint64_t deadline_ns, const struct ddb_keys **ret, struct backend_error *err);
 void ddb_credentials_forget(struct ddb_credentials *c);
 
-/* What a source answers: OK, ABSENT (it is not configured), or ERR_SOURCE with a sentence. Each is tried in this order. */
+/* What a source answers: OK, ABSENT (it is not configured), or ERR_SOURCE with a sentence. Each is
+ * tried in this order. */
 struct ddb_asking {
 	struct ddb_http *http;
 	const char *region;

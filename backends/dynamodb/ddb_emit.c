@@ -9,7 +9,8 @@
 #include "backends/dynamodb/ddb_read.h"
 #include "backends/dynamodb/ddb_segment.h"
 
-/* SHARDS_AT_ONCE: of headers. TRIES: a partition that changes each time it is read is left to the next read. */
+/* SHARDS_AT_ONCE: of headers. TRIES: a partition that changes each time it is read is left to the
+ * next read. */
 enum { SHARDS_AT_ONCE = 4, GROUPS_AT_ONCE = 16, QUERIES_AT_ONCE = 64, TRIES = 12, PROGRESS_MS = 50 };
 
 static enum shmeta_status tell(struct ddb_reading *r)
@@ -158,7 +159,8 @@ struct chunk {
 	const json_t *header[SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD]; /* borrowed of headers */
 	struct ddb_query segments[SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD];
 	struct ddb_key segment_keys[SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD];
-	char v[SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD][DDB_RANDOM_BYTES]; /* under which segments were read */
+	/* under which segments were read */
+	char v[SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD][DDB_RANDOM_BYTES];
 };
 
 static enum shmeta_status read_headers(struct ddb_reading *r, struct chunk *c, const json_t *topic,
@@ -188,7 +190,8 @@ static enum shmeta_status read_headers(struct ddb_reading *r, struct chunk *c, c
 	return status;
 }
 
-/* Segments of the partitions whose header is not the one that they were read under. *ret: how many those were. */
+/* Segments of the partitions whose header is not the one that they were read under. *ret: how many
+ * those were. */
 static enum shmeta_status read_segments(struct ddb_reading *r, struct chunk *c, struct shmeta_str tenant, size_t *ret)
 {
 	enum { MOST = SHARDS_AT_ONCE * DDB_PARTITIONS_PER_SHARD };
@@ -428,8 +431,8 @@ struct some_groups {
 	struct ddb_ledger topics;
 };
 
-/* What the topics say of the offsets of a group, which are emitted where they were read. Offsets of another life of the group, or of the
- * topic, are not these. */
+/* What the topics say of the offsets of a group, which are emitted where they were read. Offsets of
+ * another life of the group, or of the topic, are not these. */
 static enum shmeta_status judge_offsets(struct ddb_reading *r, struct some_groups *g, size_t at, bool emit)
 {
 	struct shmeta_str name[2], sk, part[2];

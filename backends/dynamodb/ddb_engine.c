@@ -147,7 +147,8 @@ static enum shmeta_status do_steps(struct ddb_writing *w, const struct backend_o
 	return count > 0 ? ddb_steps(w, steps, count, err) : SHMETA_OK;
 }
 
-/* A topic whose name is not free yet: what is left of the one before it is taken away, and then it is tried again. */
+/* A topic whose name is not free yet: what is left of the one before it is taken away, and then it
+ * is tried again. */
 static enum shmeta_status create_again(struct ddb_writing *w, const struct backend_op *ops, size_t count,
                                        struct shmeta_result *results, struct backend_error *err)
 {

@@ -155,7 +155,8 @@ static uint64_t offset_of(const json_t *header)
 {
 	int64_t offset;
 
-	return ddb_get_n(header, "hw", &offset) ? (uint64_t)offset : UINT64_MAX; /* not one that can be read */
+	/* not one that can be read */
+	return ddb_get_n(header, "hw", &offset) ? (uint64_t)offset : UINT64_MAX;
 }
 
 /* Without a header: is there such a partition all the same? */
@@ -173,8 +174,8 @@ static enum shmeta_status ask_topic(struct ddb_state *s, const struct backend_ep
 	return status;
 }
 
-/* The item is read behind the header: it is as new, or newer, and then has what the header calls the newest one, too. *ret_again: it is gone,
- * and so is the header's topic. */
+/* The item is read behind the header: it is as new, or newer, and then has what the header calls
+ * the newest one, too. *ret_again: it is gone, and so is the header's topic. */
 static enum shmeta_status ask_once(struct ddb_state *s, const struct backend_epoch *ask,
                                    struct leader_epoch_facts *facts, bool *ret_again, struct backend_error *err)
 {

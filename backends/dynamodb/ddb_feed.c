@@ -9,8 +9,9 @@
 #include "backends/dynamodb/ddb_log.h"
 #include "backends/dynamodb/ddb_state.h"
 
-/* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused, by clocks that
- * are wrong by a quarter of an hour, as far as a signature lets them be. LOOK_MOST: entries of one writer that one look reads. */
+/* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request
+ * that is older is refused, by clocks that are wrong by a quarter of an hour, as far as a signature
+ * lets them be. LOOK_MOST: entries of one writer that one look reads. */
 enum { GAP_S = 3, LATE_S = 2400, EDGE_S = 300, LOOK_MOST = 1000 };
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -36,7 +37,8 @@ static bool away_for_longer(const struct ddb_state *s, int64_t keep_s)
 	return ddb_log_now_ms(s) - s->log.synced_ms > (keep_s - EDGE_S) * 1000;
 }
 
-/* Those whose item is gone are not followed any more. Returns whether entries of one may have ended that were never told. */
+/* Those whose item is gone are not followed any more. Returns whether entries of one may have ended
+ * that were never told. */
 static bool drop_the_gone(struct ddb_state *s)
 {
 	struct ddb_log *log = &s->log;
@@ -101,7 +103,8 @@ static bool is_young(const struct ddb_state *s, const json_t *entry)
 	return ddb_log_now_ms(s) - ddb_number(entry, "at") < LATE_S * 1000;
 }
 
-/* The greatest number below which nothing is missing, or can be under way still. entries: the newest, newest first. */
+/* The greatest number below which nothing is missing, or can be under way still. entries: the
+ * newest, newest first. */
 static int64_t contiguous(const struct ddb_state *s, const json_t *entries)
 {
 	size_t n = json_array_size(entries);
@@ -113,7 +116,8 @@ static int64_t contiguous(const struct ddb_state *s, const json_t *entries)
 	if (is_young(s, oldest)) {
 		int64_t before = seq - 1 - (seq < DDB_IN_FLIGHT_MAX ? seq : DDB_IN_FLIGHT_MAX);
 
-		/* Those before it ended, or are on their way: where this is the whole log the latter shows. */
+		/* Those before it ended, or are on their way: where this is the whole log the
+		 * latter shows. */
 		if (n < DDB_WINDOW && seq > 0)
 			return before;
 	}
@@ -156,7 +160,8 @@ enum shmeta_status ddb_log_baseline(struct ddb_state *s, struct backend_error *e
 	return status;
 }
 
-/* Tell what is new of a writer. Stops at a gap, and closes one that is old. *lost: what misses there ended. */
+/* Tell what is new of a writer. Stops at a gap, and closes one that is old. *lost: what misses
+ * there ended. */
 static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed *f, const json_t *entries,
                                        const struct backend_sink *sink, int *changed, bool *lost,
                                        struct backend_error *err)
@@ -197,8 +202,8 @@ static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed 
 	return SHMETA_OK;
 }
 
-/* What there is, or a part of it from its beginning on: *ret_behind. It is a part, too, where time was up, or the source away or throttling
- * meanwhile. */
+/* What there is, or a part of it from its beginning on: *ret_behind. It is a part, too, where time
+ * was up, or the source away or throttling meanwhile. */
 static enum shmeta_status read_logs(struct ddb_state *s, struct ddb_query *queries, size_t count, bool *ret_behind,
                                     struct backend_error *err)
 {
@@ -309,7 +314,8 @@ enum shmeta_status ddb_log_changes(struct ddb_state *s, const struct backend_sin
 	return status;
 }
 
-/* ---- the position: "ddb1 FINGERPRINT SYNCED\n", a line "WRITER SEQ\n" for each writer, ourselves included, and "end" ---- */
+/* ---- the position: "ddb1 FINGERPRINT SYNCED\n", a line "WRITER SEQ\n" for each writer, ourselves
+ * included, and "end" ---- */
 
 static const char last_line[] = "end";
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows by key (ddb_read.h): what all keys need is read in three rounds, however many keys there are. */
+ * Rows by key (ddb_read.h): what all keys need is read in three rounds, however many keys there
+ * are. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,7 +135,8 @@ static enum shmeta_status read_segments(struct ddb_reading *r, struct wanted *wa
 	return status;
 }
 
-/* Until each partition has the same header after its segments as before. *l ends with the newest headers. */
+/* Until each partition has the same header after its segments as before. *l ends with the newest
+ * headers. */
 static enum shmeta_status read_all(struct ddb_reading *r, struct wanted *wanted, size_t count, struct ddb_ledger *l)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -260,8 +262,8 @@ static enum shmeta_status emit_key(struct ddb_reading *r, struct wanted *w, stru
 	}
 }
 
-/* A part of its time goes to keys that are throttled. Where that, or waiting for units, was in vain a moment ago, none does: the core asks
- * for them one by one. */
+/* A part of its time goes to keys that are throttled. Where that, or waiting for units, was in vain
+ * a moment ago, none does: the core asks for them one by one. */
 static void begin(struct ddb_state *s)
 {
 	uint64_t now_ns = ddb_now_ns();
@@ -277,8 +279,8 @@ static enum shmeta_status end_busy(struct ddb_reading *r, const struct backend_k
 	return r->sink->key_end(r->sink->arg, key, SHMETA_ERR_BUSY, r->err->text);
 }
 
-/* Its time was over a moment ago, too, and it showed none of its keys: to ask for fewer at a time, each time until the deadline, would
- * take all of the caller's time. */
+/* Its time was over a moment ago, too, and it showed none of its keys: to ask for fewer at a time,
+ * each time until the deadline, would take all of the caller's time. */
 static bool is_away(const struct ddb_reading *r, const struct wanted *wanted, size_t count)
 {
 	bool away = r->s->link.in_haste && r->s->link.late > 0 && count > LATE_MOST;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * HTTP over libcurl: several exchanges at a time, all ended by one deadline; connections are kept. Nothing is followed (no redirect,
- * no proxy of the environment), and no answer is longer than the caller allows. */
+ * HTTP over libcurl: several exchanges at a time, all ended by one deadline; connections are kept.
+ * Nothing is followed (no redirect, no proxy of the environment), and no answer is longer than the
+ * caller allows. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_HTTP_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_HTTP_H
 
@@ -15,8 +16,8 @@ struct ddb_exchange {
 	const char *const *headers; /* "Name: value", NULL at the end */
 	const void *body;           /* NULL: none */
 	size_t body_bytes, answer_max;
-	/* What came of it: the status, 0 where there was no whole answer; error says why. sent: the request may have arrived.
-	 * begun: there was time to try. */
+	/* What came of it: the status, 0 where there was no whole answer; error says why. sent: the
+	 * request may have arrived. begun: there was time to try. */
 	long status;
 	bool sent, begun;
 	char *answer; /* terminated; freed by ddb_exchange_free() */

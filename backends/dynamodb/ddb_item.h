@@ -1,22 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keys of items, and items as the API spells them: {"n":{"N":"5"}}.
  *
- * Parts of a key are joined by US (0x1f), which no name may hold: it needs no escape, and keeps the order of the bytes. Where which
- * record is (pk; sk):
- *   meta     T; tenant, topic                       a topic: inc, n, ret, cat, uat, cp, st, and cfg, its config as JSON
- *            P, tenant, topic, partition / 64; %010u  header of a partition: inc, hw, ns, lg, cat, uat, dead; lease: ag, exp, acq; ep; offer:
- *                                                     xid, xexp; ce, a compaction's epoch; newest leader epoch: le, its start ls, lo
+ * Parts of a key are joined by US (0x1f), which no name may hold: it needs no escape, and keeps the
+ * order of the bytes. Where which record is (pk; sk):
+ *   meta     T; tenant, topic                       a topic: inc, n, ret, cat, uat, cp, st, and
+ *                                                   cfg, its config as JSON
+ *            P, tenant, topic, partition / 64; %010u
+ *                                                   header of a partition: inc, hw, ns, lg,
+ *                                                   cat, uat, dead; lease: ag, exp, acq; ep;
+ *                                                   offer: xid, xexp; ce, a compaction's epoch;
+ *                                                   newest leader epoch: le, its start ls, lo
  *            E, tenant, inc, partition; !             leader epochs before it: es, d
- *            A; tenant, id                          an agent: ad, az, gr, hb, st, md      AD, tenant, address; !   its id
- *            L, tenant, agent; topic, %010u         a lease that the agent took: where to look when the agent goes
+ *            A; tenant, id                          an agent: ad, az, gr, hb, st, md
+ *            AD, tenant, address; !                 an agent's id
+ *            L, tenant, agent; topic, %010u         a lease that the agent took: where to look
+ *                                                   when the agent goes
  *            G; tenant, group                       a group: gi, cat, uat
  *            O, tenant, group, shard; topic, %010u  a committed offset: gi, inc, off, at, m
  *            X, tenant; %020u                       an offer of a lease
  *            B, tenant, shard; bucket, key          an object: b, k, z, cat, refs, since
- *            I, id; !                               an id of a segment that is not made of its place
- *            Z; inc                                 what a deleted topic left, to be swept: t, name, n; from, hd: partitions swept, headers dead
+ *            I, id; !                               an id of a segment that is not made of its
+ *                                                   place
+ *            Z; inc                                 what a deleted topic left, to be swept: t,
+ *                                                   name, n; from, hd: partitions swept,
+ *                                                   headers dead
  *   seg      tenant, inc, partition; base %020u     a segment: e, c, z, i, b, k, t0, t1, o, cat, ob
- *   log      writer; seq %020u                      ks: the keys that a transaction changed; at, ttl; void
+ *   log      writer; seq %020u                      ks: the keys that a transaction changed; at,
+ *                                                   ttl; void
  *   writers  W; writer                              seq (a hint), keep (s), ttl
  * Every item has v, another random text after each change: what a condition compares. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_ITEM_H
@@ -80,7 +90,8 @@ json_t *ddb_item_of(const struct ddb_key *key);
 /* The key as one text, for comparison: its table, pk and sk. */
 json_t *ddb_key_text(const struct ddb_key *key);
 
-/* Read from an item (NULL: nothing is there). The views live as long as the item. false: it is not there, or not of that kind. */
+/* Read from an item (NULL: nothing is there). The views live as long as the item. false: it is not
+ * there, or not of that kind. */
 bool ddb_get_s(const json_t *item, const char *name, struct shmeta_str *ret);
 bool ddb_get_n(const json_t *item, const char *name, int64_t *ret);
 const char *ddb_text(const json_t *item, const char *name); /* "" where there is none */

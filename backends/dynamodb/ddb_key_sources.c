@@ -40,7 +40,8 @@ static bool put(char *to, size_t room, const char *from)
 	return n >= 0 && (size_t)n < room;
 }
 
-/* The whole of a small file, terminated, to be cleared and freed. NULL: it cannot be read, or is a FIFO, for which one would wait. */
+/* The whole of a small file, terminated, to be cleared and freed. NULL: it cannot be read, or is a
+ * FIFO, for which one would wait. */
 static char *read_file(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -256,7 +257,8 @@ enum shmeta_status ddb_keys_of_profile(const struct ddb_asking *a, struct ddb_ke
 			(void)snprintf(path, sizeof path, "%s/.aws/%s", home, files[i]);
 		else
 			continue;
-		/* In the file config the headings of all but the default one begin with a word of their own. */
+		/* In the file config the headings of all but the default one begin with a word of
+		 * their own. */
 		(void)snprintf(heading, sizeof heading, "%s%s",
 		               i == 1 && strcmp(profile, "default") != 0 ? "profile " : "", profile);
 		text = read_file(path);

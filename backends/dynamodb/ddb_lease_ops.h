@@ -6,7 +6,8 @@
 #include "backends/dynamodb/ddb_write.h"
 
 void ddb_acquire_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r);
-/* Extend one of the leases of a RENEW_AGENT. false: it is not the agent's, has expired, or has to be read. */
+/* Extend one of the leases of a RENEW_AGENT. false: it is not the agent's, has expired, or has to
+ * be read. */
 bool ddb_renew_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_str topic, uint32_t partition);
 void ddb_release_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r);
 void ddb_offer_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r);

@@ -235,8 +235,8 @@ static enum shmeta_status throttled(const struct ddb_state *s, struct ddb_ledger
 	return SHMETA_OK;
 }
 
-/* *ret_rest: what is to be asked for again. It may be what did not fit into the answer, so only a call of which nothing was processed
- * counts as throttled. */
+/* *ret_rest: what is to be asked for again. It may be what did not fit into the answer, so only a
+ * call of which nothing was processed counts as throttled. */
 static enum shmeta_status take_answer(const struct ddb_state *s, struct ddb_ledger *l, struct ddb_call *call,
                                       json_t **ret_rest, struct backend_error *err)
 {

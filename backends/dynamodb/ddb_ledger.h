@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Items as they are, and as operations that were judged would leave them. A step that needs an item which was not read yet says so and is
- * judged again once it was; what is written is conditioned on what was read, so that a step is done as it was judged, or not at all. */
+ * Items as they are, and as operations that were judged would leave them. A step that needs an item
+ * which was not read yet says so and is judged again once it was; what is written is conditioned on
+ * what was read, so that a step is done as it was judged, or not at all. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_LEDGER_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_LEDGER_H
 
@@ -8,9 +9,9 @@
 
 enum ddb_touch {
 	DDB_NONE,
-	DDB_EXISTS, /* it must be there still, whatever became of it                                        */
-	DDB_SAME,   /* it must be as it was read, or still not be there                                      */
-	DDB_WRITTEN /* changed, under the same condition                                                     */
+	DDB_EXISTS, /* it must be there still, whatever became of it */
+	DDB_SAME,   /* it must be as it was read, or still not be there */
+	DDB_WRITTEN /* changed, under the same condition */
 };
 
 struct ddb_entry {
@@ -23,7 +24,8 @@ struct ddb_entry {
 	bool blind;             /* it is written whatever is there: nobody read it */
 	bool throttled;         /* its read was kept back (l->tolerant) */
 	enum ddb_touch touch;   /* of the group that is being gathered */
-	size_t writer, checker; /* the last groups that wrote it, and that looked at it, plus 1; 0: none */
+	size_t writer, checker; /* the last groups that wrote it, and that looked at it, plus 1; 0:
+                                 * none */
 };
 
 struct ddb_ledger {
@@ -45,7 +47,8 @@ struct ddb_entry *ddb_ledger_blind(struct ddb_ledger *l, const struct ddb_key *k
 void ddb_ledger_prime(struct ddb_ledger *l, const struct ddb_key *key, json_t *item);
 /* Read what is wanted. */
 enum shmeta_status ddb_ledger_read(struct ddb_state *s, struct ddb_ledger *l, struct backend_error *err);
-/* Get one that is needed by itself: its item as it was read, borrowed; NULL where it is not there, or the status is not OK. */
+/* Get one that is needed by itself: its item as it was read, borrowed; NULL where it is not there,
+ * or the status is not OK. */
 enum shmeta_status ddb_ledger_look(struct ddb_state *s, struct ddb_ledger *l, const struct ddb_key *key,
                                    const json_t **ret, struct backend_error *err);
 /* Forget what was judged: every item is as it was read. */

@@ -10,8 +10,9 @@
 
 #include "backends/dynamodb/ddb_state.h"
 
-/* A signed request is refused after 15 minutes: entries live longer, or one that comes late would succeed where its void entry was.
- * FOLLOWED_S: no follower resumes after a longer time (feed.keep_s is at most a week); it is to find every writer that wrote meanwhile. */
+/* A signed request is refused after 15 minutes: entries live longer, or one that comes late would
+ * succeed where its void entry was. FOLLOWED_S: no follower resumes after a longer time
+ * (feed.keep_s is at most a week); it is to find every writer that wrote meanwhile. */
 enum { SPARE_S = 3600, AHEAD = 256, BEAT_S = 600, FOLLOWED_S = 7 * 86400 };
 #define TRY_AGAIN_NS UINT64_C(1000000000) /* between two questions what became of transactions */
 
@@ -148,7 +149,8 @@ static json_t *void_body(struct ddb_state *s, const char *writer, uint64_t seq)
 	                 "ALL_OLD", "ReturnConsumedCapacity", "TOTAL");
 }
 
-/* What became of a transaction of which it was said that it never happened. OK, ABSENT, or the call's failure. */
+/* What became of a transaction of which it was said that it never happened. OK, ABSENT, or the
+ * call's failure. */
 static enum shmeta_status outcome_of(const struct ddb_state *s, const struct ddb_call *call, struct backend_error *err)
 {
 	if (call->outcome == DDB_DONE)
@@ -192,7 +194,8 @@ void ddb_log_doubt(struct ddb_state *s, uint64_t seq, json_t *keys, json_t *blin
 	more[s->log.doubt_count++] = doubt;
 }
 
-/* Asked once, and not for longer than others wait for what is throttled: they do not depend on it. */
+/* Asked once, and not for longer than others wait for what is throttled: they do not depend on
+ * it. */
 static void ask_for_doubts(struct ddb_state *s, struct backend_error *err)
 {
 	struct ddb_log *log = &s->log;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The log: one partition of it per writer (a daemon's life), an entry per transaction, written with it. It is the feed, and the record of
- * what was committed: a transaction whose answer was lost has an entry, or gets a void one that keeps it from ever being done. */
+ * The log: one partition of it per writer (a daemon's life), an entry per transaction, written with
+ * it. It is the feed, and the record of what was committed: a transaction whose answer was lost has
+ * an entry, or gets a void one that keeps it from ever being done. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_LOG_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_LOG_H
 
@@ -12,8 +13,9 @@
 
 struct ddb_state;
 
-/* DDB_IN_FLIGHT_MAX: more entries than these never miss below one that is there, unless they ended. DDB_WINDOW: who begins to follow a log
- * looks at so many of its newest entries: one that may come late is among them. */
+/* DDB_IN_FLIGHT_MAX: more entries than these never miss below one that is there, unless they ended.
+ * DDB_WINDOW: who begins to follow a log looks at so many of its newest entries: one that may come
+ * late is among them. */
 enum { DDB_KEEP_LEAST_S = 3600, DDB_IN_FLIGHT_MAX = 8, DDB_WINDOW = 64 };
 
 /* A writer that is followed: all of its entries up to seq, inclusive, are told. */
@@ -22,7 +24,8 @@ struct ddb_followed {
 	int64_t seq;       /* -1: none yet */
 	int64_t announced; /* no entry of its has a greater number */
 	int64_t keep_s;    /* its entries are there for so long, at least */
-	uint64_t gap_ns;   /* since when the next entry is missing and a later one is there; 0: it is not */
+	uint64_t gap_ns;   /* since when the next entry is missing and a later one is there; 0: it
+                            * is not */
 };
 
 /* A transaction of ours of which nobody knew what became. */
@@ -37,7 +40,8 @@ struct ddb_log {
 	char writer[DDB_RANDOM_BYTES]; /* "": not registered yet */
 	uint64_t next;                 /* the next entry of ours */
 	int64_t announced;             /* as the item of the writer says, before anything is sent */
-	uint64_t noticed_next;         /* next, as the last changes() saw it: nothing was written since */
+	uint64_t noticed_next;         /* next, as the last changes() saw it: nothing was written
+                                        * since */
 	uint64_t *unused;              /* numbers below it that no entry took */
 	size_t unused_count;
 	struct ddb_doubt *doubts; /* until changes() has told what they changed */
@@ -59,13 +63,15 @@ void ddb_log_free(struct ddb_log *log);
 
 /* ---- writing ---- */
 
-/* Be a writer, and ask now and then what became of what nobody knows of: before each batch. ERR_BUSY: too much of that is not known for
- * anything to be sent. */
+/* Be a writer, and ask now and then what became of what nobody knows of: before each batch.
+ * ERR_BUSY: too much of that is not known for anything to be sent. */
 enum shmeta_status ddb_log_register(struct ddb_state *s, struct backend_error *err);
-/* So many transactions may be under way at once: fewer while it is not known what became of others. */
+/* So many transactions may be under way at once: fewer while it is not known what became of
+ * others. */
 size_t ddb_log_room(const struct ddb_state *s);
-/* May one of those yet write this item, whatever is there? Then it has to wait. All others are conditioned on what was read, and one that
- * comes late behind another write of its items is not done. */
+/* May one of those yet write this item, whatever is there? Then it has to wait. All others are
+ * conditioned on what was read, and one that comes late behind another write of its items is not
+ * done. */
 bool ddb_log_holds(const struct ddb_state *s, const struct ddb_key *key);
 /* Say how far the numbers of the coming entries may go, where that was not said yet. */
 enum shmeta_status ddb_log_announce(struct ddb_state *s, size_t more, struct backend_error *err);
@@ -74,17 +80,20 @@ uint64_t ddb_log_take(struct ddb_state *s);
 void ddb_log_give_back(struct ddb_state *s, uint64_t seq);
 /* The item of an entry. keys: borrowed. */
 json_t *ddb_log_entry(struct ddb_state *s, uint64_t seq, json_t *keys);
-/* Was it committed? OK, or ABSENT: it was not, and never will be. ERR_SOURCE, ERR_BUSY: still unknown. */
+/* Was it committed? OK, or ABSENT: it was not, and never will be. ERR_SOURCE, ERR_BUSY: still
+ * unknown. */
 enum shmeta_status ddb_log_settle(struct ddb_state *s, uint64_t seq, struct backend_error *err);
 /* The same of another writer's. */
 enum shmeta_status ddb_log_settle_of(struct ddb_state *s, const char *writer, uint64_t seq, struct backend_error *err);
-/* It could not be settled: changes() tells its keys once it is. keys, blind: the log's from now on. */
+/* It could not be settled: changes() tells its keys once it is. keys, blind: the log's from now
+ * on. */
 void ddb_log_doubt(struct ddb_state *s, uint64_t seq, json_t *keys, json_t *blind);
-/* Settle them, as far as that can be done now, and tell the keys of those that were committed. *ret_lag_ns: since when it is not known of
- * others; 0: there are none. */
+/* Settle them, as far as that can be done now, and tell the keys of those that were committed.
+ * *ret_lag_ns: since when it is not known of others; 0: there are none. */
 enum shmeta_status ddb_log_settle_doubts(struct ddb_state *s, const struct backend_sink *sink, int *changed,
                                          uint64_t *ret_lag_ns);
-/* Now and then: where nothing was written lately say so, so that nobody looks for more; and that this writer lives. */
+/* Now and then: where nothing was written lately say so, so that nobody looks for more; and that
+ * this writer lives. */
 enum shmeta_status ddb_log_rest(struct ddb_state *s, struct backend_error *err);
 /* Numbers that no entry took: void entries, so that nobody waits for them. */
 void ddb_log_close_gaps(struct ddb_state *s);

@@ -169,7 +169,8 @@ static void put_partition(struct ddb_writing *w, const struct backend_row *row, 
 		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "it is there already");
 	} else if (at.topic == NULL) {
 		refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content");
-	} else if (!json_equal(before, at.item)) { /* otherwise it is as it is without an item of its own */
+	} else if (!json_equal(before, at.item)) {
+		/* otherwise it is as it is without an item of its own */
 		ddb_place_write(w, &at);
 		changed(w);
 	}
@@ -336,7 +337,8 @@ static void put_lease(struct ddb_writing *w, const struct backend_row *row, stru
 		refuse(r, same ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_ERR_CONFLICT, "it is there already%s",
 		       same ? "" : ", with other content");
 	} else if (agent != NULL && note != NULL && (uint64_t)ddb_number(at.item, "ep") > l->epoch) {
-		refuse(r, SHMETA_ERR_CONFLICT, "a later epoch was given here"); /* it is not taken back */
+		/* it is not taken back */
+		refuse(r, SHMETA_ERR_CONFLICT, "a later epoch was given here");
 	} else if (agent != NULL && note != NULL) {
 		ddb_put_s(at.item, "ag", l->leader_agent_id);
 		ddb_put_n(at.item, "exp", l->lease_expires_at_ms);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Operations that are one step (ddb_ops.h): topics, segments, groups, agents. Each is judged whole before it touches anything. */
+ * Operations that are one step (ddb_ops.h): topics, segments, groups, agents. Each is judged whole
+ * before it touches anything. */
 #include "backends/dynamodb/ddb_ops.h"
 
 #include <inttypes.h>

@@ -15,7 +15,8 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
                                 struct backend_error *err);
 /* Free the names of deleted topics, for one who waits for one. Failures are the next call's. */
 void ddb_free_names(struct ddb_writing *w);
-/* Sweep some of what deleted topics left, where it is time: in a call that nobody's write waits for, of a second at most. */
+/* Sweep some of what deleted topics left, where it is time: in a call that nobody's write waits
+ * for, of a second at most. */
 void ddb_sweep(struct ddb_state *s);
 void ddb_sweep_begin(struct ddb_state *s);
 

@@ -37,7 +37,8 @@ bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb
 		refuse_place(op->op, topic != NULL && !ddb_has(topic, "gone"), r);
 		return false;
 	}
-	/* A partition that nothing was written to yet. Epochs, and an offer, outlive the topic that had its name before. */
+	/* A partition that nothing was written to yet. Epochs, and an offer, outlive the topic that
+	 * had its name before. */
 	ret->item = ddb_item_of(&ret->header->key);
 	ddb_put_t(ret->item, "inc", ddb_text(topic, "inc"));
 	ddb_put_n(ret->item, "cat", ddb_number(topic, "cat"));

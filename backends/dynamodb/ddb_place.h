@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where an operation is: the header of its partition, which is made by the first write to the partition. */
+ * Where an operation is: the header of its partition, which is made by the first write to the
+ * partition. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_PLACE_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_PLACE_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Items to rows. A partition and its segments are of one moment: its header has the same v before and after its segments were read. */
+ * Items to rows. A partition and its segments are of one moment: its header has the same v before
+ * and after its segments were read. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_READ_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_READ_H
 

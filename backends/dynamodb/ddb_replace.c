@@ -18,7 +18,8 @@ enum { TRIES = 12 };
 struct found {
 	struct ddb_ledger ledger; /* the header's */
 	const json_t *header;     /* NULL: none, or of a topic that is gone */
-	/* The segments between the old ones' ends, and those of lower bases that may reach the new ones. */
+	/* The segments between the old ones' ends, and those of lower bases that may reach the new
+	 * ones. */
 	struct ddb_query q[2];
 	struct shmeta_segment *rows;
 	uint64_t log_start;

@@ -154,7 +154,8 @@ void ddb_header_add(json_t *header, const struct shmeta_segment *s)
 {
 	int64_t reaches = (int64_t)(s->end_offset - s->base_offset);
 
-	/* A header with segments and without lg is a former version's: nothing is known of those. */
+	/* A header with segments and without lg is a former version's: nothing is known of
+	 * those. */
 	if (ddb_number(header, "ns") == 0 || (ddb_has(header, "lg") && reaches > ddb_number(header, "lg")))
 		ddb_put_n(header, "lg", reaches);
 	ddb_put_n(header, "ns", ddb_number(header, "ns") + 1);

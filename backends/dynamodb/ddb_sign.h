@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * AWS Signature Version 4 of one request: what is signed, and the header that proves it. libcurl's own signer cannot be told the time, so
- * that a wrong clock could not be corrected, and signs headers that it does not send. */
+ * AWS Signature Version 4 of one request: what is signed, and the header that proves it. libcurl's
+ * own signer cannot be told the time, so that a wrong clock could not be corrected, and signs
+ * headers that it does not send. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_SIGN_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_SIGN_H
 
@@ -8,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A header that is signed. name: lower case. value: as it is sent, without blanks around it. Headers are given in the order of their
- * names (memcmp). */
+/* A header that is signed. name: lower case. value: as it is sent, without blanks around it.
+ * Headers are given in the order of their names (memcmp). */
 struct ddb_header {
 	const char *name, *value;
 };
@@ -29,7 +30,8 @@ struct ddb_signing {
 
 /* The time as it is signed and sent. */
 void ddb_sign_time(int64_t unix_s, char ret[DDB_TIME_BYTES]);
-/* The value of the header Authorization. Owns: nothing. Blocks: never. false: it does not fit, or libcrypto failed. */
+/* The value of the header Authorization. Owns: nothing. Blocks: never. false: it does not fit, or
+ * libcrypto failed. */
 bool ddb_sign(const struct ddb_signing *s, char ret[DDB_AUTHORIZATION_MAX]);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where the tables are: dynamodb://REGION/PREFIX, with ?endpoint=URL for an emulator or a VPC endpoint. The tables are PREFIX_meta,
- * PREFIX_seg, PREFIX_log and PREFIX_writers. */
+ * Where the tables are: dynamodb://REGION/PREFIX, with ?endpoint=URL for an emulator or a VPC
+ * endpoint. The tables are PREFIX_meta, PREFIX_seg, PREFIX_log and PREFIX_writers. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_URI_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_URI_H
 
@@ -14,7 +14,8 @@ struct ddb_uri {
 	char table[DDB_TABLES][64];     /* their names */
 };
 
-/* OK or ERR_CONFIG with a sentence. Plain HTTP leaves this machine only where the options allow it. */
+/* OK or ERR_CONFIG with a sentence. Plain HTTP leaves this machine only where the options allow
+ * it. */
 enum shmeta_status ddb_uri_parse(const struct backend_options *options, struct ddb_uri *ret, struct backend_error *err);
 
 #endif

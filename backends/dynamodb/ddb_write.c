@@ -313,7 +313,8 @@ static bool log_entry_was_there(const struct ddb_call *call, size_t items)
 	return code != NULL && strcmp(code, "ConditionalCheckFailed") == 0;
 }
 
-/* Was it refused for what it says? All other refusals are the account's, the table's or the login's. */
+/* Was it refused for what it says? All other refusals are the account's, the table's or the
+ * login's. */
 static bool is_about_items(const struct ddb_call *call)
 {
 	static const char *const words[] = {"Validation", "ItemCollectionSizeLimitExceeded", "RequestEntityTooLarge",
@@ -325,8 +326,8 @@ static bool is_about_items(const struct ddb_call *call)
 	return false;
 }
 
-/* What became of a transaction. OK; otherwise why its steps were not done, or ERR_OUTCOME_UNKNOWN. CONTENDED: they are to be judged
- * anew. */
+/* What became of a transaction. OK; otherwise why its steps were not done, or ERR_OUTCOME_UNKNOWN.
+ * CONTENDED: they are to be judged anew. */
 static enum shmeta_status settle(struct ddb_writing *w, struct ddb_group *g, struct ddb_call *call,
                                  struct backend_error *err)
 {
@@ -368,8 +369,8 @@ static void answer_group(struct ddb_step *steps, size_t count, size_t group, enu
 		}
 }
 
-/* The transaction was refused, for the sake of one of its units or for the size of them all: each of them is judged anew, for one of its
- * own. false: it has only one. */
+/* The transaction was refused, for the sake of one of its units or for the size of them all: each
+ * of them is judged anew, for one of its own. false: it has only one. */
 static bool take_apart(struct ddb_step *steps, size_t count, size_t group)
 {
 	size_t units = 0;
@@ -454,7 +455,8 @@ static enum shmeta_status send_wave(struct ddb_writing *w, struct ddb_step *step
 	return worst;
 }
 
-/* Steps that touched nothing were judged behind the groups before them: they hold where all of those were done. */
+/* Steps that touched nothing were judged behind the groups before them: they hold where all of
+ * those were done. */
 static void settle_alone(struct ddb_writing *w, struct ddb_step *steps, size_t count)
 {
 	size_t good = 0;
@@ -520,8 +522,8 @@ static bool is_of_steps(enum shmeta_status status)
 	       status == SHMETA_ERR_OUTCOME_UNKNOWN;
 }
 
-/* A part of the time goes to what is throttled, where others may be done without it; none where that was in vain a moment ago. How many
- * steps are left. */
+/* A part of the time goes to what is throttled, where others may be done without it; none where
+ * that was in vain a moment ago. How many steps are left. */
 static size_t be_patient(struct ddb_writing *w, const struct ddb_step *steps, size_t count)
 {
 	uint64_t now_ns = ddb_now_ns();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Steps into transactions. A step is an operation, or a part of one: judged against the ledger it says what it touches. Steps that touch at
- * most 99 items go into one transaction, behind them the log entry; transactions that touch nothing in common are under way at the
- * same time. One whose condition does not hold was judged by what is no longer true: its steps are judged anew. */
+ * Steps into transactions. A step is an operation, or a part of one: judged against the ledger it
+ * says what it touches. Steps that touch at most 99 items go into one transaction, behind them the
+ * log entry; transactions that touch nothing in common are under way at the same time. One whose
+ * condition does not hold was judged by what is no longer true: its steps are judged anew. */
 #ifndef SHMETA_BACKENDS_DYNAMODB_DDB_WRITE_H
 #define SHMETA_BACKENDS_DYNAMODB_DDB_WRITE_H
 
@@ -12,8 +13,8 @@ enum { DDB_TRANSACTION_ITEMS = 100, DDB_UNIT_ITEMS = DDB_TRANSACTION_ITEMS - 1 }
 struct ddb_writing;
 
 struct ddb_step {
-	/* Fill the result, and touch what it needs. Called again and again until all that it asks the ledger for was read, and each time
-	 * its transaction was in vain. */
+	/* Fill the result, and touch what it needs. Called again and again until all that it asks
+	 * the ledger for was read, and each time its transaction was in vain. */
 	void (*judge)(struct ddb_writing *w, struct ddb_step *step);
 	const struct backend_op *op;
 	const struct backend_row *row;
@@ -61,14 +62,16 @@ struct ddb_writing {
 	size_t group_count;
 };
 
-/* Do the steps in order, each wholly or not at all. Every step's result says what became of it; OK, or ERR_SOURCE and ERR_CONFIG where the
- * source is away: then those that were not done say so, too. */
+/* Do the steps in order, each wholly or not at all. Every step's result says what became of it; OK,
+ * or ERR_SOURCE and ERR_CONFIG where the source is away: then those that were not done say so,
+ * too. */
 enum shmeta_status ddb_steps(struct ddb_writing *w, struct ddb_step *steps, size_t count, struct backend_error *err);
 void ddb_writing_free(struct ddb_writing *w);
 
 /* ---- for judging ---- */
 
-/* A number that nothing had before, and that is the same each time the step is judged: what is read next may depend on it. */
+/* A number that nothing had before, and that is the same each time the step is judged: what is read
+ * next may depend on it. */
 void ddb_stable(const struct ddb_writing *w, const struct ddb_key *key, char ret[DDB_RANDOM_BYTES]);
 
 void ddb_check(struct ddb_writing *w, struct ddb_entry *entry, enum ddb_touch touch);

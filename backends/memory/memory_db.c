@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The databases of the in-memory engine: sorted arrays, nested as the sink wants them, and the log of what changed. Rows whose parent is
- * missing hang below a topic or partition that is marked as not there. */
+ * The databases of the in-memory engine: sorted arrays, nested as the sink wants them, and the log
+ * of what changed. Rows whose parent is missing hang below a topic or partition that is marked as
+ * not there. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_db *names;
 static uint64_t serial; /* under names_lock */
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ---- */
 
 void *memory_array_insert(struct array *array, size_t at, size_t size)
 {
@@ -76,7 +77,7 @@ bool memory_keep(char **ret_text, struct shmeta_str **views, size_t count, struc
 	return true;
 }
 
-/* ---- the log ----------------------------------------------------------------------------------------------------------- */
+/* ---- the log ---- */
 
 static void log_free(struct memory_db *db)
 {
@@ -101,7 +102,8 @@ void memory_note(struct memory_db *db, enum shmeta_class cls, enum feed_op op, c
 	change = memory_array_insert(&db->log, db->log.count, sizeof *change);
 	if (change != NULL)
 		change->tenant = malloc(tenant_bytes + topic.bytes + 2);
-	if (change == NULL || change->tenant == NULL) { /* a feed that lost a change is no feed: everyone starts anew */
+	/* a feed that lost a change is no feed: everyone starts anew */
+	if (change == NULL || change->tenant == NULL) {
 		log_free(db);
 		db->feed_id++;
 		return;
@@ -116,7 +118,7 @@ void memory_note(struct memory_db *db, enum shmeta_class cls, enum feed_op op, c
 	change->base = base;
 }
 
-/* ---- finding and making -------------------------------------------------------------------------------------------------- */
+/* ---- finding and making ---- */
 
 static int topic_order(const struct topic *topic, struct shmeta_str tenant, struct shmeta_str name)
 {
@@ -282,7 +284,7 @@ static void rows_clear(struct memory_db *db)
 	others_clear(&db->leases);
 }
 
-/* ---- databases ------------------------------------------------------------------------------------------------------------ */
+/* ---- databases ---- */
 
 struct memory_db *memory_db_make(const char *name)
 {
@@ -299,7 +301,8 @@ struct memory_db *memory_db_make(const char *name)
 	pthread_mutex_lock(&names_lock);
 	db->fingerprint = ((uint64_t)now.tv_sec << 30 ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15u + ++serial;
 	pthread_mutex_unlock(&names_lock);
-	/* Recursive: while one connection's load() hands over rows, another one of the same thread may be asked for changes. */
+	/* Recursive: while one connection's load() hands over rows, another one of the same thread
+	 * may be asked for changes. */
 	pthread_mutexattr_t attributes;
 
 	pthread_mutexattr_init(&attributes);
@@ -439,7 +442,7 @@ bool memory_side_of(struct memory_db *db)
 	return db->side != NULL;
 }
 
-/* ---- connections ---------------------------------------------------------------------------------------------------------- */
+/* ---- connections ---- */
 
 struct memory_db *memory_db_of(void *state)
 {

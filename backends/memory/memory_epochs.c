@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The in-memory engine: which epochs of a partition something was written under, and from where on. */
+ * The in-memory engine: which epochs of a partition something was written under, and from where
+ * on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

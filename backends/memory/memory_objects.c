@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The in-memory engine: objects and what refers to them, listed for whoever deletes or exports them. */
+ * The in-memory engine: objects and what refers to them, listed for whoever deletes or exports
+ * them. */
 #include <stdlib.h>
 #include <string.h>
 

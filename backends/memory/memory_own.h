@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The inside of the in-memory engine: a database and a connection to it. From the bottom to the top: memory_side.c keeps the
- * side tables, memory_db.c makes and finds, memory_rows.c changes and looks, memory_objects.c lists objects, memory_epochs.c keeps
- * leader epochs, memory_write.c does operations, memory_engine.c is what the core calls. */
+ * The inside of the in-memory engine: a database and a connection to it. From the bottom to the
+ * top: memory_side.c keeps the side tables, memory_db.c makes and finds, memory_rows.c changes and
+ * looks, memory_objects.c lists objects, memory_epochs.c keeps leader epochs, memory_write.c does
+ * operations, memory_engine.c is what the core calls. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The rows of the in-memory engine, changed and looked at by those who hold a database in their hands (memory.h). */
+ * The rows of the in-memory engine, changed and looked at by those who hold a database in their
+ * hands (memory.h). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "backends/replace.h"
 #include "backends/rows.h"
 
-/* ---- changing rows --------------------------------------------------------------------------------------------------------- */
+/* ---- changing rows ---- */
 
 static const char *tenant_of(const char *tenant)
 {
@@ -87,7 +88,8 @@ bool memory_create_topic(struct memory_db *db, const char *tenant, const char *n
 	return ok;
 }
 
-/* Remove the offsets (or leases) of a topic, of one of its partitions, or of a group. NULL and UINT32_MAX: any. */
+/* Remove the offsets (or leases) of a topic, of one of its partitions, or of a group. NULL and
+ * UINT32_MAX: any. */
 static size_t others_remove(struct memory_db *db, struct array *others, enum shmeta_class cls, const char *tenant,
                             const char *group, const char *topic, uint32_t partition_id)
 {
@@ -184,7 +186,8 @@ static bool put_segment(struct memory_db *db, const char *tenant, struct shmeta_
 	                 (struct shmeta_str *[]){&segment.row.id, &segment.row.s3_bucket, &segment.row.s3_key}, 3,
 	                 NULL))
 		return false;
-	/* An append cannot replace: ids are looked through only where a base comes a second time or below the last. */
+	/* An append cannot replace: ids are looked through only where a base comes a second time or
+	 * below the last. */
 	if (partition->segments.count > 0 &&
 	    memory_segments_of(partition)[partition->segments.count - 1].row.base_offset >= row->base_offset)
 		for (size_t i = 0; i < partition->segments.count; i++) {
@@ -357,7 +360,8 @@ bool memory_put_offset(struct memory_db *db, const char *tenant, const char *top
 	return ok;
 }
 
-/* The highest epoch that the partition's leases ever had is at least this, whatever becomes of the lease. false: no memory. */
+/* The highest epoch that the partition's leases ever had is at least this, whatever becomes of the
+ * lease. false: no memory. */
 static bool keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch)
 {
 	struct epoch *e = memory_side_of(db) ? memory_epoch_of(db->side, tenant, topic, partition) : NULL;
@@ -468,7 +472,7 @@ uint64_t memory_renew_leases(struct memory_db *db, const char *tenant, const cha
 	return count;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------------------------------- */
+/* ---- looking ---- */
 
 bool memory_find_topic(struct memory_db *db, const char *tenant, const char *name)
 {

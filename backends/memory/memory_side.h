@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The side tables of a database of the in-memory engine: the epochs that leases and compactions ever had, and what was written under them,
- * transfers of leases, objects. The lists but those of led epochs only grow. All of it is used with the database's lock held. */
+ * The side tables of a database of the in-memory engine: the epochs that leases and compactions
+ * ever had, and what was written under them, transfers of leases, objects. The lists but those of
+ * led epochs only grow. All of it is used with the database's lock held. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
 

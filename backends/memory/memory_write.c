@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The in-memory engine: operations, written for plainness, since the contract suite measures the other engines by it. Each operation is
- * judged whole before it changes anything. */
+ * The in-memory engine: operations, written for plainness, since the contract suite measures the
+ * other engines by it. Each operation is judged whole before it changes anything. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static const char *text(char *out, size_t room, struct shmeta_str s)
 	return out;
 }
 
-/* ---- refusals that several share -------------------------------------------------------------------------------------------------- */
+/* ---- refusals that several share ---- */
 
 static bool has_partition(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
@@ -82,7 +82,7 @@ static bool has_agent(struct writing *w, struct shmeta_str agent, struct shmeta_
 	return false;
 }
 
-/* ---- topics, partitions, segments -------------------------------------------------------------------------------------------------- */
+/* ---- topics, partitions, segments ---- */
 
 static void create_topic(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
@@ -95,8 +95,8 @@ static void create_topic(struct writing *w, const struct shmeta_op *op, struct s
 		return;
 	}
 	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
-	(void)memory_delete_topic(w->db, w->tenant,
-	                          w->topic); /* rows that were left under the name are not this topic's */
+	/* rows that were left under the name are not this topic's */
+	(void)memory_delete_topic(w->db, w->tenant, w->topic);
 	memory_epochs_forget(w->side, w->tenant, w->topic);
 	ok = memory_create_topic(w->db, w->tenant, w->topic, topic.partition_count, w->now_ms) &&
 	     memory_put_topic(w->db, w->tenant, &topic);
@@ -187,7 +187,7 @@ static void delete_before(struct writing *w, const struct shmeta_op *op, struct 
 	free(left);
 }
 
-/* ---- groups and agents --------------------------------------------------------------------------------------------------------------- */
+/* ---- groups and agents ---- */
 
 static void ensure_group(struct writing *w, const char *group)
 {
@@ -250,7 +250,7 @@ static void renew_agent(struct writing *w, const struct shmeta_op *op, struct sh
 		memory_renew_leases(w->db, w->tenant, w->agent, w->now_ms, until(w, op->duration_ms), note_renewed, w);
 }
 
-/* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- leases ---- */
 
 static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
                        struct shmeta_result *r)
@@ -356,7 +356,7 @@ static void answer_offer(struct writing *w, const struct shmeta_op *op, enum off
 		offer->state = to;
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 static void commit_object(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
@@ -521,7 +521,7 @@ static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struc
 		o->gone = true;
 }
 
-/* ---- one operation --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one operation ---- */
 
 static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what has changed, as CockroachDB's changefeed tells it.
  *
- * A changefeed without a sink is a statement that never ends, on a connection of its own: a row for each changed row, at least
- * once and in no order but that of a key, and now and then one that says `resolved`: everything until then was told. A changed
- * row is a hint, a key to be fetched by the normal connection, and goes to the sink as soon as it comes; `resolved` says until
- * when changes() tells, and where to go on.
+ * A changefeed without a sink is a statement that never ends, on a connection of its own: a row for
+ * each changed row, at least once and in no order but that of a key, and now and then one that says
+ * `resolved`: everything until then was told. A changed row is a hint, a key to be fetched by the
+ * normal connection, and goes to the sink as soon as it comes; `resolved` says until when changes()
+ * tells, and where to go on.
  *
- *   not there --load()--> there, cursor from before the load --changes()--> open --a row--> it has answered
+ *   not there --load()--> there, cursor from before the load --changes()--> open --a row-> answered
  *       ^                    ^                                               |
  *       |                    '-- lost, silent: open again at the cursor <----|
  *       '--------------- refused by the server: passes, until a load() <-----'
  *
- * Clocks. `resolved` is a time of the cluster's; changes() answers in ours. The two are compared once a minute, by a query to one
- * node; what other nodes' clocks may be ahead of it is taken off. A time that lies ahead of now is no time. */
+ * Clocks. `resolved` is a time of the cluster's; changes() answers in ours. The two are compared
+ * once a minute, by a query to one node; what other nodes' clocks may be ahead of it is taken off.
+ * A time that lies ahead of now is no time. */
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -35,8 +37,8 @@ enum {
 	SILENT_FOR = 4,       /* so many times that, or the timeout, whatever is more */
 	CLOCK_EVERY_S = 60,
 	PAUSE_MOST_S = 60,
-	TRIES_MOST =
-		6, /* of one call: once more for each option that the server does not know, and for the other spelling */
+	TRIES_MOST = 6, /* of one call: once more for each option that the server does not know, and
+                         * for the other spelling */
 };
 
 /* What not every version knows, and what can be done without. */
@@ -54,7 +56,8 @@ enum { OPTIONS = sizeof options / sizeof options[0] };
 
 struct mark {
 	char cursor[CURSOR_MAX];
-	uint64_t told_ns; /* everything until then is told, or shown by a load; CLOCK_BOOTTIME, as all times here */
+	uint64_t told_ns; /* everything until then is told, or shown by a load; CLOCK_BOOTTIME, as
+                           * all times here */
 };
 
 struct pg_changefeed {
@@ -122,7 +125,7 @@ const char *pg_changefeed_trouble(void *data)
 	return state->changefeed != NULL ? state->changefeed->trouble : "";
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- clocks ---- */
 
 static enum shmeta_status read_clock(struct pg_state *state, struct backend_error *err)
 {
@@ -163,7 +166,7 @@ static struct mark mark_of(const struct pg_changefeed *feed, int64_t server_ns)
 	return mark;
 }
 
-/* ---- a load ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- a load ---- */
 
 enum shmeta_status pg_changefeed_load(struct pg_state *state, int64_t read_us, struct backend_error *err)
 {
@@ -179,7 +182,8 @@ enum shmeta_status pg_changefeed_load(struct pg_state *state, int64_t read_us, s
 	from = feed->clock_server_ns;
 	if (read_us > 0 && pg_clock_ns(read_us) < from)
 		from = pg_clock_ns(read_us);
-	/* The load may read on another node, whose clock is behind: what it does not show is told again. */
+	/* The load may read on another node, whose clock is behind: what it does not show is told
+	 * again. */
 	feed->loading = mark_of(feed, from > (int64_t)PG_CLOCKS_NS ? from - (int64_t)PG_CLOCKS_NS : 0);
 	return SHMETA_OK;
 }
@@ -200,7 +204,7 @@ void pg_changefeed_loaded(struct pg_state *state)
 	feed->there = feed->there || now_ns() >= feed->retry_at_ns;
 }
 
-/* ---- opening, closing --------------------------------------------------------------------------------------------------------------- */
+/* ---- opening, closing ---- */
 
 static uint64_t pause_ns(const struct pg_state *state)
 {
@@ -327,7 +331,7 @@ static void judge(struct pg_state *state, const PGresult *result, bool *ret_list
 			: "");
 }
 
-/* ---- rows --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 /* BYTES come as bytea, in text. *ret_own: to be freed with PQfreemem(). */
 static struct shmeta_str value_of(const PGresult *result, int column, unsigned char **ret_own)
@@ -449,7 +453,7 @@ static void listen_for_life(struct pg_state *state)
 	          most / second_ns);
 }
 
-/* ---- the vtable's part -------------------------------------------------------------------------------------------------------------- */
+/* ---- the vtable's part ---- */
 
 static enum shmeta_status follow(struct pg_state *state, const struct backend_sink *sink, struct taken *taken)
 {

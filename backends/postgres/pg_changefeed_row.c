@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: one row of a changefeed, as keys.
  *
- * Of a row's value only what names it is looked at, in the image of the row before and in that after; what the row holds is fetched.
- * Every row that a statement touches has an event of its own, those of a cascade included, so a key need not cover others. */
+ * Of a row's value only what names it is looked at, in the image of the row before and in that
+ * after; what the row holds is fetched. Every row that a statement touches has an event of its own,
+ * those of a cascade included, so a key need not cover others. */
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +44,8 @@ static bool int_of(const json_t *image, const char *column, json_int_t *ret)
 	return json_is_integer(value);
 }
 
-/* false: the image does not name a row. *ret_good: it does, and there can be such a row in the store. */
+/* false: the image does not name a row. *ret_good: it does, and there can be such a row in the
+ * store. */
 static bool key_of(int table, const json_t *image, bool gone, struct backend_key *ret, bool *ret_good)
 {
 	json_int_t partition = 0, base = 0;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: the source's clock.
  *
- * Several hosts write to one database, each with a wall clock of its own. What they must agree about, whether a lease or an offer has
- * ended and when a new one will, the server decides within the statement that asks (@clock in pg_write_kinds.c). What needs no more than
- * a good guess, timestamps and the heartbeats that callers bring, is moved by the distance between the caller's clock and the server's.
- * That distance is known from the server's clock beside CLOCK_MONOTONIC, so that a step of the host's wall clock changes nothing. */
+ * Several hosts write to one database, each with a wall clock of its own. What they must agree
+ * about, whether a lease or an offer has ended and when a new one will, the server decides within
+ * the statement that asks (@clock in pg_write_kinds.c). What needs no more than a good guess,
+ * timestamps and the heartbeats that callers bring, is moved by the distance between the caller's
+ * clock and the server's. That distance is known from the server's clock beside CLOCK_MONOTONIC, so
+ * that a step of the host's wall clock changes nothing. */
 #include <stdlib.h>
 
 #include "backends/postgres/pg_clock.h"

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: what the log of changes covers. Triggers see what is done to a table by statements that name it. What reaches its
- * rows otherwise they do not see, and then there is no feed but full passes:
+ * The libpq engine: what the log of changes covers. Triggers see what is done to a table by
+ * statements that name it. What reaches its rows otherwise they do not see, and then there is no
+ * feed but full passes:
  *
  *   views, foreign tables, materialized views   the rows are changed elsewhere
- *   partitions, inheritance                     a statement that names a part fires no trigger of the whole; ATTACH, DETACH and
- *                                               DROP of a part fire none at all. That a table had parts is known until ANALYZE
- *   a subscription's tables                     apply workers fire triggers for rows only. Those (ENABLE REPLICA) would log each
- *                                               row twice where a session says that it is a replica, and slow down the apply
+ *   partitions, inheritance                     a statement that names a part fires no trigger of
+ *                                               the whole; ATTACH, DETACH and
+ *                                               DROP of a part fire none at all. That a table had
+ *                                               parts is known until ANALYZE
+ *   a subscription's tables                     apply workers fire triggers for rows only. Those
+ *                                               (ENABLE REPLICA) would log each
+ *                                               row twice where a session says that it is a
+ *                                               replica, and slow down the apply
  *   row-level security                          what a role sees changes with its policies
  *   keys of NUMERIC and the like                the log's columns do not hold them
  *
- * Whether it is so is seen once, when the shape is looked at; whether it still is, by every poll: the basis is made of the rows of the
- * catalog on which it all rests. Each has the number of the transaction that wrote it (xmin), so that a trigger that was away for a
- * moment between two polls shows, too, and so does what rewrites a table without firing any: ALTER TABLE, TRUNCATE, VACUUM FULL. */
+ * Whether it is so is seen once, when the shape is looked at; whether it still is, by every poll:
+ * the basis is made of the rows of the catalog on which it all rests. Each has the number of the
+ * transaction that wrote it (xmin), so that a trigger that was away for a moment between two polls
+ * shows, too, and so does what rewrites a table without firing any: ALTER TABLE, TRUNCATE, VACUUM
+ * FULL. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +33,9 @@
 
 enum { ARRAY_BYTES = 500, TRIGGERS_BYTES = 4000 };
 
-/* The oids of the seven and of the log, as whoever names them finds them. constant: looked up when a statement is prepared, and by the
- * server again whenever one of them, or the search_path, has changed; they have to be there then. */
+/* The oids of the seven and of the log, as whoever names them finds them. constant: looked up when
+ * a statement is prepared, and by the server again whenever one of them, or the search_path, has
+ * changed; they have to be there then. */
 static void list_tables(bool constant, char ret[ARRAY_BYTES])
 {
 	size_t used = (size_t)snprintf(ret, ARRAY_BYTES, "ARRAY[");
@@ -44,8 +52,8 @@ void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES])
 	char tables[ARRAY_BYTES];
 
 	list_tables(constant, tables);
-	/* The trigger of NOTIFY comes and goes as hosts are configured, and nothing rests on it. That a table has got its first part shows in
-	 * its own row (relhassubclass). */
+	/* The trigger of NOTIFY comes and goes as hosts are configured, and nothing rests on it.
+	 * That a table has got its first part shows in its own row (relhassubclass). */
 	(void)snprintf(
 		ret, PG_BASIS_BYTES,
 		"(SELECT sum((c.oid::int8 << 32) + c.xmin::text::int8 + CASE WHEN c.relrowsecurity THEN "
@@ -69,7 +77,7 @@ uint64_t pg_hash_value(const PGresult *result, int row, int column)
 	return hash_bytes(HASH_FIRST, p, (size_t)pg_length(result, row, column)) | 1;
 }
 
-/* ---- what there is --------------------------------------------------------------------------------------------------------------- */
+/* ---- what there is ---- */
 
 /* Tables, and their mark. */
 static enum shmeta_status count_own_tables(struct pg_state *state, struct pg_own *own, struct backend_error *err)
@@ -120,6 +128,8 @@ static enum shmeta_status look_at_catalog(struct pg_state *state, struct pg_own 
 	pg_list_triggers(triggers, sizeof triggers);
 	pg_basis_expression(false, basis);
 	list_tables(false, tables);
+	/* Its last column: triggers and rules of the application's, and foreign keys by which a row
+	 * of ours takes one along that we do not know of. */
 	bytes = asprintf(
 		&sql,
 		"WITH own(name, tab, function, type) AS (VALUES %s), seven AS (SELECT c.* FROM pg_catalog.pg_class c WHERE c.oid = "
@@ -133,7 +143,6 @@ static enum shmeta_status look_at_catalog(struct pg_state *state, struct pg_own 
 			"EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid)") ", " NAMES_WHERE("row_security_active(c.oid)") ", "
 																			"(SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('shmeta_changes') AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid) OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled <> 'D' AND t.tgname NOT IN ('shmeta_changes_prune', 'shmeta_changes_notify')))), "
 																			"EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s) AND c.relpersistence = 'u')::int, "
-																			/* Triggers and rules of the application's, and foreign keys by which a row of ours takes one along that we do not know of. */
 																			"(EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN seven c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND "
 																			"t.tgenabled <> 'D' AND t.tgname NOT IN (SELECT name FROM own)) OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN "
 																			"seven c ON c.oid = r.ev_class) OR EXISTS (SELECT FROM pg_catalog.pg_constraint k JOIN seven c ON c.oid = k.confrelid "
@@ -171,7 +180,7 @@ enum shmeta_status pg_count_own(struct pg_state *state, struct pg_own *ret, stru
 	return status == SHMETA_OK && state->dialect->triggers ? look_at_catalog(state, ret, err) : status;
 }
 
-/* ---- what that means ------------------------------------------------------------------------------------------------------------- */
+/* ---- what that means ---- */
 
 /* But for the table of leader epochs. */
 static bool is_due(const struct pg_state *state, const struct pg_own *own)
@@ -214,7 +223,8 @@ static void judge(struct pg_state *state, const struct pg_own *own)
 
 	if (!state->dialect->triggers)
 		return;
-	/* The log is read on the server that writes it: a standby knows the snapshots of others only roughly. */
+	/* The log is read on the server that writes it: a standby knows the snapshots of others
+	 * only roughly. */
 	if (state->primary.in_recovery) {
 		say_trouble(state, "the server is a standby");
 		return;

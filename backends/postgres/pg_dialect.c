@@ -18,7 +18,8 @@ const struct pg_dialect pg_postgresql = {
 		    "WHERE d.datname = current_database()",
 	.clock = "(extract(epoch FROM clock_timestamp()) * 1000)::int8",
 	.begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-	/* Each statement sees what was committed before it; what must hold between statements is locked or checked by constraints. */
+	/* Each statement sees what was committed before it; what must hold between statements is
+	 * locked or checked by constraints. */
 	.begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
 	.retries = 5,
 };

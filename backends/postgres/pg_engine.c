@@ -35,7 +35,8 @@ bool (*const pg_all_texts[])(struct pg_state *state) = {
 	NULL,
 };
 
-/* Nothing is begun in a source that has not been spoken of, nor through a connection that leads elsewhere. */
+/* Nothing is begun in a source that has not been spoken of, nor through a connection that leads
+ * elsewhere. */
 static enum shmeta_status ready(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	if (conn == &state->primary && state->careful)
@@ -43,8 +44,9 @@ static enum shmeta_status ready(struct pg_state *state, struct pg_conn *conn, st
 	return conn == &state->writer ? pg_meet_writer(state, err) : SHMETA_OK;
 }
 
-/* A secret that the connection string carries goes into no sentence: libpq's own complaint about a malformed one would quote it. It may
- * stand before an '@', or behind a keyword, which may be percent-encoded. */
+/* A secret that the connection string carries goes into no sentence: libpq's own complaint about a
+ * malformed one would quote it. It may stand before an '@', or behind a keyword, which may be
+ * percent-encoded. */
 static bool may_hold_secret(const char *conninfo)
 {
 	return strcasestr(conninfo, "pass") != NULL || strpbrk(conninfo, "@%") != NULL;

@@ -45,7 +45,8 @@ enum shmeta_status pg_epoch_end(void *data, const struct backend_epoch *ask, str
 		state->counters.rows++;
 		status = leader_epoch_judge(ask, &facts, ret, err);
 	} else if (pg_failed_with(&state->primary, "22P05")) {
-		/* The database's encoding has no such name, so it has no such topic: nothing but numbers comes back. */
+		/* The database's encoding has no such name, so it has no such topic: nothing but
+		 * numbers comes back. */
 		facts = (struct leader_epoch_facts){.topic = false};
 		status = leader_epoch_judge(ask, &facts, ret, err);
 	} else {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: leader epochs (backends/leader_epochs.h): where one ends, and the parts of the statements of operations that keep them,
- * in the words of pg_write_kinds.c. Rows are looked up by their key alone, and those that go are named by where they lie, so that nothing
- * depends on what the planner believes of the table. */
+ * The libpq engine: leader epochs (backends/leader_epochs.h): where one ends, and the parts of the
+ * statements of operations that keep them, in the words of pg_write_kinds.c. Rows are looked up by
+ * their key alone, and those that go are named by where they lie, so that nothing depends on what
+ * the planner believes of the table. */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_EPOCHS_H
 #define SHMETA_BACKENDS_POSTGRES_PG_EPOCHS_H
 
@@ -18,15 +19,15 @@ _Static_assert(LED_MOST == LEADER_EPOCHS_MOST, "statements spell it");
 #define LED_KNOWN(condition)                                                                                \
 	"(SELECT true FROM shmeta_leader_epochs e WHERE " LED_PLACE("i") " AND e.epoch = i.epoch" condition \
 									 " LIMIT 1) IS NOT NULL"
-/* Drop these rows, and mark their partitions. On CockroachDB, where a statement may change a table only once, statements of their own do that
- * (pg_write_beside.c). */
+/* Drop these rows, and mark their partitions. On CockroachDB, where a statement may change a table
+ * only once, statements of their own do that (pg_write_beside.c). */
 #define LED_DROP(rows)                                                                                                    \
 	"le AS (DELETE FROM shmeta_leader_epochs WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM " rows                         \
 	" x)) RETURNING tenant, topic, partition_id), "                                                                   \
 	"lm AS (INSERT INTO shmeta_leader_epochs(tenant, topic, partition_id, epoch, start, created_at) SELECT DISTINCT " \
 	"tenant, topic, partition_id, 0, 0, 0 FROM le ON CONFLICT DO NOTHING)"
-/* Record what `from` gives: tenant, topic, pid, epoch, start. What the statement records it does not see: beside that of it there is room for
- * one less of the others. */
+/* Record what `from` gives: tenant, topic, pid, epoch, start. What the statement records it does
+ * not see: beside that of it there is room for one less of the others. */
 #define LED_RECORD(from, again)                                                                                            \
 	"{e:, lr AS (INSERT INTO shmeta_leader_epochs AS e(tenant, topic, partition_id, epoch, start, created_at) SELECT " \
 	"i.tenant, i.topic, i.pid, i.epoch, i.start, @clock FROM (" from                                                   \
@@ -41,14 +42,16 @@ _Static_assert(LED_MOST == LEADER_EPOCHS_MOST, "statements spell it");
 	           " i WHERE fence <> '' AND NOT (" LED_KNOWN(                                              \
 			   " AND e.start <= i.base") ") AND " written "GROUP BY tenant, topic, pid, epoch", \
 	           "UPDATE SET start = excluded.start WHERE excluded.start < e.start")
-/* Of b (tenant, topic, pid, low: the log start): the epochs that ended there, but for the newest of them. */
+/* Of b (tenant, topic, pid, low: the log start): the epochs that ended there, but for the newest of
+ * them. */
 #define LED_TRIM                                                                                                  \
 	LED_DROP("(SELECT e.* FROM b CROSS JOIN LATERAL (SELECT e.*, max(CASE WHEN e.stop <= b.low THEN e.epoch " \
 	         "END) OVER () AS newest FROM (SELECT e.ctid, e.epoch, "                                          \
 	         "lead(e.start) OVER (ORDER BY e.epoch) AS stop FROM shmeta_leader_epochs e WHERE " LED_PLACE(    \
 			 "b") " AND e.epoch > 0) e) e WHERE e.stop <= b.low AND e.epoch < e.newest)")
 
-/* Does an add of the operation have nothing to record? Its fence's epoch is known to be recorded from its base or below, or it has none. */
+/* Does an add of the operation have nothing to record? Its fence's epoch is known to be recorded
+ * from its base or below, or it has none. */
 bool pg_epoch_is_known(const struct pg_state *state, const struct backend_op *op);
 /* An add was committed, with its epoch. */
 void pg_epoch_know(struct pg_state *state, const struct backend_op *op);

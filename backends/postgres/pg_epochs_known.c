@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: which epochs are recorded already.
  *
- * To look for an epoch with each add costs a tenth of it; so those that were committed are remembered. An epoch of a partition is never another
- * one's, and the newest, under which alone anything is written, is never dropped but with its topic, whose next lease has another. */
+ * To look for an epoch with each add costs a tenth of it; so those that were committed are
+ * remembered. An epoch of a partition is never another one's, and the newest, under which alone
+ * anything is written, is never dropped but with its topic, whose next lease has another. */
 #include <string.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what has changed.
  *
- * shmeta_changes, which triggers fill, says what; each of its rows carries the transaction that wrote it. The position is a
- * snapshot, not a number: a poll takes, in one statement, the server's snapshot of now and the rows of transactions that the
- * snapshot of the former poll did not see: those from its xmax on, and those that were in progress then. Whatever committed in
- * between is reported once, in whatever order transactions end, and a transaction that stays open for long costs nothing.
+ * shmeta_changes, which triggers fill, says what; each of its rows carries the transaction that
+ * wrote it. The position is a snapshot, not a number: a poll takes, in one statement, the server's
+ * snapshot of now and the rows of transactions that the snapshot of the former poll did not see:
+ * those from its xmax on, and those that were in progress then. Whatever committed in between is
+ * reported once, in whatever order transactions end, and a transaction that stays open for long
+ * costs nothing.
  *
- * Rows of our own carry our origin: apply() has told of them already. Other hosts read them here. The origin is new with each
- * connection, so that after a commit of unknown outcome nothing is taken for known.
+ * Rows of our own carry our origin: apply() has told of them already. Other hosts read them here.
+ * The origin is new with each connection, so that after a commit of unknown outcome nothing is
+ * taken for known.
  *
- * That the log is complete, and that it is the one that the position belongs to, is for each poll to show, in the same statement: it
- * reads the basis (pg_coverage.c), and looks for the witness, the newest row that the former poll has seen. A server that was set back to
- * an earlier state, and has gone on, gives its numbers again, but not the row's token. */
+ * That the log is complete, and that it is the one that the position belongs to, is for each poll
+ * to show, in the same statement: it reads the basis (pg_coverage.c), and looks for the witness,
+ * the newest row that the former poll has seen. A server that was set back to an earlier state, and
+ * has gone on, gives its numbers again, but not the row's token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +53,8 @@ enum { OWED_UNKNOWN = 1 };
 
 struct pg_feed {
 	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
-	bool followed; /* what changes is told: when there is no feed any more, everything has to be looked at once */
+	bool followed; /* what changes is told: when there is no feed any more, everything has to be
+                        * looked at once */
 	char *snapshot;
 	struct place place, loading_place;
 	char history[300]; /* what is to be told of it; "": nothing */
@@ -113,7 +118,7 @@ static enum shmeta_status no_memory(const struct pg_state *state, struct backend
 	return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 }
 
-/* ---- baseline --------------------------------------------------------------------------------------------------------------------- */
+/* ---- baseline ---- */
 
 /* "xid seq token", or nothing. */
 static struct witness witness_of(const char *text)
@@ -187,7 +192,8 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 		return;
 	former = feed->place.line;
 	feed->place = feed->loading_place;
-	/* What the log rested on when the load read is not what it was found to rest on: look again. */
+	/* What the log rested on when the load read is not what it was found to rest on: look
+	 * again. */
 	if (feed->place.basis != state->coverage.basis)
 		state->attached = false;
 	if (former != 0 && former != feed->place.line)
@@ -196,9 +202,10 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 	feed->baseline = state->attached && feed->history[0] == '\0';
 }
 
-/* ---- the hint ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- the hint ---- */
 
-/* LISTEN before the log is looked at: what commits afterwards wakes us. Without it there is a hint less: polling goes on. */
+/* LISTEN before the log is looked at: what commits afterwards wakes us. Without it there is a hint
+ * less: polling goes on. */
 static void hear(struct pg_state *state)
 {
 	struct pg_conn *conn = &state->listener;
@@ -218,7 +225,7 @@ static void hear(struct pg_state *state)
 		PQfreemem(word);
 }
 
-/* ---- the log ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- the log ---- */
 
 static uint64_t xmin_of(const char *snapshot)
 {
@@ -360,8 +367,9 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 	return status;
 }
 
-/* A statement that was not logged is committed at some time: until all transactions that may have had one have ended, everything is looked
- * at again. All those have lower numbers than one that is given now; a snapshot's xmax may be one of theirs. */
+/* A statement that was not logged is committed at some time: until all transactions that may have
+ * had one have ended, everything is looked at again. All those have lower numbers than one that is
+ * given now; a snapshot's xmax may be one of theirs. */
 static enum shmeta_status owes(struct pg_state *state, const struct poll_end *end, bool *ret, struct backend_error *err)
 {
 	struct place *place = &state->feed->place;
@@ -394,8 +402,9 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 
 	if (end->session != state->primary.session)
 		return pg_refuse_pool(state, &state->primary, err);
-	/* A trigger is away, or was; a table is another one; something passes the log by: the schema is looked at again, what is missing is
-	 * made where that is allowed, and everything is compared. */
+	/* A trigger is away, or was; a table is another one; something passes the log by: the
+	 * schema is looked at again, what is missing is made where that is allowed, and everything
+	 * is compared. */
 	if (end->snapshot == NULL || end->basis != feed->place.basis) {
 		state->attached = false;
 		feed->baseline = false;
@@ -416,7 +425,8 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 	return status == SHMETA_OK && !set_text(&feed->snapshot, end->snapshot) ? no_memory(state, err) : status;
 }
 
-/* *ret_again: the query had to connect anew, or something is not as it was: that is to be looked at first. */
+/* *ret_again: the query had to connect anew, or something is not as it was: that is to be looked at
+ * first. */
 static enum shmeta_status poll_log(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
                                    bool *ret_again, struct backend_error *err)
 {

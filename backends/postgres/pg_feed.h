@@ -17,7 +17,8 @@ enum { PG_CHANGES_MOST = 200000 };
 void pg_feed_free(struct pg_state *state);
 bool pg_feed_texts(struct pg_state *state);
 
-/* Within the transaction of a load(): where the feed goes on after it, and about how many rows there are. */
+/* Within the transaction of a load(): where the feed goes on after it, and about how many rows
+ * there are. */
 enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
                                     struct backend_error *err);
 void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
@@ -27,9 +28,11 @@ bool pg_feed_has_baseline(const struct pg_state *state);
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
 /* The caller has been told of the source as it is now. */
 void pg_feed_spoke(struct pg_state *state);
-/* ERR_CONFLICT where it is not the one that was followed, until changes() or load() has spoken of it. */
+/* ERR_CONFLICT where it is not the one that was followed, until changes() or load() has spoken of
+ * it. */
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
-/* A call begins that does something at the source, or tells of it: connect, and prove that the source is the one that the caller knows. */
+/* A call begins that does something at the source, or tells of it: connect, and prove that the
+ * source is the one that the caller knows. */
 enum shmeta_status pg_ensure_told(struct pg_state *state, const char *doing, struct backend_error *err);
 
 #endif

@@ -16,9 +16,10 @@
 #define MISSED \
 	"CASE WHEN has_sequence_privilege('shmeta_missed'::regclass, 'SELECT') THEN coalesce(pg_sequence_last_value('shmeta_missed'::regclass), 0) ELSE 0 END"
 
-/* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
- * knows nothing of the table yet. The row that is no change comes first, or last. found: an expression, of one text. Two statements,
- * not one with a switch: that would be planned anew each time. */
+/* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner
+ * walk the index also where it knows nothing of the table yet. The row that is no change comes
+ * first, or last. found: an expression, of one text. Two statements, not one with a switch: that
+ * would be planned anew each time. */
 static bool poll_text(struct pg_state *state, enum pg_statement which, const char *basis, const char *found)
 {
 	return pg_text_of(
@@ -44,8 +45,8 @@ bool pg_feed_texts(struct pg_state *state)
 {
 	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
 			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
-	/* Which history the transactions' numbers belong to: another timeline may give one of them again, and a database that was copied
-	 * has the same log. */
+	/* Which history the transactions' numbers belong to: another timeline may give one of them
+	 * again, and a database that was copied has the same log. */
 	const char *line =
 		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
 		"|| (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = current_database()) || ' ' "

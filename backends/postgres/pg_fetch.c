@@ -143,8 +143,8 @@ static bool has_nul(struct shmeta_str text)
 	return text.bytes > 0 && memchr(text.data, '\0', text.bytes) != NULL;
 }
 
-/* Can the source have what the key names? A name with a NUL in it is none that a text column can hold. Agents are of one
- * namespace, and leases without a tenant of the default one. */
+/* Can the source have what the key names? A name with a NUL in it is none that a text column can
+ * hold. Agents are of one namespace, and leases without a tenant of the default one. */
 static bool is_possible(const struct pg_state *state, const struct backend_key *key, enum kind kind)
 {
 	if (has_nul(key->tenant) || has_nul(key->topic) || has_nul(key->name))
@@ -363,7 +363,8 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 	return status;
 }
 
-/* Has the database's encoding no such name? Then it has no such row, and nobody can ask for it: not even the names alone arrive. */
+/* Has the database's encoding no such name? Then it has no such row, and nobody can ask for it: not
+ * even the names alone arrive. */
 static bool is_unspeakable(struct pg_state *state, struct pg_conn *conn, const struct backend_key *key)
 {
 	struct pg_params params;
@@ -425,7 +426,8 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	}
 	f.reading = pg_reading_of(state, pg_reader(state), sink);
 	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
-	/* A replica cancels what stands in the way of its replay, and may be anything else: it is never needed. */
+	/* A replica cancels what stands in the way of its replay, and may be anything else: it is
+	 * never needed. */
 	if (status == SHMETA_ERR_SOURCE && f.reading.conn == &state->replica) {
 		bool again = !f.reading.conn->given_out;
 

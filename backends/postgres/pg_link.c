@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: connections, made where needed: what a session is set to, and how long nobody tries again after it was refused. */
+ * The libpq engine: connections, made where needed: what a session is set to, and how long nobody
+ * tries again after it was refused. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 
 enum { GATE_FIRST_MS = 100, GATE_MOST_MS = 3000 };
 
-/* Nothing of a session is left to the server's or the role's settings. Its answer says what kind of server this is. */
+/* Nothing of a session is left to the server's or the role's settings. Its answer says what kind of
+ * server this is. */
 static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
@@ -62,7 +64,8 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 	conn->server_read_only = pg_value(result, 0, 1)[0] == '1';
 	conn->session = (int)strtol(pg_value(result, 0, 2), NULL, 10);
 	PQclear(result);
-	/* The server gives each session's number at login; what is between us and it has given one of its own. */
+	/* The server gives each session's number at login; what is between us and it has given one
+	 * of its own. */
 	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);
 	if (conn->pooled && (conn == &state->primary || conn == &state->replica)) {
 		/* Before anything is set in a session that may be another's next. */
@@ -72,9 +75,11 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		if (status != SHMETA_OK)
 			return status;
 	}
-	/* The server gives up a little before we do: then the connection can be kept. And a plan for what is polled, kept from when a
-	 * table was small, must not read it from end to end when it is not: only a load does that, and says so. A statement outside of a
-	 * transaction is one of its own, and must neither wait for nor fail with others' (SERIALIZABLE, DEFERRABLE). */
+	/* The server gives up a little before we do: then the connection can be kept. And a plan
+	 * for what is polled, kept from when a table was small, must not read it from end to end
+	 * when it is not: only a load does that, and says so. A statement outside of a transaction
+	 * is one of its own, and must neither wait for nor fail with others' (SERIALIZABLE,
+	 * DEFERRABLE). */
 	snprintf(
 		sql, sizeof sql,
 		"SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
@@ -93,7 +98,8 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		state->dialect->triggers && conn->server_version >= 170000
 			? ", set_config('transaction_timeout', '0', false)"
 			: "",
-		/* It knows nothing of its bytes, and would fail a statement for one that is no UTF-8: that is ours to find, row by row. */
+		/* It knows nothing of its bytes, and would fail a statement for one that is no
+		 * UTF-8: that is ours to find, row by row. */
 		encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0
 			? ", set_config('client_encoding', 'SQL_ASCII', false)"
 			: "");
@@ -137,9 +143,10 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 		conn->retry_at_ns = 0;
 		return SHMETA_OK;
 	}
-	/* One attempt at a time, and after a refused one a pause in which everyone gets its answer: long where trying again
-	 * looks like an attack, short where a server is coming back. libpq gives no SQLSTATE of a login; its text is in English or
-	 * not, so anything that got as far as a server's refusal counts. */
+	/* One attempt at a time, and after a refused one a pause in which everyone gets its answer:
+	 * long where trying again looks like an attack, short where a server is coming back. libpq
+	 * gives no SQLSTATE of a login; its text is in English or not, so anything that got as far
+	 * as a server's refusal counts. */
 	login_refused = conn->pg != NULL && PQconnectionNeedsPassword(conn->pg) | PQconnectionUsedPassword(conn->pg);
 	pg_disconnect(state, conn);
 	gate_ms = (uint64_t)GATE_FIRST_MS << (conn->failures < 8 ? conn->failures : 8);

@@ -5,7 +5,8 @@
 
 #include "backends/postgres/pg_state.h"
 
-/* OK: connected, the session set up. After a refused attempt everyone gets the same answer for a while. */
+/* OK: connected, the session set up. After a refused attempt everyone gets the same answer for a
+ * while. */
 enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 
 #endif

@@ -23,7 +23,8 @@ static enum shmeta_status tick(void *arg)
 	return progress_tell_now(&reading->progress);
 }
 
-/* The server may sort for long, and the sink may be slow: neither is a fault in a load. And it reads whole tables. */
+/* The server may sort for long, and the sink may be slow: neither is a fault in a load. And it
+ * reads whole tables. */
 static enum shmeta_status make_room(struct pg_reading *reading)
 {
 	enum shmeta_status status =
@@ -197,7 +198,8 @@ static enum shmeta_status name_lock(struct pg_state *state, struct backend_error
 	return SHMETA_ERR_SOURCE;
 }
 
-/* A name that cannot be read keeps all others from being listed: those that the partitions have come instead. */
+/* A name that cannot be read keeps all others from being listed: those that the partitions have
+ * come instead. */
 static enum shmeta_status load_other_keys(struct pg_reading *reading, struct backend_error *err)
 {
 	const struct backend_key unlisted = {.cls = SHMETA_CLASS_TOPIC,

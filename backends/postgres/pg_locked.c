@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: keys that cannot be read because another session has locked a table as a whole, as migrations do.
+ * The libpq engine: keys that cannot be read because another session has locked a table as a whole,
+ * as migrations do.
  *
- * The first read that meets such a lock waits for it as long as for any lock. Then the server is asked which tables it is; until nobody
- * locks one any more, keys that need it are refused at once, with the lock's name, and others are read. */
+ * The first read that meets such a lock waits for it as long as for any lock. Then the server is
+ * asked which tables it is; until nobody locks one any more, keys that need it are refused at once,
+ * with the lock's name, and others are read. */
 #include <stdio.h>
 #include <string.h>
 
@@ -65,7 +67,8 @@ enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_
 }
 
 static const struct pg_text texts[] = {
-	/* Who waits for such a lock keeps us out as well: locks are given in the order in which they were asked for. */
+	/* Who waits for such a lock keeps us out as well: locks are given in the order in which
+	 * they were asked for. */
 	{PG_W_LOCKED_TABLES,
          "SELECT {!g:'', '', '' WHERE false}{g:c.relname::text, l.mode, l.pid::text FROM pg_catalog.pg_locks l JOIN "
          "pg_catalog.pg_class c ON c.oid = l.relation WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM "

@@ -61,8 +61,8 @@ enum shmeta_status pg_judge_hosts(const struct pg_state *state, const char *host
 	}
 }
 
-/* A server that cannot be told from another must not be believed, nor given a password. The decision is made on what libpq will
- * really use: service files and its environment included. */
+/* A server that cannot be told from another must not be believed, nor given a password. The
+ * decision is made on what libpq will really use: service files and its environment included. */
 static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	PQconninfoOption *options = PQconninfo(conn->pg);
@@ -78,7 +78,8 @@ static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn
 	return status;
 }
 
-/* The password of the credentials file, without its newline. Read each time: passwords are rotated. */
+/* The password of the credentials file, without its newline. Read each time: passwords are
+ * rotated. */
 static enum shmeta_status read_secret(struct pg_state *state, char out[SECRET_MAX], struct backend_error *err)
 {
 	const char *path = state->options.password_file;
@@ -89,8 +90,8 @@ static enum shmeta_status read_secret(struct pg_state *state, char out[SECRET_MA
 	out[0] = '\0';
 	if (path == NULL || path[0] == '\0')
 		return SHMETA_OK;
-	fd = open(path,
-	          O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* whoever opens a FIFO would wait for a writer */
+	/* whoever opens a FIFO would wait for a writer */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) {
 		close(fd);
 		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s is a FIFO, not a file",
@@ -121,8 +122,9 @@ static void start_login(struct pg_state *state, struct pg_conn *conn, const char
 #define GIVE(key, value) (keys[n] = (key), values[n++] = (value))
 
 	snprintf(patience, sizeof patience, "%u", pg_timeout_of(state));
-	/* Before the configured string: defaults that it overrides. Keepalives find a dead idle link in 10 s, tcp_user_timeout a
-	 * dead one with something in flight; our own deadlines everything else. */
+	/* Before the configured string: defaults that it overrides. Keepalives find a dead idle
+	 * link in 10 s, tcp_user_timeout a dead one with something in flight; our own deadlines
+	 * everything else. */
 	GIVE("keepalives_idle", "4");
 	GIVE("keepalives_interval", "2");
 	GIVE("keepalives_count", "3");

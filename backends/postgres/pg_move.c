@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: moving rows between engines, as they are.
  *
- * A statement for each kind takes many rows as arrays: it inserts those whose parents are there and whose keys are free, and tells of each
- * whether it was put, whether what it hangs on is there, and whether what is there already is the same. What it sees of the tables is
- * of before it, so the three answers agree. What the server will not take, or another session locks, fails its statement; then the batch is done
- * again, each statement behind a savepoint, and a failing one in halves until the row stands alone. */
+ * A statement for each kind takes many rows as arrays: it inserts those whose parents are there and
+ * whose keys are free, and tells of each whether it was put, whether what it hangs on is there, and
+ * whether what is there already is the same. What it sees of the tables is of before it, so the
+ * three answers agree. What the server will not take, or another session locks, fails its
+ * statement; then the batch is done again, each statement behind a savepoint, and a failing one in
+ * halves until the row stands alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +30,7 @@ struct moving {
 	struct pg_array arrays[PG_PARAMS_MAX];
 };
 
-/* ---- texts ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- texts ---- */
 
 static const enum pg_statement statements[BACKEND_ROW_KINDS] = {
 	[BACKEND_ROW_OBJECT] = PG_M_OBJECT,       [BACKEND_ROW_TOPIC] = PG_M_TOPIC,
@@ -64,7 +66,8 @@ static void say_rows(FILE *out, enum backend_row_kind kind)
 	(void)fprintf(out, ") AS v(i, tenant, %s)) ", columns[kind].names);
 }
 
-/* table(columns) SELECT values WHERE guard; found: the keys of the row that was put, as a join; parent, same: conditions. */
+/* table(columns) SELECT values WHERE guard; found: the keys of the row that was put, as a join;
+ * parent, same: conditions. */
 static bool say_kind(struct pg_state *state, enum backend_row_kind kind, const char *org, const char *org_value,
                      const char *table, const char *names, const char *values, const char *guard, const char *keys,
                      const char *found, const char *parent, const char *same)
@@ -308,7 +311,7 @@ bool pg_move_texts(struct pg_state *state)
 	return ok && say_own(state);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- rows ---- */
 
 #define TEXT(value) pg_array_text(a++, (value))
 #define NUMBER(value) pg_array_int(a++, (int64_t)(value))
@@ -415,7 +418,7 @@ static bool refused(const struct pg_state *state, const struct backend_row *row,
 	return refuse_row(row, &room, r);
 }
 
-/* ---- statements ------------------------------------------------------------------------------------------------------------------- */
+/* ---- statements ---- */
 
 static enum shmeta_status send_rows(struct moving *m, enum pg_statement which, enum backend_row_kind kind, size_t from,
                                     size_t count, PGresult **ret, struct backend_error *err)
@@ -475,7 +478,8 @@ static enum shmeta_status run(struct moving *m, size_t from, size_t count, struc
 	if (status == SHMETA_OK && kind == BACKEND_ROW_SEGMENT && m->state->shape.own)
 		status = send_rows(m, PG_M_SLICES, kind, from, count, &result, err);
 	else if (status == SHMETA_OK && kind == BACKEND_ROW_LEASE && m->state->shape.own)
-		/* Whoever holds it here: what the lease had there was given once and may not be given again. */
+		/* Whoever holds it here: what the lease had there was given once and may not be
+		 * given again. */
 		status = send_rows(m, PG_M_EPOCH, BACKEND_ROW_EPOCH, from, count, &result, err);
 	PQclear(result);
 	return status;
@@ -538,8 +542,8 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 	return status == SHMETA_OK ? run_apart(m, from + count / 2, count - count / 2, err) : status;
 }
 
-/* What is checked at the end of the transaction is checked with each statement, and each of these, of which there may be many, waits for
- * a lock no longer than a part of what a write may. */
+/* What is checked at the end of the transaction is checked with each statement, and each of these,
+ * of which there may be many, waits for a lock no longer than a part of what a write may. */
 static enum shmeta_status begin_apart(struct moving *m, struct backend_error *err)
 {
 	const uint32_t timeout = pg_timeout_of(m->state);
@@ -577,7 +581,7 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	return status;
 }
 
-/* ---- the two calls ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the two calls ---- */
 
 enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t count, struct shmeta_result *results,
                               struct backend_error *err)

@@ -10,8 +10,9 @@
 #include "backends/sql/tables.h"
 #include "base/hash.h"
 
-/* Words of the templates below: @schema (quoted as a name), @text_of_schema (for within quotes of a text), @name, @body and @declare of the
- * function; @log (INSERT INTO the log), and of struct tracked @class, @new and @old. */
+/* Words of the templates below: @schema (quoted as a name), @text_of_schema (for within quotes of a
+ * text), @name, @body and @declare of the function; @log (INSERT INTO the log), and of struct
+ * tracked @class, @new and @old. */
 #define ORIGIN "current_setting('shmeta.origin', true)"
 #define N_TENANT "{o:n.organization_id::text}{!o:NULL}"
 #define O_TENANT "{o:o.organization_id::text}{!o:NULL}"
@@ -31,12 +32,14 @@
 #define TENANT_KEPT "{l: AND becomes->'organization_id' IS NOT DISTINCT FROM was->'organization_id'}"
 #define SLICES_TENANT "{o:o.organization_id::text}{!o:" DEFAULT_TENANT "}"
 
-/* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they raise nothing that the table's
- * own row would not. A statement that changes many segments of a partition logs one row, from the first base to the last.
+/* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they
+ * raise nothing that the table's own row would not. A statement that changes many segments of a
+ * partition logs one row, from the first base to the last.
  *
- * A row that goes because its parent went is not logged: the parent's own row says it all, and by the time the cascade comes the
- * parent is gone. Transition tables do not say which old row became which new one: a key that is in both was altered, one only
- * among the old ones has gone, one only among the new ones is new. */
+ * A row that goes because its parent went is not logged: the parent's own row says it all, and by
+ * the time the cascade comes the parent is gone. Transition tables do not say which old row became
+ * which new one: a key that is in both was altered, one only among the old ones has gone, one only
+ * among the new ones is new. */
 static const char log_topics[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
 	"    @log SELECT " ORIGIN ", 0, 1, " N_TENANT ", n.name FROM new_rows n;\n"
@@ -47,8 +50,9 @@ static const char log_topics[] =
 	"  ELSE\n"
 	"    @log SELECT " ORIGIN ", 0, 3, " O_TENANT ", o.name FROM old_rows o;\n"
 	"  END IF;\n";
-/* What a cascade takes need not be logged: the parent's row in the log names it. A statement of its own may delete rows whose parent is not
- * there, or not for its snapshot; of ours the daemon knows what they did. */
+/* What a cascade takes need not be logged: the parent's row in the log names it. A statement of its
+ * own may delete rows whose parent is not there, or not for its snapshot; of ours the daemon knows
+ * what they did. */
 #define BY_ITSELF "pg_trigger_depth() = 1 AND coalesce(" ORIGIN ", '') = '' OR "
 static const char log_partitions[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
@@ -101,9 +105,10 @@ static const char drop_slices[] =
 	" AND l.topic = o.topic AND "
 	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
 	"  END IF;\n";
-/* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or the topic's deletion, a cascade,
- * another program's DELETE, a key that is changed, an epoch that is lowered. Rows are taken whole, as JSON: what names a column of OLD
- * or NEW fails in each session that ran it before the column got another type. */
+/* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or
+ * the topic's deletion, a cascade, another program's DELETE, a key that is changed, an epoch that
+ * is lowered. Rows are taken whole, as JSON: what names a column of OLD or NEW fails in each
+ * session that ran it before the column got another type. */
 static const char keep_epochs[] =
 	"  IF TG_OP = 'TRUNCATE' THEN\n"
 	"    INSERT INTO @schema.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT " L_TENANT
@@ -124,8 +129,9 @@ static const char keep_epochs[] =
 	"was->>'topic', (was->>'partition_id')::NUMERIC, (was->>'epoch')::NUMERIC) ON CONFLICT (tenant, topic, partition_id) "
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
 	"  END IF;\n";
-/* The functions must not fail the application's statement, whatever has become of what they name. What they could not log is told by a
- * row that says that everything is to be looked at; where that cannot be written either, by a number that no rollback takes back. */
+/* The functions must not fail the application's statement, whatever has become of what they name.
+ * What they could not log is told by a row that says that everything is to be looked at; where that
+ * cannot be written either, by a number that no rollback takes back. */
 static const char function_text[] =
 	"CREATE OR REPLACE FUNCTION @schema.@name() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
 	"SET search_path = pg_catalog, pg_temp AS $shmeta$\n@declareBEGIN\n@body  RETURN NULL;\n"
@@ -155,11 +161,13 @@ _Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_
                        SHMETA_CLASS_LIST == 3,
                "the functions above name classes by number");
 
-/* The bound of the log where no daemon prunes it: each PRUNE_STEP-th row takes the oldest PRUNE_BATCH of its predecessors along once there
- * are LOG_MOST of them. Until then it looks at two rows. Nobody waits and nothing fails for it: one writer at a time, and not
- * one that is SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not have seen stays, as
- * every later snapshot sees what goes: then no reader reconciles twice for it. Plans are of indexes alone, whatever the log was
- * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. A mark of a transaction
+/* The bound of the log where no daemon prunes it: each PRUNE_STEP-th row takes the oldest
+ * PRUNE_BATCH of its predecessors along once there are LOG_MOST of them. Until then it looks at two
+ * rows. Nobody waits and nothing fails for it: one writer at a time, and not one that is
+ * SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not
+ * have seen stays, as every later snapshot sees what goes: then no reader reconciles twice for it.
+ * Plans are of indexes alone, whatever the log was like when a session made them. Of the last
+ * transaction of a batch some rows may be left: there the next one begins. A mark of a transaction
  * that is still to come was copied here from another cluster. */
 enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048 };
 static const char log_prune[] =
@@ -188,7 +196,8 @@ static const struct tracked {
 	const char *body;
 	/* Of log_keys: the class, and what its rows are named by. */
 	const char *class, *new_keys, *old_keys;
-	const char *logged; /* columns of the log that the body fills, beside origin, class and op */
+	const char *logged; /* columns of the log that the body fills, beside origin, class and
+                             * op */
 } tracked[] = {
 	{TOPICS, log_topics, "", "", "", ", tenant, topic"},
 	{PARTITIONS, log_partitions, "", "", "", ", tenant, topic, partition_id"},
@@ -267,7 +276,8 @@ static void say_trigger(struct pg_script *script, const struct pg_state *state, 
 	pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.%s", name, schema, table);
 	pg_say(script, "CREATE TRIGGER %s AFTER %s ON %s.%s %sFOR EACH STATEMENT EXECUTE FUNCTION %s.%s()", name, event,
 	       schema, table, references, schema, function);
-	/* Also where the session says that it is a replica: what comes by replication is new to us all the same. */
+	/* Also where the session says that it is a replica: what comes by replication is new to us
+	 * all the same. */
 	pg_say(script, "ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s", schema, table, name);
 }
 
@@ -300,8 +310,9 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 	bool wanted = pg_log_is_possible(&state->shape);
 	char name[80], function[80];
 
-	/* No constraint but the key: a trigger must not fail the application's statement. The key begins with the transaction, by
-	 * which the log is read and pruned; that there is one lets the table be published. */
+	/* No constraint but the key: a trigger must not fail the application's statement. The key
+	 * begins with the transaction, by which the log is read and pruned; that there is one lets
+	 * the table be published. */
 	pg_say(script,
 	       "CREATE TABLE IF NOT EXISTS %s.shmeta_changes(xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
 	       "seq BIGINT GENERATED ALWAYS AS IDENTITY, class SMALLINT, op SMALLINT, tenant TEXT, topic TEXT, partition_id BIGINT, "
@@ -313,10 +324,12 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 	       "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT, ADD COLUMN IF NOT EXISTS token BIGINT, "
 	       "ALTER COLUMN partition_id TYPE BIGINT",
 	       schema);
-	/* Counts what could not be logged. Whoever reads the log has to see it, and it tells nothing else. */
+	/* Counts what could not be logged. Whoever reads the log has to see it, and it tells
+	 * nothing else. */
 	pg_say(script, "CREATE SEQUENCE IF NOT EXISTS %s.shmeta_missed", schema);
 	pg_say(script, "GRANT SELECT ON SEQUENCE %s.shmeta_missed TO PUBLIC", schema);
-	/* By its token a row is known again: where a server was set back, and has gone on, numbers of transactions and rows come twice. */
+	/* By its token a row is known again: where a server was set back, and has gone on, numbers
+	 * of transactions and rows come twice. */
 	pg_say(script,
 	       "ALTER TABLE %s.shmeta_changes ALTER COLUMN token SET DEFAULT (random() * 9007199254740991)::BIGINT",
 	       schema);
@@ -365,8 +378,9 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 	       state->shape.organization ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
 }
 
-/* Nobody's COMMIT fails for the hint: not where a listener holds up the queue, and one that is prepared first may not notify at all.
- * Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
+/* Nobody's COMMIT fails for the hint: not where a listener holds up the queue, and one that is
+ * prepared first may not notify at all. Where the operator wants it: it is not of the version, so
+ * that hosts that differ in this do not undo each other's work. */
 void pg_say_notify(struct pg_script *script, const struct pg_state *state)
 {
 	const char *schema = state->schema;
@@ -386,12 +400,14 @@ static void say_objects(struct pg_script *script, const struct pg_state *state)
 	const char *schema = state->schema, *c = state->dialect->column_collate;
 
 	pg_say(script, "CREATE TABLE IF NOT EXISTS %s.shmeta_meta(name TEXT PRIMARY KEY, value TEXT)", schema);
-	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
+	/* Epochs of leases never go back: not through release, deregistration or recreation of the
+	 * topic. So they go by name. */
 	pg_say(script,
 	       "CREATE TABLE IF NOT EXISTS %s.shmeta_lease_epochs(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
 	       "partition_id INTEGER NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (tenant, topic, partition_id))",
 	       schema, c, c);
-	/* And the highest epoch that was ever given with a compaction. A column, so that roles that were granted the table keep what they need. */
+	/* And the highest epoch that was ever given with a compaction. A column, so that roles that
+	 * were granted the table keep what they need. */
 	pg_say(script, "ALTER TABLE %s.shmeta_lease_epochs ADD COLUMN IF NOT EXISTS compaction BIGINT", schema);
 	pg_say(script,
 	       "CREATE TABLE IF NOT EXISTS %s.shmeta_transfers(transfer_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
@@ -421,8 +437,9 @@ static void say_objects(struct pg_script *script, const struct pg_state *state)
 		say_log(script, state);
 }
 
-/* Under which epochs something was written (backends/leader_epochs.h). Not of the version: what else is there works without it, and a role that was
- * granted the other tables goes on with them. */
+/* Under which epochs something was written (backends/leader_epochs.h). Not of the version: what
+ * else is there works without it, and a role that was granted the other tables goes on with
+ * them. */
 static void say_leaders(struct pg_script *script, const struct pg_state *state)
 {
 	const char *c = state->dialect->column_collate;
@@ -434,7 +451,8 @@ static void say_leaders(struct pg_script *script, const struct pg_state *state)
 	       state->schema, c, c);
 }
 
-/* To be raised with each change of the texts above. The hash beside it tells what the same version says of another shape. */
+/* To be raised with each change of the texts above. The hash beside it tells what the same version
+ * says of another shape. */
 enum { OWN_VERSION = 3 };
 
 static uint64_t script_hash(const struct pg_script *script)

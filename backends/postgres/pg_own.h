@@ -12,7 +12,8 @@ enum {
 	PG_CLASS_NONE = 99          /* of a row of the log that tells of nothing */
 };
 
-/* Tables, functions and triggers, with their version's mark; the trigger of NOTIFY; and the end of all that. */
+/* Tables, functions and triggers, with their version's mark; the trigger of NOTIFY; and the end of
+ * all that. */
 void pg_say_own(struct pg_script *script, const struct pg_state *state);
 void pg_say_notify(struct pg_script *script, const struct pg_state *state);
 void pg_say_removal(struct pg_script *script, const struct pg_state *state);
@@ -21,8 +22,9 @@ void pg_say_removal(struct pg_script *script, const struct pg_state *state);
 enum { PG_TRIGGERS = 34 };
 void pg_list_triggers(char *ret, size_t bytes);
 
-/* What a mark says of the objects beside which it was found. A later version's are kept as they are: the earlier one takes them for
- * its own, and two versions do not undo each other's while hosts are brought up to date one by one. */
+/* What a mark says of the objects beside which it was found. A later version's are kept as they
+ * are: the earlier one takes them for its own, and two versions do not undo each other's while
+ * hosts are brought up to date one by one. */
 enum pg_version { PG_VERSION_EARLIER, PG_VERSION_SAME, PG_VERSION_LATER };
 enum pg_version pg_judge_mark(const struct pg_state *state, const char *mark);
 

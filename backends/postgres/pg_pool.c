@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: is what answers a session of our own, or a pool that lends one for a transaction at a time?
+ * The libpq engine: is what answers a session of our own, or a pool that lends one for a
+ * transaction at a time?
  *
- * We need one of our own: statements are prepared and timeouts set for it, and whoever got it next would have them. A pool tells
- * nobody what it does, so we look: through one that lends by transactions, a session that we left in peace is met on another
- * connection, or our own connection meets another session. On a quiet pool the looks below find it whichever of its idle sessions a
- * pool gives out, the one used last or the one used first; on a busy one nearly always, and what they miss shows in the next
- * poll that meets another session, or in a statement that is not there. */
+ * We need one of our own: statements are prepared and timeouts set for it, and whoever got it next
+ * would have them. A pool tells nobody what it does, so we look: through one that lends by
+ * transactions, a session that we left in peace is met on another connection, or our own connection
+ * meets another session. On a quiet pool the looks below find it whichever of its idle sessions a
+ * pool gives out, the one used last or the one used first; on a busy one nearly always, and what
+ * they miss shows in the next poll that meets another session, or in a statement that is not
+ * there. */
 #include <stdio.h>
 #include <string.h>
 
@@ -51,12 +54,14 @@ enum shmeta_status pg_judge_pool(struct pg_state *state, struct pg_conn *conn, s
 	bool shared = false;
 
 	look(state, conn, mine, sizeof mine);
-	/* No second session to be had, as from a pool of one: then it is not lent to others either while we are there. */
+	/* No second session to be had, as from a pool of one: then it is not lent to others either
+	 * while we are there. */
 	if (mine[0] == '\0' || pg_login(state, &other, NULL) != SHMETA_OK) {
 		pg_disconnect(state, &other);
 		return pg_connected(conn) ? SHMETA_OK : pg_fail(state, conn, NULL, err);
 	}
-	/* One of the other's to two of ours: taken in turns, two sessions would meet the same two connections for ever. */
+	/* One of the other's to two of ours: taken in turns, two sessions would meet the same two
+	 * connections for ever. */
 	for (int i = 0; !shared && i < LOOKS; i++) {
 		bool ours = i % 3 != 0;
 

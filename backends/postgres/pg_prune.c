@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: the end of old rows in the log of changes.
  *
- * Nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when it was set;
- * when it is old enough, what is below it goes, and a new mark is set. Where no daemon does that, or too much is written meanwhile, the
- * log's own trigger does (pg_own.c). Both say in shmeta_meta below which transaction rows have gone, each poll reads that with its rows,
- * and a reader that has not polled since reconciles. */
+ * Nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which
+ * transactions had ended when it was set; when it is old enough, what is below it goes, and a new
+ * mark is set. Where no daemon does that, or too much is written meanwhile, the log's own trigger
+ * does (pg_own.c). Both say in shmeta_meta below which transaction rows have gone, each poll reads
+ * that with its rows, and a reader that has not polled since reconciles. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,9 @@
 
 enum { PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
 
-/* A log that was copied from another cluster, as by pg_dump, has rows and marks of transactions that this one has not had. They say nothing
- * of this one, and would say something wrong once it has. */
+/* A log that was copied from another cluster, as by pg_dump, has rows and marks of transactions
+ * that this one has not had. They say nothing of this one, and would say something wrong once it
+ * has. */
 #define FOREIGN_ROW "xid >= pg_snapshot_xmax(pg_current_snapshot())"
 #define FOREIGN_MARK \
 	"name IN ('pruned', 'mark') AND split_part(value, ' ', 1)::int8 > pg_snapshot_xmax(pg_current_snapshot())::text::int8"
@@ -32,7 +34,8 @@ struct pruning {
 	bool more; /* than one transaction has taken */
 };
 
-/* The mark is the database's: whoever writes there can give it any time, and one that cannot be must not keep the log for ever. */
+/* The mark is the database's: whoever writes there can give it any time, and one that cannot be
+ * must not keep the log for ever. */
 static bool is_young(int64_t now, int64_t set, int64_t keep)
 {
 	int64_t age;

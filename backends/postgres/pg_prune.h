@@ -7,8 +7,8 @@
 
 /* An expression of one text, for a poll to ask and pg_prune_log() to judge. */
 extern const char pg_prune_look[];
-/* Prune what is old enough, by what a poll has found. Housekeeping: what goes wrong with it goes wrong again with something that
- * matters. *ret_look_at_ns: when to look again. */
+/* Prune what is old enough, by what a poll has found. Housekeeping: what goes wrong with it goes
+ * wrong again with something that matters. *ret_look_at_ns: when to look again. */
 void pg_prune_log(struct pg_state *state, const char *found, uint64_t *ret_look_at_ns);
 
 #endif

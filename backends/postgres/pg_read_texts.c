@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: the statements of load() and fetch().
  *
- * Keys come as columns; k.i is a key's number, by which its rows are found again. A bare name behind ORDER BY would be the column that
- * is given, with its cast, and no index has that: names are qualified there. */
+ * Keys come as columns; k.i is a key's number, by which its rows are found again. A bare name
+ * behind ORDER BY would be the column that is given, with its cast, and no index has that: names
+ * are qualified there. */
 #include "backends/postgres/pg_reading.h"
 
-/* Behind the keys k: the rows of a table for which the condition holds. Each key looks for its own: joined to many that a plan was not
- * made for, or to a table of which one key may want the most, the server would go through the table and look for the keys. */
+/* Behind the keys k: the rows of a table for which the condition holds. Each key looks for its own:
+ * joined to many that a plan was not made for, or to a table of which one key may want the most,
+ * the server would go through the table and look for the keys. */
 #define ROWS(table, alias, condition)                                                                    \
 	"{x: CROSS JOIN LATERAL (SELECT * FROM " table " " alias " WHERE " condition " OFFSET 0) " alias \
 	"}{!x: JOIN " table " " alias " ON " condition "}"
@@ -38,7 +40,8 @@
 	" FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::int8[]) k(i, tenant, name, topic, id)"
 #define MORE_GROUPS " FROM unnest($6::int8[], $7::text[], $8::text[]) k(i, tenant, name)"
 
-/* Where a slice lies in its object is looked up only while there are slices: another host may write the first one. */
+/* Where a slice lies in its object is looked up only while there are slices: another host may write
+ * the first one. */
 #define TENANT_OF_SEGMENT "{o:s.organization_id::text}{!o:'" SHMETA_DEFAULT_TENANT "'}"
 #define POSITION                                                                      \
 	"(SELECT l.position FROM shmeta_slices l WHERE l.tenant = " TENANT_OF_SEGMENT \

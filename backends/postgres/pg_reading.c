@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: rows on their way to a sink: from where libpq holds them, in their order, decoded. */
+ * The libpq engine: rows on their way to a sink: from where libpq holds them, in their order,
+ * decoded. */
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 
 #include "backends/postgres/pg_reading.h"
 
-/* ---- columns: int8 and text, as every statement casts them ------------------------------------------------------------------------ */
+/* ---- columns: int8 and text, as every statement casts them ---- */
 
 static bool is_null(const struct pg_row *row, int column)
 {
@@ -84,7 +85,7 @@ static bool emit_text(void *row, int column, const char *field, struct shmeta_st
 
 static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integer = emit_integer, .text = emit_text};
 
-/* ---- rows from where they are ------------------------------------------------------------------------------------------------------ */
+/* ---- rows from where they are ---- */
 
 /* Whoever answers may not be the server that it should be. */
 static enum shmeta_status judge_columns(const struct pg_reading *reading, const struct pg_row *row, int columns)
@@ -226,7 +227,8 @@ static bool read_key(const struct pg_reading *reading, struct pg_cursor *cursor,
 	       (cursor->key_columns < 4 || get_int(&cursor->row, 3, "base_offset", &at->base, fault));
 }
 
-/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
+/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs
+ * below them is an orphan. */
 enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 {
 	struct pg_reading *reading = (struct pg_reading *)walk;
@@ -279,7 +281,7 @@ void pg_cursor_end(struct pg_cursor *cursor)
 	cursor->at.on = false;
 }
 
-/* ---- rows to the sink -------------------------------------------------------------------------------------------------------------- */
+/* ---- rows to the sink ---- */
 
 static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
 {
@@ -378,8 +380,9 @@ struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, co
 	                           .progress = {.sink = sink}};
 }
 
-/* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX, 58030) or whose file is
- * gone (58P01), more than it can hold (54), a function of a view that raises (P0001). Then it is not the source that is away. */
+/* The server answers, but not for some row: a value that cannot be converted (22), a page that
+ * cannot be read (XX, 58030) or whose file is gone (58P01), more than it can hold (54), a function
+ * of a view that raises (P0001). Then it is not the source that is away. */
 enum shmeta_status pg_reading_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err)
 {
 	static const char *const rows[] = {"22", "54", "58030", "58P01", "P0001", "XX"};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: rows on their way to a sink, for what loads and what fetches.
  *
- * Topics and partitions are few: each is one result, held in memory. Segments are many: they stream, by COPY where they are all
- * wanted, row by row where some are. Rows are handed on where libpq holds them. */
+ * Topics and partitions are few: each is one result, held in memory. Segments are many: they
+ * stream, by COPY where they are all wanted, row by row where some are. Rows are handed on where
+ * libpq holds them. */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_READING_H
 #define SHMETA_BACKENDS_POSTGRES_PG_READING_H
 
@@ -35,7 +36,8 @@ struct pg_row {
 struct pg_cursor {
 	struct walk_cursor at; /* first */
 	struct pg_row row;
-	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is ordered by */
+	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is
+                           * ordered by */
 	int columns;      /* that a row must have */
 	int index_column; /* of the key's number; -1: not in a fetch */
 	PGresult *result; /* of all rows, or of the one row that streams */
@@ -45,22 +47,27 @@ struct pg_cursor {
 	bool copy_begun;
 };
 
-/* A reading is made before its transaction, and begun within it, which may be on a connection that has just learned the shape anew. */
+/* A reading is made before its transaction, and begun within it, which may be on a connection that
+ * has just learned the shape anew. */
 struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink);
 void pg_reading_begin(struct pg_reading *reading, struct backend_error *err);
-/* The status of a read that has failed: INVALID_ARGUMENT where the server answers, but not for some row. */
+/* The status of a read that has failed: INVALID_ARGUMENT where the server answers, but not for some
+ * row. */
 enum shmeta_status pg_reading_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err);
-/* The same of objects() and epoch_end(), which read one thing: what cannot be read is told of it alone, and a lock is ERR_BUSY. */
+/* The same of objects() and epoch_end(), which read one thing: what cannot be read is told of it
+ * alone, and a lock is ERR_BUSY. */
 enum shmeta_status pg_question_failed(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err);
 
 struct pg_cursor pg_cursor_of(enum shmeta_class cls, int index_column);
 void pg_cursor_end(struct pg_cursor *cursor);
-/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
+/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs
+ * below them is an orphan. */
 enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at);
 
 /* Agents, groups, offsets and leases. */
 extern const struct pg_other {
-	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in index_column */
+	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in
+                                             * index_column */
 	int index_column;                   /* behind all others */
 	const char *loading;
 } pg_others[EMIT_OTHERS];

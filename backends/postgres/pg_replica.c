@@ -53,7 +53,8 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
 	*ret = &state->primary;
 	if (state->replica.conninfo == NULL || !state->shape.feed)
 		return SHMETA_OK;
-	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is lost between the two. */
+	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is
+	 * lost between the two. */
 	status = pg_feed_baseline(state, &state->primary, ret_total, err);
 	while (status == SHMETA_OK && !has_replayed(state, state->written.loading)) {
 		if (!pg_connected(&state->replica) || pg_now_ns() > until)
@@ -66,9 +67,10 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
 }
 
 /* ---- reading from followers
- * CockroachDB's replicas answer for a moment some seconds ago by themselves, each for its region. What this process has shown, or
- * written, must not be taken back by such a read, so it has to be of a later moment; how the clocks of the cluster's nodes may differ is
- * left between the two. What lives for seconds (agents, offsets, leases) is not read so, and does not count. */
+ * CockroachDB's replicas answer for a moment some seconds ago by themselves, each for its region.
+ * What this process has shown, or written, must not be taken back by such a read, so it has to be
+ * of a later moment; how the clocks of the cluster's nodes may differ is left between the two. What
+ * lives for seconds (agents, offsets, leases) is not read so, and does not count. */
 
 void pg_follower_passed(struct pg_state *state)
 {
@@ -93,7 +95,8 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 		"(extract(epoch FROM follower_read_timestamp()) * 1000000)::int8",
 		&result, err);
 	if (status != SHMETA_OK) {
-		/* A server that does not do it, without the licence for it perhaps, is read as any other. */
+		/* A server that does not do it, without the licence for it perhaps, is read as any
+		 * other. */
 		state->follower.refused = true;
 		return pg_connected(&state->primary) ? SHMETA_OK : status;
 	}

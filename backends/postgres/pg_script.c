@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: DDL, gathered before it is told or run; the tables of semantics.md 1.8, for an empty schema. */
+ * The libpq engine: DDL, gathered before it is told or run; the tables of semantics.md 1.8, for an
+ * empty schema. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what a database must have to be served, and every CREATE.
  *
- * Two kinds of objects: the tables of semantics.md 1.8, created in an empty schema and otherwise taken as they are; shmeta's own
- * (prefix shmeta_, in the schema in which topics lies), created where that is allowed and removed again without a trace. All DDL
- * is idempotent, and runs in one transaction under an advisory lock. */
+ * Two kinds of objects: the tables of semantics.md 1.8, created in an empty schema and otherwise
+ * taken as they are; shmeta's own (prefix shmeta_, in the schema in which topics lies), created
+ * where that is allowed and removed again without a trace. All DDL is idempotent, and runs in one
+ * transaction under an advisory lock. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@
 
 enum { LOCK_KEY = 0x73686d65 /* "shme" */, MAKE_AGAIN_S = 300 };
 
-/* ---- making ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- making ---- */
 
 enum shmeta_status pg_run_script(struct pg_state *state, const struct pg_script *script, bool all,
                                  struct backend_error *err)
@@ -93,9 +94,10 @@ static enum shmeta_status make_own(struct pg_state *state, struct backend_error 
 	return status;
 }
 
-/* Make what is due, where that may be done: of a source that was served before only where it was served, never in another schema that
- * search_path has come to lead to. Without it the source can be read all the same: what stands in the way (rights, a lock, an event
- * trigger of the application's) is told, and it is tried again later. */
+/* Make what is due, where that may be done: of a source that was served before only where it was
+ * served, never in another schema that search_path has come to lead to. Without it the source can
+ * be read all the same: what stands in the way (rights, a lock, an event trigger of the
+ * application's) is told, and it is tried again later. */
 static enum shmeta_status make_due(struct pg_state *state, bool due, struct backend_error *err)
 {
 	bool elsewhere = state->opened_before && strcmp(state->schema, state->served_schema) != 0;
@@ -171,7 +173,8 @@ enum shmeta_status pg_count_tables(struct pg_state *state, int64_t *ret, struct 
 		ret, err);
 }
 
-/* A source that cannot be served as it is: misconfigured, or, where it was served before, away until it is as it was. */
+/* A source that cannot be served as it is: misconfigured, or, where it was served before, away
+ * until it is as it was. */
 __attribute__((format(printf, 3, 4))) static enum shmeta_status refuse(struct pg_state *state,
                                                                        struct backend_error *err, const char *fmt, ...)
 {
@@ -213,7 +216,8 @@ enum shmeta_status pg_judge_place(struct pg_state *state, char schema[PG_PLACE],
 	              "has no schema that its search_path names, or this role may not use it (GRANT USAGE)");
 }
 
-/* None of the tables is there. Only who opens a source for the first time makes them, and was told that it may. */
+/* None of the tables is there. Only who opens a source for the first time makes them, and was told
+ * that it may. */
 static enum shmeta_status have_tables(struct pg_state *state, struct pg_obstacles *obstacles, struct backend_error *err)
 {
 	char schema[PG_PLACE] = "";
@@ -336,7 +340,8 @@ static enum shmeta_status attach_primary(struct pg_state *state, struct backend_
 	if (!state->opened_before)
 		state->told = state->source;
 	state->opened_before = true;
-	/* Where search_path has led elsewhere, and nothing of shmeta's is there, nothing is to be made the next time either. */
+	/* Where search_path has led elsewhere, and nothing of shmeta's is there, nothing is to be
+	 * made the next time either. */
 	if (!elsewhere || state->shape.own)
 		memcpy(state->served_schema, state->schema, sizeof state->served_schema);
 	return SHMETA_OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: the primary connection to a database whose shape is known, its own objects made where that is allowed and due, all
- * statements' texts written for it. */
+ * The libpq engine: the primary connection to a database whose shape is known, its own objects made
+ * where that is allowed and due, all statements' texts written for it. */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_SESSION_H
 #define SHMETA_BACKENDS_POSTGRES_PG_SESSION_H
 
@@ -10,7 +10,8 @@
 /* The first thing that every call does. */
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
 
-/* For `shmetactl schema`. all: otherwise only if something is still due once nobody else is at it. */
+/* For `shmetactl schema`. all: otherwise only if something is still due once nobody else is at
+ * it. */
 enum shmeta_status pg_run_script(struct pg_state *state, const struct pg_script *script, bool all,
                                  struct backend_error *err);
 /* The tables, views and foreign tables in the schema where one would be created. */

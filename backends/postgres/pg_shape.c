@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: which tables and columns a database has, of which types, and how its rows are found. */
+ * The libpq engine: which tables and columns a database has, of which types, and how its rows are
+ * found. */
 #include "backends/postgres/pg_shape.h"
 
 #include <inttypes.h>
@@ -24,8 +25,9 @@ static bool is_one_of(const char *column, const char *const *names)
 	return false;
 }
 
-/* Is the column of a type that what it holds can be read from, whatever that is? What is compared with our texts and ordered by its bytes
- * has to be a text; all other texts, and JSON, may be anything that has a spelling. *ret_what: what it has to be. */
+/* Is the column of a type that what it holds can be read from, whatever that is? What is compared
+ * with our texts and ordered by its bytes has to be a text; all other texts, and JSON, may be
+ * anything that has a spelling. *ret_what: what it has to be. */
 static bool fits(const char *column, const char *type, char category, bool *ret_inexact, const char **ret_what)
 {
 	static const char *const texts[] = {"name", "topic", "id", "group_id", "agent_id", "leader_agent_id", NULL},
@@ -97,7 +99,8 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 	enum shmeta_status status;
 	char sql[1400];
 
-	/* A domain is of the type that it is made of; one of one of one is as far as anybody goes. */
+	/* A domain is of the type that it is made of; one of one of one is as far as anybody
+	 * goes. */
 	snprintf(
 		sql, sizeof sql,
 		"SELECT c.relname, a.attname, %s, quote_ident(n.nspname), t.typcategory, c.relkind, %s "
@@ -139,8 +142,9 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 	return SHMETA_OK;
 }
 
-/* A number that is none, as NUMERIC's NaN, or that int8 does not hold, must not fail the statement that reads it: it
- * comes as NULL, which no column of ours may be but one; of that it comes as the lowest number there is. */
+/* A number that is none, as NUMERIC's NaN, or that int8 does not hold, must not fail the statement
+ * that reads it: it comes as NULL, which no column of ours may be but one; of that it comes as the
+ * lowest number there is. */
 void pg_write_number(FILE *out, const struct pg_shape *shape, enum table_index table, const char *alias,
                      const char *column)
 {
@@ -157,9 +161,10 @@ void pg_write_number(FILE *out, const struct pg_shape *shape, enum table_index t
 		        is(column, "retention_ms") ? "(-9223372036854775808)::int8" : "NULL");
 }
 
-/* ---- indexes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- indexes ---- */
 
-/* Columns of an index's key, in its order: of a B-tree that is whole, without a condition and without an expression. */
+/* Columns of an index's key, in its order: of a B-tree that is whole, without a condition and
+ * without an expression. */
 #define KEY_COLUMNS                                                                                                 \
 	"SELECT a.attname::text AS name, k.at FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, at) JOIN " \
 	"pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.at <= i.indnkeyatts"
@@ -191,7 +196,8 @@ enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_erro
 	enum shmeta_status status;
 	char sql[1400];
 
-	/* One that is checked only at the end of a transaction is none that ON CONFLICT could name. */
+	/* One that is checked only at the end of a transaction is none that ON CONFLICT could
+	 * name. */
 	if (state->dialect->triggers)
 		snprintf(sql, sizeof sql,
 		         "SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND "
@@ -275,7 +281,8 @@ bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant)
 		return rows_compare(tenant, rows_str(SHMETA_DEFAULT_TENANT)) == 0;
 	if (!state->shape.tenant_uuid)
 		return true;
-	/* As the server spells it, and as rows give it: other spellings of the same are another tenant's name. */
+	/* As the server spells it, and as rows give it: other spellings of the same are another
+	 * tenant's name. */
 	if (tenant.bytes != 36)
 		return false;
 	for (size_t i = 0; i < 36; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: its statements. Each that runs more than once per connection has a number, a name at the server, under which a
- * connection prepares it when it first needs it, and a text that depends on the database's shape (pg_state.sql). */
+ * The libpq engine: its statements. Each that runs more than once per connection has a number, a
+ * name at the server, under which a connection prepares it when it first needs it, and a text that
+ * depends on the database's shape (pg_state.sql). */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_STATEMENTS_H
 #define SHMETA_BACKENDS_POSTGRES_PG_STATEMENTS_H
 
@@ -122,18 +123,22 @@ enum pg_statement {
 		PG_STATEMENTS
 };
 
-/* Give a statement its text. false: out of memory. */
-bool pg_set_text(struct pg_state *state, enum pg_statement which, char *text); /* frees it later; NULL: no memory */
+/* Give a statement its text, which is freed later; NULL: there was no memory. false: out of
+ * memory. */
+bool pg_set_text(struct pg_state *state, enum pg_statement which, char *text);
 __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
                                                       ...);
 
-/* A statement's text as a template (backends/sql/statement_template.h). Words: @topics, @partitions, .. (backends/sql/tables.h), @server_time,
- * @binary (texts by their bytes). Flags:
- *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
- *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
+/* A statement's text as a template (backends/sql/statement_template.h). Words: @topics,
+ * @partitions, .. (backends/sql/tables.h), @server_time, @binary (texts by their bytes). Flags:
+ *   o tenants   a agents have one   l leases have one   u a tenant is a uuid
+ *   j maps are jsonb   c cleanup_policy   t timestamps
+ *   p at most one segment at a place   d a unique constraint of segments is deferrable
+ *   x places have an index
  *   k the primary key of leases has the tenant in it
  *   n some column's collation takes different texts for equal
- *   w shmeta's own tables   e and that of leader epochs, which may be written   f and the log of changes   g triggers   s snapshots */
+ *   w shmeta's own tables   e and that of leader epochs, which may be written
+ *   f and the log of changes   g triggers   s snapshots */
 struct pg_text {
 	enum pg_statement which;
 	const char *template;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: transactions, and queries outside of one, tried again where the server asks for it or a connection had died. */
+ * The libpq engine: transactions, and queries outside of one, tried again where the server asks for
+ * it or a connection had died. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,7 +12,8 @@
 
 enum { HASTY_RETRIES = 4 };
 
-/* Statements whose text or plan is no longer right leave the server, and are prepared again when they are next needed. */
+/* Statements whose text or plan is no longer right leave the server, and are prepared again when
+ * they are next needed. */
 static enum shmeta_status drop_plans(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	enum shmeta_status status;
@@ -52,7 +54,8 @@ enum shmeta_status pg_query(struct pg_state *state, struct pg_conn *conn, enum p
 		if (status == SHMETA_OK || !alone)
 			return status;
 		if (!conn->stale_plan && (pg_connected(conn) || connects != conn->connects || conn->timed_out))
-			return status; /* the server's answer, or none: not a link that had died idle */
+			/* the server's answer, or none: not a link that had died idle */
+			return status;
 	}
 	return status;
 }
@@ -75,8 +78,9 @@ static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *co
 	}
 	if (conn->committed)
 		return SHMETA_OK;
-	/* What the server answers to COMMIT itself is an answer, unless it is on its way out or says that it does not know
-	 * (40003, 08007); what it answers not at all may have happened. */
+	/* What the server answers to COMMIT itself is an answer, unless it is on its way out or
+	 * says that it does not know (40003, 08007); what it answers not at all may have
+	 * happened. */
 	if (wrote && status != SHMETA_OK &&
 	    (!pg_connected(conn) || pg_failed_with(conn, "57P") || pg_failed_with(conn, "08") ||
 	     pg_failed_with(conn, "40003")))
@@ -173,16 +177,18 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 		if (conn->committing && (wrote || status == SHMETA_OK)) {
 			enum shmeta_status outcome = take_commit(state, conn, wrote, err);
 
-			/* The body's failure, where the COMMIT behind it was skipped for it, is the better sentence; but
-			 * only an answer to the COMMIT says that it was skipped. */
+			/* The body's failure, where the COMMIT behind it was skipped for it, is the
+			 * better sentence; but only an answer to the COMMIT says that it was
+			 * skipped. */
 			if (status == SHMETA_OK || outcome == SHMETA_ERR_OUTCOME_UNKNOWN)
 				status = outcome;
 			else if (conn->committed)
 				status = SHMETA_ERR_OUTCOME_UNKNOWN;
 		}
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
-			/* A session that does not know what it did is not gone on with: its transaction may still be there, and a
-			 * new one has another origin, so that the feed tells what became of it. */
+			/* A session that does not know what it did is not gone on with: its
+			 * transaction may still be there, and a new one has another origin, so that
+			 * the feed tells what became of it. */
 			pg_disconnect(state, conn);
 			return status;
 		}
@@ -195,8 +201,8 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			roll_back(state, conn);
 			return status;
 		}
-		/* So often, and where every meeting of two writers is a conflict for as long as one call may take: under a storm the
-		 * count alone is gone within a second. */
+		/* So often, and where every meeting of two writers is a conflict for as long as one
+		 * call may take: under a storm the count alone is gone within a second. */
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
 		    (conflicts < (state->hasty ? HASTY_RETRIES : state->dialect->retries) ||
 		     (!state->dialect->snapshots && !state->hasty && pg_now_ns() < patience))) {

@@ -6,7 +6,7 @@
 
 #include "backends/postgres/pg_values.h"
 
-/* ---- parameters --------------------------------------------------------------------------------------------------------------- */
+/* ---- parameters ---- */
 
 static void param(struct pg_params *params, const char *value, size_t bytes)
 {
@@ -36,7 +36,8 @@ void pg_param_bool(struct pg_params *params, bool value)
 	param(params, byte, 1);
 }
 
-/* The format of array_recv(): dimensions, has nulls, element type, then of the one dimension its length and lower bound. */
+/* The format of array_recv(): dimensions, has nulls, element type, then of the one dimension its
+ * length and lower bound. */
 enum { ARRAY_HEADER = 20 };
 
 static void put32(uint8_t *at, uint32_t value)
@@ -139,7 +140,7 @@ void pg_array_free(struct pg_array *array)
 	*array = (struct pg_array){.data = NULL};
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 int64_t pg_int(const PGresult *result, int row, int column)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: parameters and results in binary form.
  *
- * All binary: the statement says each one's type, `$1::text`, `$2::int8`, `$3::text[]`. A jsonb or uuid goes as text and is cast
- * again: `$1::text::uuid`. Texts are borrowed until the call that sends them returns. Not to be copied: it points into itself. */
+ * All binary: the statement says each one's type, `$1::text`, `$2::int8`, `$3::text[]`. A jsonb or
+ * uuid goes as text and is cast again: `$1::text::uuid`. Texts are borrowed until the call that
+ * sends them returns. Not to be copied: it points into itself. */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_VALUES_H
 #define SHMETA_BACKENDS_POSTGRES_PG_VALUES_H
 
@@ -22,7 +23,8 @@ struct pg_params {
 	uint64_t numbers[PG_PARAMS_MAX]; /* in network order */
 };
 
-/* One array parameter: a column of values for unnest(). Zeroed at first; pg_array_start() empties it for another use. */
+/* One array parameter: a column of values for unnest(). Zeroed at first; pg_array_start() empties
+ * it for another use. */
 struct pg_array {
 	uint8_t *data;
 	size_t used, capacity;
@@ -51,7 +53,8 @@ static inline bool pg_has(const PGresult *result, int row, int column)
 {
 	return row < PQntuples(result) && column < PQnfields(result);
 }
-/* What a server left out of its answer (no row, too few columns) is NULL: whoever answers may not be the server it should be. */
+/* What a server left out of its answer (no row, too few columns) is NULL: whoever answers may not
+ * be the server it should be. */
 static inline bool pg_is_null(const PGresult *result, int row, int column)
 {
 	return !pg_has(result, row, column) || PQgetisnull(result, row, column) != 0;

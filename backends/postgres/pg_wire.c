@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: statements on a connection that pg_login.c has made, and what a failure means. */
+ * The libpq engine: statements on a connection that pg_login.c has made, and what a failure
+ * means. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -46,17 +47,19 @@ const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes)
 	return buffer;
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------------ */
+/* ---- failures ---- */
 
 bool pg_failed_with(const struct pg_conn *conn, const char *sqlstate)
 {
 	return conn->sqlstate[0] != '\0' && strncmp(conn->sqlstate, sqlstate, strlen(sqlstate)) == 0;
 }
 
-static const char attempt[] = "connection to server "; /* begins each host's line of a failed login */
+static const char attempt[] = "connection to server "; /* begins each host's line of a failed
+                                                        * login */
 
-/* The first line, without what libpq puts before and behind it, and with one space where there are several; of a login the line of
- * each host that was tried. Hints (they begin with a tab) are left out. */
+/* The first line, without what libpq puts before and behind it, and with one space where there are
+ * several; of a login the line of each host that was tried. Hints (they begin with a tab) are left
+ * out. */
 static void in_one_line(const char *text, char *out, size_t bytes)
 {
 	size_t used = 0;
@@ -90,17 +93,21 @@ static enum shmeta_status judge(struct pg_state *state, struct pg_conn *conn)
 {
 	static const struct {
 		const char *sqlstate;
-		enum shmeta_status status, first; /* first: as long as the source was never open, it is misconfigured */
-		bool look;                        /* the schema is not what it was: look at it again */
+		/* first: as long as the source was never open, it is misconfigured */
+		enum shmeta_status status, first;
+		/* the schema is not what it was: look at it again */
+		bool look;
 	} table[] = {
-		{"3D000", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, false}, /* no such database               */
-		{"42501", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* not permitted: may be granted  */
-		{"42P01", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* no such table                  */
-		{"42703", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* no such column                 */
+		{"3D000", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, false}, /* no such database */
+		/* not permitted: may be granted */
+		{"42501", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},
+		{"42P01", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true}, /* no such table */
+		{"42703", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true}, /* no such column */
 		{"42", SHMETA_ERR_SOURCE, SHMETA_ERR_SOURCE, true},
 		{"3F000", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},
-		/* After a failover the server that took writes may be the one that does not: connect again, where it may be
-	         * another. Passwords are rotated and servers restarted: 28xxx, 53xxx, 57xxx, 58xxx and the rest pass. */
+		/* After a failover the server that took writes may be the one that does not:
+		 * connect again, where it may be another. Passwords are rotated and servers
+		 * restarted: 28xxx, 53xxx, 57xxx, 58xxx and the rest pass. */
 		{"25006", SHMETA_ERR_SOURCE, SHMETA_ERR_SOURCE, true},
 	};
 
@@ -192,9 +199,10 @@ void pg_disconnect(struct pg_state *state, struct pg_conn *conn)
 	conn->stale_plan = conn->strange = false;
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
-/* A statement may take long until its first row comes; from then on rows come, or there is nobody there any more. */
+/* A statement may take long until its first row comes; from then on rows come, or there is nobody
+ * there any more. */
 static uint32_t patience_of(const struct pg_state *state, const struct pg_conn *conn)
 {
 	if (conn->patience_ms > 0 && !conn->flowing)
@@ -280,7 +288,7 @@ enum shmeta_status pg_flush(struct pg_state *state, struct pg_conn *conn, struct
 	return flushed < 0 ? lost(state, conn, err) : SHMETA_OK;
 }
 
-/* ---- sending --------------------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static enum shmeta_status note(struct pg_state *state, struct pg_conn *conn, enum pending_kind kind,
                                enum pg_statement which, int sent, struct backend_error *err)
@@ -355,7 +363,7 @@ enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, 
 	return status == SHMETA_OK ? pg_sync(state, conn, err) : status;
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------------------- */
+/* ---- receiving ---- */
 
 static void pop(struct pg_conn *conn)
 {
@@ -436,7 +444,8 @@ static enum shmeta_status receive(struct pg_state *state, struct pg_conn *conn, 
 	if (kind == PGRES_TUPLES_OK || kind == PGRES_COMMAND_OK) {
 		if (kind == PGRES_TUPLES_OK)
 			state->counters.rows += (uint64_t)PQntuples(result);
-		/* A COMMIT that found its transaction failed is answered, without an error, by ROLLBACK. */
+		/* A COMMIT that found its transaction failed is answered, without an error, by
+		 * ROLLBACK. */
 		if (pending.statement == PG_COMMIT && pending.kind != SENT_SYNC) {
 			conn->in_transaction = false;
 			conn->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
@@ -453,7 +462,8 @@ static enum shmeta_status receive(struct pg_state *state, struct pg_conn *conn, 
 	}
 	status = pg_fail(state, conn, result, &conn->failure);
 	severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-	/* With these words the server has closed the connection, whether we have noticed it yet or not. */
+	/* With these words the server has closed the connection, whether we have noticed it yet or
+	 * not. */
 	fatal = severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 	PQclear(result);
 	if (pending.kind == SENT_PREPARE)
@@ -527,7 +537,8 @@ enum shmeta_status pg_next_row(struct pg_state *state, struct pg_conn *conn, PGr
 		/* What is skipped behind a failure, its own PREPARE's for example, has no rows. */
 		if (conn->failing)
 			return receive(state, conn, false, ret, err);
-		/* libpq lets us say so only while it stands at this very statement, with nothing of it taken. */
+		/* libpq lets us say so only while it stands at this very statement, with nothing of
+		 * it taken. */
 		if (!PQsetSingleRowMode(conn->pg)) {
 			PGresult *none = PQgetResult(conn->pg);
 
@@ -611,7 +622,7 @@ enum shmeta_status pg_one_text(struct pg_state *state, const char *sql, char *re
 	return SHMETA_OK;
 }
 
-/* ---- COPY ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- COPY ---- */
 
 enum shmeta_status pg_copy_start(struct pg_state *state, struct pg_conn *conn, const char *sql,
                                  struct backend_error *err)

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: a batch of operations, one transaction.
  *
- *   order      operations that do not care about each other share a statement; those that do come one level after the other
- *   lock       the partitions they touch, in one order on every host, so that no two batches wait for each other
- *   send       all statements in one go, one round trip; each decides item by item (pg_write_kinds.c)
+ *   order      operations that do not care about each other share a statement; those that do come
+ *              one level after the other
+ *   lock       the partitions they touch, in one order on every host, so that no two batches wait
+ *              for each other
+ *   send       all statements in one go, one round trip; each decides item by item
+ *              (pg_write_kinds.c)
  *   commit     once every item has its result; the transaction's id is known by then
  *   resolve    a COMMIT without an answer: by that id, on a new connection
  *
- * A statement that fails takes its transaction with it. Plain adds fail where something is in their way: then the batch is done again
- * with careful ones. Whatever else fails for what one operation is, or for a lock that one operation meets, is done again with each
- * statement behind a savepoint (pg_write_apart.c). Both are rare, and cost nothing until then. */
+ * A statement that fails takes its transaction with it. Plain adds fail where something is in their
+ * way: then the batch is done again with careful ones. Whatever else fails for what one operation
+ * is, or for a lock that one operation meets, is done again with each statement behind a savepoint
+ * (pg_write_apart.c). Both are rare, and cost nothing until then. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,14 +32,15 @@
 
 enum { IN_FLIGHT_MOST = PG_PENDING_MAX / 2 - 4 };
 
-/* ---- collect ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- collect ---- */
 
-/* Adds are plain as long as nothing has been in their way for a while: where it happens all the time, a seventeenth of the batches is done
- * in vain at first, later one of thousands. */
+/* Adds are plain as long as nothing has been in their way for a while: where it happens all the
+ * time, a seventeenth of the batches is done in vain at first, later one of thousands. */
 enum { CAREFUL_LEAST = 16, CAREFUL_MOST = 4096 };
 
-/* Without triggers the statement has more to do; without the index two segments could share a place; and a trigger of the
- * application's could write another row than it was told, which only the careful statement notices. */
+/* Without triggers the statement has more to do; without the index two segments could share a
+ * place; and a trigger of the application's could write another row than it was told, which only
+ * the careful statement notices. */
 static bool can_be_plain(const struct pg_state *state)
 {
 	return state->shape.segment_place && state->dialect->triggers && !state->coverage.meddled;
@@ -119,7 +124,7 @@ static bool collect(struct writing *w)
 	return true;
 }
 
-/* ---- the transaction ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the transaction ---- */
 
 /* From *sent on, as many statements as may be in flight. */
 static enum shmeta_status send_some(struct writing *w, struct write_item *items, size_t count, size_t *sent,
@@ -136,7 +141,8 @@ static enum shmeta_status send_some(struct writing *w, struct write_item *items,
 	return status == SHMETA_OK ? pg_sync(w->state, w->conn, err) : status;
 }
 
-/* All of them, as many statements at a time as may be in flight; behind what was sent before with its taker. */
+/* All of them, as many statements at a time as may be in flight; behind what was sent before with
+ * its taker. */
 static enum shmeta_status run(struct writing *w, struct write_item *items, size_t count, bool locks,
                               struct backend_error *err)
 {
@@ -191,7 +197,8 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	struct writing *w = arg;
 	enum shmeta_status status;
 
-	/* It has lost the session it began in, and what was spoken of meanwhile is not what it was meant for. */
+	/* It has lost the session it began in, and what was spoken of meanwhile is not what it was
+	 * meant for. */
 	if (w->sent == 0 && w->courses != w->state->courses)
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: it is another source, or on another course, by now",
 		                    w->state->dialect->engine);
@@ -203,7 +210,7 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	return status == SHMETA_OK ? pg_write_look_again(w, w->items, w->item_count, run_more, err) : status;
 }
 
-/* ---- apply ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- apply ---- */
 
 static void writing_free(struct writing *w)
 {
@@ -222,7 +229,8 @@ static void writing_free(struct writing *w)
 	free(w);
 }
 
-/* Does any of them change topics, partitions or segments? The others' rows are never read from the past. */
+/* Does any of them change topics, partitions or segments? The others' rows are never read from the
+ * past. */
 static bool any_of_topics(const struct backend_op *ops, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -299,8 +307,8 @@ static enum shmeta_status apply_part(struct pg_state *state, const struct backen
                                      struct shmeta_result *results, const struct backend_sink *sink,
                                      struct backend_error *err);
 
-/* Conflicts that end the whole transaction do not say whose they are: each half of the batch is tried as one of its own, in order, until
- * the operation that meets them is alone. */
+/* Conflicts that end the whole transaction do not say whose they are: each half of the batch is
+ * tried as one of its own, in order, until the operation that meets them is alone. */
 static enum shmeta_status apply_halves(struct pg_state *state, const struct backend_op *ops, size_t count,
                                        int64_t now_ms, struct shmeta_result *results, const struct backend_sink *sink,
                                        struct backend_error *err)
@@ -331,7 +339,8 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			w->apart = true;
 			status = transact(w, err);
 		}
-		/* Not even so: it was the COMMIT that failed, or one of all conflicts. Then nothing was done. */
+		/* Not even so: it was the COMMIT that failed, or one of all conflicts. Then nothing
+		 * was done. */
 		if (failed_for_items(w, status) && !state->dialect->snapshots && pg_failed_with(w->conn, "40") &&
 		    middle_of(w->ops, w->count) > 0) {
 			const struct writing whole = *w;
@@ -341,8 +350,9 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 		}
 		if (failed_for_items(w, status))
 			status = refuse_all(w);
-		/* With a new session comes a new origin, so that the feed tells of what nobody heard of. And a writer that had to
-		 * connect anew may have met another server than the one that reads. */
+		/* With a new session comes a new origin, so that the feed tells of what nobody
+		 * heard of. And a writer that had to connect anew may have met another server than
+		 * the one that reads. */
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN ||
 		    (w->conn == &state->writer && state->alike.writer != state->writer.connects))
 			pg_disconnect(state, &state->primary);
@@ -356,7 +366,8 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 				pg_epoch_know(state, w->items[i].op);
 		if (any_of_topics(w->ops, w->count))
 			pg_follower_passed(state);
-		/* disk_full: the transaction is rolled back, the connection and what it reads are well. */
+		/* disk_full: the transaction is rolled back, the connection and what it reads are
+		 * well. */
 		if (status == SHMETA_ERR_SOURCE && pg_failed_with(w->conn, "53100")) {
 			status = err->code = SHMETA_ERR_FULL;
 		}
@@ -401,7 +412,7 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 	                           : backend_answer_all(ops, count, results, status, err->text);
 }
 
-/* ---- in two halves ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- in two halves ---- */
 
 enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, struct backend_error *err)

@@ -13,8 +13,8 @@ enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct
 /* What was started, and not finished, is no more. */
 void pg_forget_started(struct pg_state *state);
 
-/* The session that writes may be a new one: does it lead where the one that reads does, and is that told? Nothing is begun through it
- * before. */
+/* The session that writes may be a new one: does it lead where the one that reads does, and is that
+ * told? Nothing is begun through it before. */
 enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *err);
 
 /* The statements' texts, in parts. */

@@ -61,8 +61,8 @@ static void answer_place(struct writing *w, struct write_item *item, const PGres
 		answer_undone(w, item);
 }
 
-/* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
- * its object, a part of it was written */
+/* n, partition, fence, topic, a segment at its place, an identical one, end, records, size,
+ * created, oldest, newest, one of its id, its object, a part of it was written */
 static void answer_segment(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	struct shmeta_segment *e = &item->result->existing;
@@ -71,7 +71,8 @@ static void answer_segment(struct writing *w, struct write_item *item, const PGr
 		answer_undone(w, item);
 		return;
 	}
-	/* Its object was refused (pg_write.c says so to all of its slices), or is somebody else's of this moment. */
+	/* Its object was refused (pg_write.c says so to all of its slices), or is somebody else's
+	 * of this moment. */
 	if (!yes(result, row, 13)) {
 		item->again = true;
 		return;
@@ -117,9 +118,10 @@ static void answer_agent(struct writing *w, struct write_item *item, const PGres
 		item->again = true;
 }
 
-/* n, partition, fence, topic, the highest epoch, the given one is not below it, it was done before, the first old base that differs, one is
- * there, the base of one between, of one behind, one before reaches, the row of a new one that may not come and its object's size, the row
- * of one whose id is taken; how many were deleted, changed, added */
+/* n, partition, fence, topic, the highest epoch, the given one is not below it, it was done before,
+ * the first old base that differs, one is there, the base of one between, of one behind, one before
+ * reaches, the row of a new one that may not come and its object's size, the row of one whose id is
+ * taken; how many were deleted, changed, added */
 static void answer_replaced(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	const struct shmeta_replace *p = &item->op->op->u.replace;
@@ -156,7 +158,8 @@ static void answer_replaced(struct writing *w, struct write_item *item, const PG
 		r->count = leaving;
 }
 
-/* n, the heartbeat is set, the agent is there, its leases, how many of them were renewed; and for each of these n, then its place */
+/* n, the heartbeat is set, the agent is there, its leases, how many of them were renewed; and for
+ * each of these n, then its place */
 static void answer_renewed(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	if (!pg_is_null(result, row, 5)) {

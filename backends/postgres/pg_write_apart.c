@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: a batch in which something fails, with each statement behind a savepoint.
  *
- * A statement that fails is taken back and done in halves, until the item that makes it fail is alone and has the failure for its
- * result; the other items are done, in the same transaction. Constraints that would be checked at COMMIT are checked at the end of
- * each statement, so that they name their item too.
+ * A statement that fails is taken back and done in halves, until the item that makes it fail is
+ * alone and has the failure for its result; the other items are done, in the same transaction.
+ * Constraints that would be checked at COMMIT are checked at the end of each statement, so that
+ * they name their item too.
  *
- * A lock of another session is such a failure, and is answered ERR_BUSY. To wait for it with each half would add up, so the server is
- * asked first which tables are locked as a whole and which partitions cannot be locked; no lock is waited for any more once the batch
- * has waited as long as a write may wait for one; and what was found locked is remembered, so that a client that tries again and again
- * makes nobody wait. */
+ * A lock of another session is such a failure, and is answered ERR_BUSY. To wait for it with each
+ * half would add up, so the server is asked first which tables are locked as a whole and which
+ * partitions cannot be locked; no lock is waited for any more once the batch has waited as long as
+ * a write may wait for one; and what was found locked is remembered, so that a client that tries
+ * again and again makes nobody wait. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,7 @@
 
 enum { REMEMBERED_MS = 10000, NAP_FIRST_MS = 2, NAP_MOST_MS = 32, CONFLICT_TRIES = 3 };
 
-/* ---- what was locked lately ---------------------------------------------------------------------------------------------------------- */
+/* ---- what was locked lately ---- */
 
 bool pg_write_is_suspect(const struct pg_state *state, const struct write_item *item)
 {
@@ -81,7 +83,7 @@ static void refuse_locked_partition(struct write_item *item)
 	       rows_quote(name, op->name), op->partition_id);
 }
 
-/* ---- locks that are there before anything is done ------------------------------------------------------------------------------------- */
+/* ---- locks that are there before anything is done ---- */
 
 /* Does an item of the kind need the table? Cascades are not in the statements' texts. */
 static bool needs(const struct writing *w, enum write_kind kind, const char *table)
@@ -118,8 +120,8 @@ static enum shmeta_status refuse_by_tables(struct writing *w, struct backend_err
 	return status;
 }
 
-/* The items' partitions, those that nobody else holds. Ones that were not found locked before get a moment: other hosts hold them
- * for as long as a batch takes. */
+/* The items' partitions, those that nobody else holds. Ones that were not found locked before get a
+ * moment: other hosts hold them for as long as a batch takes. */
 static enum shmeta_status lock_free_partitions(struct writing *w, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -176,14 +178,15 @@ static enum shmeta_status lock_free_partitions(struct writing *w, struct backend
 	return status;
 }
 
-/* ---- statements behind savepoints --------------------------------------------------------------------------------------------------- */
+/* ---- statements behind savepoints ---- */
 
 static enum shmeta_status simple(struct writing *w, enum pg_statement which, struct backend_error *err)
 {
 	return pg_query(w->state, w->conn, which, NULL, NULL, err);
 }
 
-/* How long its statement may wait for a lock, and run: a list gives up soon, because its parts follow. */
+/* How long its statement may wait for a lock, and run: a list gives up soon, because its parts
+ * follow. */
 static enum shmeta_status send_patience(struct writing *w, const struct write_item *items, size_t count,
                                         struct backend_error *err)
 {
@@ -200,8 +203,8 @@ static enum shmeta_status send_patience(struct writing *w, const struct write_it
 	return pg_send(w->state, w->conn, PG_W_PATIENCE, &params, err);
 }
 
-/* Topics that go and objects lock what hangs on them before they do anything, as in any batch; partitions are locked already where
- * that could be known before. */
+/* Topics that go and objects lock what hangs on them before they do anything, as in any batch;
+ * partitions are locked already where that could be known before. */
 static bool locks_first(const struct writing *w, const struct write_item *items)
 {
 	return items->kind == KIND_TOPIC_DELETE || items->kind == KIND_OBJECT || items->kind == KIND_CONFIRM ||
@@ -294,7 +297,8 @@ static enum shmeta_status run_apart(struct writing *w, struct write_item *items,
 			return status;
 		(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->incomplete ? "" : w->conn->sqlstate);
 		(void)snprintf(said, sizeof said, "%s", w->conn->said);
-		/* Whatever a trigger misses, the tables that we know were there when the batch began. */
+		/* Whatever a trigger misses, the tables that we know were there when the batch
+		 * began. */
 		w->state->attached = attached;
 		status = take_back(w, items, count, err);
 		if (status != SHMETA_OK || !conflict || tries >= CONFLICT_TRIES || count > 1)
@@ -302,7 +306,8 @@ static enum shmeta_status run_apart(struct writing *w, struct write_item *items,
 	}
 	if (count == 1)
 		return run_one(w, items, status, sqlstate, said);
-	/* With one of a resource the others of it are locked as well: they follow each other, and are not waited for. */
+	/* With one of a resource the others of it are locked as well: they follow each other, and
+	 * are not waited for. */
 	for (size_t at = 0, some = count / 2; status == SHMETA_OK && at < count; at += some, some = count - at)
 		status = run_apart(w, items + at, some, err);
 	return status;
@@ -321,9 +326,10 @@ static enum shmeta_status run_list(struct writing *w, struct write_item *items, 
 	return status;
 }
 
-/* ---- the batch ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the batch ---- */
 
-/* The transaction's first statements: what is checked at its end is checked at once, and which tables are locked. */
+/* The transaction's first statements: what is checked at its end is checked at once, and which
+ * tables are locked. */
 static enum shmeta_status begin(struct writing *w, struct backend_error *err)
 {
 	const bool known = w->state->dialect->triggers;

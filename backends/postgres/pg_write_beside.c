@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: what stands beside an operation's statement on CockroachDB. There a statement may change a table only once (but for INSERTs
- * without ON CONFLICT), so what pg_write_kinds.c does in one is done by several of the same transaction. */
+ * The libpq engine: what stands beside an operation's statement on CockroachDB. There a statement
+ * may change a table only once (but for INSERTs without ON CONFLICT), so what pg_write_kinds.c does
+ * in one is done by several of the same transaction. */
 #include <stdlib.h>
 
 #include "backends/postgres/pg_epochs.h"
@@ -101,7 +102,8 @@ enum shmeta_status pg_write_take_beside(const struct writing *w, const struct wr
 /* The mark of a replacement that goes, in force until its last statement. */
 #define REPLACED "(SELECT true FROM shmeta_meta r WHERE r.name = " REPLACE_MARK " LIMIT 1) IS NOT NULL"
 #define NEW_ONES "i.fresh = 1 AND i.kept = 0"
-/* The list d: the epochs that are to go. Those that end at or below the log start as it will be, but for the newest of them. */
+/* The list d: the epochs that are to go. Those that end at or below the log start as it will be,
+ * but for the newest of them. */
 #define TRIMMED                                                                                                                                                        \
 	"WITH i AS MATERIALIZED (SELECT tenant, tenant{u:::uuid} AS org, topic, pid, max(goal) AS goal FROM "                                                          \
 	"unnest($1::text[], $2::text[], $3::int8[], $4::int8[]) AS i(tenant, topic, pid, goal) GROUP BY tenant, topic, pid), "                                         \

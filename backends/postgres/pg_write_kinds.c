@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what each kind of operation says to the server.
  *
- * One statement does all operations of a kind that stand side by side: their fields come as arrays, i is the list of them, i.n the
- * number of each. It decides for each one by itself, does those that can be done, and answers with rows for the others (and for what
- * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
+ * One statement does all operations of a kind that stand side by side: their fields come as arrays,
+ * i is the list of them, i.n the number of each. It decides for each one by itself, does those that
+ * can be done, and answers with rows for the others (and for what has a value to give back): no row
+ * means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
  *
- * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so each statement looks at what it
- * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
+ * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so
+ * each statement looks at what it was returned, and answers with a row for what is not as it should
+ * be (item->undone; then it is taken back).
  *
- * CockroachDB lets a statement change a table only once: what stands in {g: } for that is done by others there (pg_write_beside.c).
+ * CockroachDB lets a statement change a table only once: what stands in {g: } for that is done by
+ * others there (pg_write_beside.c).
  *
- * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (pg_statements.h); they may be nested.
- * @items is "WITH i AS (...)", @now the time that goes into rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has it. Where items of one place have
- * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
+ * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not
+ * (pg_statements.h); they may be nested. @items is "WITH i AS (...)", @now the time that goes into
+ * rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has
+ * it. Where items of one place have much in common, @runs is a list of their runs, and @rows the
+ * items, each with the number of its run.
  *
- * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large ones. So what belongs to one item is
- * looked up in subqueries with LIMIT or LATERAL joins, which use an index and nothing else, and two lists are compared by IN within an
- * expression, which is always looked up by hash; other joins between them are for the kinds of few items. */
+ * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large
+ * ones. So what belongs to one item is looked up in subqueries with LIMIT or LATERAL joins, which
+ * use an index and nothing else, and two lists are compared by IN within an expression, which is
+ * always looked up by hash; other joins between them are for the kinds of few items. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +31,10 @@
 #include "backends/postgres/pg_write_kinds.h"
 #include "backends/replace.h"
 
-/* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
+/* ---- parts of statements ---- */
 
-/* The same text to the byte. A column whose collation takes different texts for equal has an index for its own idea of equality, so
- * that is asked first. */
+/* The same text to the byte. A column whose collation takes different texts for equal has an index
+ * for its own idea of equality, so that is asked first. */
 #define SAME(column, text) column " = " text "{n: AND " column " COLLATE \"C\" = " text "}"
 #define HELD_BY_AGENT SAME("l.leader_agent_id", "i.agent")
 #define HELD_BY_HOLDER SAME("l.leader_agent_id", "i.holder")
@@ -51,7 +57,8 @@
 	SEGMENTS_TOPIC \
 	" AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
 #define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
-/* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
+/* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees
+ * them. */
 #define AGENT_OF(column)                          \
 	"(SELECT true FROM agents a WHERE " SAME( \
 		"a.agent_id",                     \
@@ -62,14 +69,16 @@
 	"(a.organization_id = i.org OR (a.organization_id IS NULL AND i.tenant = '" SHMETA_DEFAULT_TENANT "'))"
 #define SLICES_OF_B "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id)"
 
-/* C7: a fence must be the current holder's, with the current epoch, and stay so until this transaction has ended. */
+/* C7: a fence must be the current holder's, with the current epoch, and stay so until this
+ * transaction has ended. */
 #define UNDER_FENCE                                                                                          \
 	" LEFT JOIN LATERAL (SELECT true AS holds FROM partition_leases l WHERE i.fence <> '' AND " OF_LEASE \
 	" AND " SAME("l.leader_agent_id",                                                                    \
 	             "i.fence") " AND l.epoch = i.epoch AND l.lease_expires_at > @clock FOR SHARE) f ON true"
 #define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
 
-/* The segments of a list j with columns there, fits, in its order, which is everyone's (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
+/* The segments of a list j with columns there, fits, in its order, which is everyone's
+ * (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
 #define SEGMENT_FIELDS                                                                                     \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
@@ -87,8 +96,8 @@
 #define KEY_OF_INS "{o:organization_id, }id, topic, partition_id, base_offset"
 #define KEY_OF_ITEM "{o:org, }id, topic, pid, base"
 #define WRITTEN "((" KEY_OF_ITEM ") IN (SELECT " KEY_OF_INS " FROM ins)) IS TRUE"
-/* A trigger of the application sees the row before it is written, and may keep it as it is. What is no integer of 64 bits, as NUMERIC's
- * NaN, can be above all that are, and stays. */
+/* A trigger of the application sees the row before it is written, and may keep it as it is. What is
+ * no integer of 64 bits, as NUMERIC's NaN, can be above all that are, and stays. */
 #define RAISED                                                                                                            \
 	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id, p.high_watermark >= m.top " \
 	"AND p.high_watermark < 9223372036854775808 AND p.high_watermark::numeric % 1 = 0 AS raised"
@@ -99,11 +108,13 @@
 	"FROM (SELECT {o:organization_id AS org, }topic, partition_id AS pid, max(end_offset) + 1 AS top FROM ins " \
 	"GROUP BY {o:organization_id, }topic, partition_id) m "                                                     \
 	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED ")"
-/* Where triggers do not, what is left of a former slice at that place must not be this segment's. */
+/* Where triggers do not, what is left of a former slice at that place must not be this
+ * segment's. */
 #define FORGET_SLICES                                                                                             \
 	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
 	"x.partition_id = j.pid AND x.base_offset = j.base AND j.id IN (SELECT id FROM ins))}}"
-/* Those that were not, and why: answer_segment(). The last column: of those a part was written, or a row under another key. */
+/* Those that were not, and why: answer_segment(). The last column: of those a part was written, or
+ * a row under another key. */
 #define SEGMENTS_NOT_WRITTEN(object, wrong)                                                                                      \
 	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                             \
 	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "                 \
@@ -123,10 +134,11 @@
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
 	"), " INSERT_SEGMENTS("") raise FORGET_SLICES LED_ADDS("j", WRITTEN " ") SEGMENTS_NOT_WRITTEN("true", wrong)
 
-/* The same where nothing is expected to be in the way, which is two thirds of the work: to look whether something is, for each row in
- * two indexes, and to write so that it could still be taken back, is left out, and each place and fence is looked up once for its run of
- * rows. Something in the way fails the statement, and so does a row that was not written though nothing failed (a trigger of the
- * application's can do that): then the careful one tells them apart. */
+/* The same where nothing is expected to be in the way, which is two thirds of the work: to look
+ * whether something is, for each row in two indexes, and to write so that it could still be taken
+ * back, is left out, and each place and fence is looked up once for its run of rows. Something in
+ * the way fails the statement, and so does a row that was not written though nothing failed (a
+ * trigger of the application's can do that): then the careful one tells them apart. */
 #define PLAIN_FIELDS                                                                                       \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_RUN
@@ -150,9 +162,9 @@
 	" - ((SELECT count(*) FROM w WHERE raised) < (SELECT count(DISTINCT ({o:org, }topic, pid)) FROM h " \
 	"WHERE there AND fits))::int"
 
-/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept: under the lease's own tenant,
- * or the default one where leases have none, whoever it is that asks. Leases are locked before
- * epochs, everywhere. */
+/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs
+ * are kept: under the lease's own tenant, or the default one where leases have none, whoever it is
+ * that asks. Leases are locked before epochs, everywhere. */
 #define KEEP_EPOCHS                                                                                                                               \
 	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                                       \
 	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT                                                                  \
@@ -166,9 +178,10 @@
 /* The end of what begins now and lasts for i.lasts; at most the last moment that there is. */
 #define ITS_END SOURCE_NOW " + least(i.lasts, 9223372036854775807 - greatest(" SOURCE_NOW ", 0))"
 
-/* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
- * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
- * saw before. What became of it: g.epoch where u or a has the place. */
+/* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is
+ * true goes to the agent, with an epoch beyond every former one: the row of shmeta_lease_epochs is
+ * the counter, so that two hosts never get one number, whatever they saw before. What became of it:
+ * g.epoch where u or a has the place. */
 #define GIVE_LEASES                                                                                                                                                                                 \
 	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                                                                                        \
 	"SELECT {l:tenant}{!l:'" SHMETA_DEFAULT_TENANT                                                                                                                                              \
@@ -213,9 +226,10 @@
 		      "SELECT n, found, addressed, expected, in_time, state FROM j "                                     \
 		      "WHERE NOT (found AND addressed AND expected AND in_time)"
 
-/* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the statements ---- */
 
-/* Rows that a deletion without cascades left under the name are not this topic's. They are gone before the new ones come. */
+/* Rows that a deletion without cascades left under the name are not this topic's. They are gone
+ * before the new ones come. */
 static const char topic_create[] =
 	"@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, created_at, updated_at, "
 	"config{c:, cleanup_policy}) SELECT {o:org, }topic, parts, keep, @now, @now, "
@@ -343,9 +357,11 @@ static const char agent_delete[] =
 	"SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
 	")";
 
-/* One operation: its list has a row for each segment, the old ones first. p is the operation, s what is there, m the rows beside what is there
- * at their bases, b the new ones that do not stay and what they belong to, v the judgement. An old segment whose base a new one takes is
- * changed in its place: slices go by base, and the trigger that drops those of deleted segments runs last of all. */
+/* One operation: its list has a row for each segment, the old ones first. p is the operation, s
+ * what is there, m the rows beside what is there at their bases, b the new ones that do not stay
+ * and what they belong to, v the judgement. An old segment whose base a new one takes is changed in
+ * its place: slices go by base, and the trigger that drops those of deleted segments runs last of
+ * all. */
 #define GOES "(SELECT goes FROM v)"
 #define NEAREST LED_TEXT(REPLACE_BEFORE)
 static const char replace[] =
@@ -418,7 +434,8 @@ static const char replace[] =
 			"m WHERE fresh = 0 AND kept = 0 AND base NOT IN (SELECT base FROM b)), (SELECT count(*) FROM b WHERE found), (SELECT "
 			"count(*) FROM b WHERE NOT found)} FROM v i";
 
-/* The agent first, as its deletion has it. A lease more than one row of which is this place's does not occur: it is the key. */
+/* The agent first, as its deletion has it. A lease more than one row of which is this place's does
+ * not occur: it is the key. */
 static const char renew[] =
 	"@items, " CLOCK "b AS (UPDATE agents a SET last_heartbeat = i.beat FROM i WHERE " THIS_AGENT
 	" RETURNING i.n, i.tenant, i.org, i.agent, i.lasts, a.last_heartbeat = i.beat AS done), "
@@ -505,7 +522,7 @@ static const char confirm[] =
 	"SELECT i.n, b.slices FROM i JOIN LATERAL (SELECT " SLICES_OF_B
 	" AS slices FROM shmeta_objects b WHERE " OF_OBJECT " LIMIT 1) b ON true WHERE b.slices > 0";
 
-/* ---- the kinds ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the kinds ---- */
 
 #define X(resource)                           \
 	{                                     \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: what there is to know of each kind of operation (pg_write_kinds.c), for what sends and takes them (pg_write_send.c). */
+ * The libpq engine: what there is to know of each kind of operation (pg_write_kinds.c), for what
+ * sends and takes them (pg_write_send.c). */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 #define SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 
@@ -54,7 +55,8 @@ enum write_field {
 #undef F
 };
 
-/* The row of shmeta_meta that says, within the transaction, that the replacement of item i goes (pg_write_beside.c). */
+/* The row of shmeta_meta that says, within the transaction, that the replacement of item i goes
+ * (pg_write_beside.c). */
 #define REPLACE_MARK "'replace ' || i.tenant || ' ' || i.pid::text || ' ' || i.topic"
 
 struct write_kind_info {
@@ -62,10 +64,11 @@ struct write_kind_info {
 	enum write_field fields[24]; /* of the list of items */
 	struct write_touch touches[TOUCHES_MAX];
 	bool own; /* needs shmeta's own tables */
-	/* Of the list of runs, where the kind has one: then answers are about runs, and a row for run 0 says how many items were
-	 * written. */
+	/* Of the list of runs, where the kind has one: then answers are about runs, and a row for
+	 * run 0 says how many items were written. */
 	enum write_field runs[8];
-	/* The list has a row for each segment of its one item, the old ones first, instead of one for each item. */
+	/* The list has a row for each segment of its one item, the old ones first, instead of one
+	 * for each item. */
 	bool segments;
 };
 extern const struct write_kind_info pg_write_kinds[KIND_COUNT];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: whether what a deletion takes along is gone. A cascade's rows go when the statement has ended; a trigger of the
- * application's may keep them, without a word, and the row that they hang on is gone all the same. */
+ * The libpq engine: whether what a deletion takes along is gone. A cascade's rows go when the
+ * statement has ended; a trigger of the application's may keep them, without a word, and the row
+ * that they hang on is gone all the same. */
 #include "backends/postgres/pg_writing.h"
 
 enum pg_statement pg_write_looks_back(const struct writing *w, enum write_kind kind)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: which operations of a batch may share a statement. Each has a level: those of one level do not care about each other,
- * those that do come one level after the other. Within a level and a kind every host has the same order. */
+ * The libpq engine: which operations of a batch may share a statement. Each has a level: those of
+ * one level do not care about each other, those that do come one level after the other. Within a
+ * level and a kind every host has the same order. */
 #include <stdlib.h>
 #include <string.h>
 #define XXH_INLINE_ALL
@@ -44,7 +45,8 @@ static uint64_t hash_of(const struct write_item *item, enum write_resource resou
 		break;
 	case RES_DATA:
 	case RES_LEASE:
-	case RES_BASE: /* one tenant's place may be another's in a database that does not keep them apart */
+	/* one tenant's place may be another's in a database that does not keep them apart */
+	case RES_BASE:
 		hash = mix_number(mix(hash, topic), op->partition_id);
 		if (resource == RES_BASE)
 			hash = mix_number(hash, op->u.segment.base_offset);
@@ -154,7 +156,8 @@ static int compare_items(const void *a, const void *b)
 		return x->kind < y->kind ? -1 : 1;
 	if (x->suspect != y->suspect)
 		return x->suspect ? 1 : -1;
-	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
+	/* Those that wrote the same segments' keys in another order would wait for each other; as
+	 * they are sent they are written. */
 	if (pg_write_is_add((enum write_kind)x->kind)) {
 		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;
 		int by_topic = rows_compare(a_op->name, b_op->name);

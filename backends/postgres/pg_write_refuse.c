@@ -12,9 +12,10 @@ bool pg_write_failed_for_now(const struct pg_conn *conn)
 
 bool pg_write_failed_for_rows(const struct pg_conn *conn)
 {
-	/* The session's state, the server's disk, its going down; and what the connection itself mends by preparing its statements
-	 * anew. All the rest can be one item's: its data, a trigger that it fires and what that connects and logs in to, a right on
-	 * the table that it needs, a page of its rows that cannot be read. */
+	/* The session's state, the server's disk, its going down; and what the connection itself
+	 * mends by preparing its statements anew. All the rest can be one item's: its data, a
+	 * trigger that it fires and what that connects and logs in to, a right on the table that it
+	 * needs, a page of its rows that cannot be read. */
 	static const char *const others[] = {"25", "26", "53100", "57P"};
 
 	if (conn->sqlstate[0] == '\0' || conn->stale_plan || !pg_connected(conn))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: what became of a COMMIT that nobody answered, and which server the writing connection leads to. */
+ * The libpq engine: what became of a COMMIT that nobody answered, and which server the writing
+ * connection leads to. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,9 +14,10 @@
 
 enum { OUTCOME_NAP_MS = 20 };
 
-/* The COMMIT was sent and nobody answered. The server knows what became of a transaction by its id, as long as it is the server that
- * gave the id: one that was restarted may have lost ids that never reached its disk and have given them again. From such a one
- * "aborted" can be believed, and "committed" where the log has a row of that transaction with our mark. */
+/* The COMMIT was sent and nobody answered. The server knows what became of a transaction by its id,
+ * as long as it is the server that gave the id: one that was restarted may have lost ids that never
+ * reached its disk and have given them again. From such a one "aborted" can be believed, and
+ * "committed" where the log has a row of that transaction with our mark. */
 enum shmeta_status pg_write_resolve(struct writing *w, struct backend_error *err)
 {
 	const uint64_t give_up = pg_now_ns() + (uint64_t)pg_timeout_of(w->state) * 1000000;
@@ -95,7 +97,8 @@ static enum shmeta_status place_of_reader(struct pg_state *state, char ret[96], 
 	return status;
 }
 
-/* What is read back through one connection must show what was written through the other: both lead to the very same server and database. */
+/* What is read back through one connection must show what was written through the other: both lead
+ * to the very same server and database. */
 enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *err)
 {
 	char reader[96], writer[96];

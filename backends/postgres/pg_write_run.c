@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: statements of a batch: locks before them, which items one does, what came of it, and those that are done again. */
+ * The libpq engine: statements of a batch: locks before them, which items one does, what came of
+ * it, and those that are done again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,8 @@ void pg_write_gather_locks(struct writing *w, const struct write_item *items, si
 	}
 }
 
-/* What goes out before the first operation's statement, in this order on every host. transaction: at its beginning. */
+/* What goes out before the first operation's statement, in this order on every host. transaction:
+ * at its beginning. */
 static size_t preludes(const struct writing *w, bool transaction, enum pg_statement ret[5])
 {
 	const struct pg_dialect *dialect = w->state->dialect;
@@ -53,7 +55,8 @@ static size_t preludes(const struct writing *w, bool transaction, enum pg_statem
 
 	if (transaction && (dialect->triggers || dialect->snapshots))
 		ret[count++] = PG_W_BEGIN;
-	/* A topic that is to go takes all of its partitions: first the topics, then these among all partitions. */
+	/* A topic that is to go takes all of its partitions: first the topics, then these among all
+	 * partitions. */
 	if (w->gone_topics.count > 0) {
 		ret[count++] = PG_W_LOCK_TOPICS;
 		ret[count++] = PG_W_LOCK_WHOLE;
@@ -181,7 +184,8 @@ void pg_write_refuse_with_object(struct writing *w)
 	}
 }
 
-/* Those whose refusal could not be explained: what was in their way was committed after the statement had begun to look. */
+/* Those whose refusal could not be explained: what was in their way was committed after the
+ * statement had begun to look. */
 static size_t take_unseen(const struct write_item *from, size_t count, struct write_item *to)
 {
 	size_t n = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: statements of operations on their way: their texts for the database's shape, the lists that they are given, and which
- * item each row of an answer is about. */
+ * The libpq engine: statements of operations on their way: their texts for the database's shape,
+ * the lists that they are given, and which item each row of an answer is about. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "backends/postgres/pg_write_kinds.h"
 #include "backends/replace.h"
 
-/* ---- lists ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ---- */
 
 enum { TYPE_text = PG_ELEMENT_TEXT, TYPE_int8 = PG_ELEMENT_INT8 };
 static const struct {
@@ -177,7 +177,7 @@ static void put_segments(const struct writing *w, const struct write_item *item,
 		put(w, item, &r->new_segments[i], field, array);
 }
 
-/* ---- sending and taking --------------------------------------------------------------------------------------------------------- */
+/* ---- sending and taking ---- */
 
 /* Neighbours of one place under one fence are a run; its first item knows how far it goes. */
 static void count_runs(struct write_item *items, size_t count)
@@ -285,7 +285,7 @@ bool pg_write_answer(struct writing *w, struct write_item *items, size_t count, 
 	return true;
 }
 
-/* ---- texts --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- texts ---- */
 
 static int length(const enum write_field *list)
 {

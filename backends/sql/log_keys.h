@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From logged changes to the keys that changes() reports. The engine hands over its changes sorted; here those that another one
- * covers are left out. Shared by the engines that keep a change log. */
+ * From logged changes to the keys that changes() reports. The engine hands over its changes sorted;
+ * here those that another one covers are left out. Shared by the engines that keep a change log. */
 #ifndef SHMETA_BACKENDS_SQL_LOG_KEYS_H
 #define SHMETA_BACKENDS_SQL_LOG_KEYS_H
 
@@ -10,7 +10,8 @@
 
 enum feed_op { FEED_INSERT = 1, FEED_UPDATE = 2, FEED_DELETE = 3 };
 
-/* One change, or several of the same class, place and operation: [from, to] spans their base offsets (SEGMENT). */
+/* One change, or several of the same class, place and operation: [from, to] spans their base
+ * offsets (SEGMENT). */
 struct feed_change {
 	enum shmeta_class cls;
 	enum feed_op op;
@@ -43,19 +44,24 @@ struct feed_round {
 	uint64_t keys;
 };
 
-/* Order of the calls of one round: by tenant, topic; of one topic those of class TOPIC first, then by partition, class,
- * operation. AGENT, LEASE and OFFSET may come anywhere.
+/* Order of the calls of one round: by tenant, topic; of one topic those of class TOPIC first, then
+ * by partition, class, operation. AGENT, LEASE and OFFSET may come anywhere.
  *
  * What becomes of a change:
- *   TOPIC insert, delete     TOPIC with_segments, deleted: an insert of a key that is there is how INSERT OR REPLACE shows, and
+ *   TOPIC insert, delete     TOPIC with_segments, deleted: an insert of a key that is there is how
+ *                            INSERT OR REPLACE shows, and
  *                            the row before it died without a trace
  *   TOPIC update             TOPIC
- *   PARTITION insert, delete SEGMENT over all offsets, for the same reason: its segments may have died with it
+ *   PARTITION insert, delete SEGMENT over all offsets, for the same reason: its segments may have
+ *   died with it
  *   PARTITION update         PARTITION
  *   SEGMENT                  SEGMENT over [from, to]
- *   unread                   TOPIC with_segments: nothing less meets the row, to quarantine it, or to have it leave; and, of a base,
- *                            SEGMENT over all offsets: it hides those of others, and not every store has all of a topic
- *   AGENT, OFFSET, LEASE     the key that it names, or, with no name (LEASE: no topic), the whole class, once */
+ *   unread                   TOPIC with_segments: nothing less meets the row, to quarantine it, or
+ *                            to have it leave; and, of a base,
+ *                            SEGMENT over all offsets: it hides those of others, and not every
+ *                            store has all of a topic
+ *   AGENT, OFFSET, LEASE     the key that it names, or, with no name (LEASE: no topic), the whole
+ *                            class, once */
 enum shmeta_status feed_change(struct feed_round *round, const struct feed_change *change,
                                const struct backend_sink *sink);
 

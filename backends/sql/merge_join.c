@@ -15,7 +15,8 @@ static int topic_order(const struct walk_cursor *a, const struct walk_cursor *b)
 	return order != 0 ? order : rows_compare(a->topic, b->topic);
 }
 
-/* A table without a unique key may hold several rows of one topic, or of one partition. What follows them belongs to the first. */
+/* A table without a unique key may hold several rows of one topic, or of one partition. What
+ * follows them belongs to the first. */
 static enum shmeta_status pass_topics(struct walk *walk, struct walk_cursor *topics, const struct walk_cursor *here)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -105,8 +106,8 @@ enum shmeta_status walk_all(struct walk *walk, struct walk_cursor *topics, struc
 	enum shmeta_status status = SHMETA_OK;
 
 	while (status == SHMETA_OK && (topics->on || partitions->on || segments->on)) {
-		/* The lowest of the three is the topic that is on. Its name is copied when it can be a topic's: the rows that
-		 * it was read from move on. */
+		/* The lowest of the three is the topic that is on. Its name is copied when it can
+		 * be a topic's: the rows that it was read from move on. */
 		struct walk_cursor *lowest = topic_order(topics, partitions) <= 0 ? topics : partitions;
 		struct walk_cursor here;
 		bool there = false;

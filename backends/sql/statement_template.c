@@ -25,7 +25,8 @@ static size_t condition(const char *text, char *ret_flag, bool *ret_negated)
 	return text[at] >= 'a' && text[at] <= 'z' && text[at + 1] == ':' ? at + 2 : 0;
 }
 
-/* To the brace that closes the condition that text is in, or the end. out NULL: nothing is written. */
+/* To the brace that closes the condition that text is in, or the end. out NULL: nothing is
+ * written. */
 static const char *expand(FILE *out, const char *text, bool inside, const struct sql_words *words)
 {
 	while (*text != '\0' && !(inside && *text == '}')) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Texts of statements that depend on what a database is like. In a template
  *
- *   {x:TEXT}    stands for TEXT where flag x, a lower-case letter, holds; {!x:TEXT} for TEXT where it does not. They may be nested
+ *   {x:TEXT}    stands for TEXT where flag x, a lower-case letter, holds; {!x:TEXT} for TEXT where
+ *               it does not. They may be nested
  *   @word       stands for what the engine writes in its place
  *
  * and all the rest, other braces included, stands for itself. */
@@ -15,7 +16,8 @@
 struct sql_words {
 	const void *arg;
 	bool (*holds)(const void *arg, char flag);
-	/* Write what the word at the start of text stands for ('@' is its first byte). Returns the word's length; 0: it is none. */
+	/* Write what the word at the start of text stands for ('@' is its first byte). Returns the
+	 * word's length; 0: it is none. */
 	size_t (*word)(FILE *out, const struct sql_words *words, const char *text);
 };
 

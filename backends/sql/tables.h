@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * StreamHouse's tables: their columns, in the order in which row_decode.h reads them, which of them a source must have, and the DDL that
- * makes them in an empty database. */
+ * StreamHouse's tables: their columns, in the order in which row_decode.h reads them, which of them
+ * a source must have, and the DDL that makes them in an empty database. */
 #ifndef SHMETA_BACKENDS_SQL_TABLES_H
 #define SHMETA_BACKENDS_SQL_TABLES_H
 
@@ -15,7 +15,8 @@ enum { TABLE_COLUMNS_MAX = 13, TABLE_STATEMENTS = 10 };
 
 /* Flags of templates, which both engines' shapes know. */
 enum {
-	FLAG_ORGANIZATION = 'o', /* topics, partitions, segments, groups and offsets carry organization_id */
+	FLAG_ORGANIZATION = 'o', /* topics, partitions, segments, groups and offsets carry
+                                  * organization_id */
 	FLAG_AGENTS_ORGANIZATION = 'a',
 	FLAG_LEASES_ORGANIZATION = 'l',
 	FLAG_CLEANUP_POLICY = 'c',
@@ -36,14 +37,17 @@ extern const struct table {
 	struct table_column columns[TABLE_COLUMNS_MAX];
 } backend_tables[TABLE_COUNT];
 
-/* An expression for the column of the row that is called alias; NULL: of a source that does not have it. */
+/* An expression for the column of the row that is called alias; NULL: of a source that does not
+ * have it. */
 typedef void table_spell_fn(FILE *out, const void *arg, enum table_index table, const struct table_column *column,
                             const char *alias);
-/* A word @topics, @partitions, @segments (of rows t, p, s), @agents, @consumer_groups, @consumer_offsets, @partition_leases (of rows r):
- * all columns of the table, organization_id first. Returns the word's length; 0: it is none of them. */
+/* A word @topics, @partitions, @segments (of rows t, p, s), @agents, @consumer_groups,
+ * @consumer_offsets, @partition_leases (of rows r): all columns of the table, organization_id
+ * first. Returns the word's length; 0: it is none of them. */
 size_t tables_word(FILE *out, const struct sql_words *words, const char *text, table_spell_fn *spell);
 
-/* CREATE TABLE and CREATE INDEX: templates with the words @key (a text that is ordered by its bytes), @bigint, @map, @clustered. */
+/* CREATE TABLE and CREATE INDEX: templates with the words @key (a text that is ordered by its
+ * bytes), @bigint, @map, @clustered. */
 extern const char *const table_statements[TABLE_STATEMENTS];
 
 /* What has been found of the tables. Zeroed at first. */

@@ -29,7 +29,8 @@ void sqlite_disconnect(struct sqlite_state *state)
 		state->sql[i] = NULL;
 	}
 	sqlite_unwatch(state);
-	/* The last connection copies the -wal into the database when it closes: not one whose files are no longer those at the paths. */
+	/* The last connection copies the -wal into the database when it closes: not one whose files
+	 * are no longer those at the paths. */
 	if (state->db != NULL &&
 	    (state->renew || state->vanished || sqlite_files_judge(state, NULL) != SQLITE_FILES_SAME))
 		(void)sqlite3_db_config(state->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -133,8 +134,9 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 	struct stat st;
 	int rc;
 
-	/* Only the first open may create, where that is asked for: a file that vanished later is being replaced, or its disk is
-	 * away. A link that leads nowhere was made for a file that is not there yet. */
+	/* Only the first open may create, where that is asked for: a file that vanished later is
+	 * being replaced, or its disk is away. A link that leads nowhere was made for a file that
+	 * is not there yet. */
 	flags |= state->options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
 	if (!state->options.read_only && state->options.create && !state->opened_before) {
 		flags |= SQLITE_OPEN_CREATE;
@@ -195,7 +197,8 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 	state->opened_before = true;
 	state->renew = state->vanished = false;
 	state->wal_pages = 0;
-	(void)sqlite3_wal_hook(state->db, on_wal, state); /* in place of SQLite's own, within the commit */
+	/* in place of SQLite's own, within the commit */
+	(void)sqlite3_wal_hook(state->db, on_wal, state);
 	sqlite_watch(state);
 	return SHMETA_OK;
 fail:
@@ -218,7 +221,8 @@ enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_erro
 			if (state->renew || state->vanished) {
 				sqlite_disconnect(state);
 			} else if (!state->options.read_only && denied(state) != state->denied) {
-				/* The -wal stays for whoever may write it: who lost the rights could not open the file without. */
+				/* The -wal stays for whoever may write it: who lost the rights
+				 * could not open the file without. */
 				state->renew = true;
 				sqlite_disconnect(state);
 			}

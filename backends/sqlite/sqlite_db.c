@@ -58,14 +58,16 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 		status = SHMETA_ERR_CONFIG;
 	switch (rc & 0xff) {
 	case SQLITE_ERROR:
-		state->objects = 0; /* the schema is not what it was: the next call looks at it again */
+		/* the schema is not what it was: the next call looks at it again */
+		state->objects = 0;
 		break;
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
 	case SQLITE_READONLY:
-		state->renew |= !sqlite_unwritten(rc); /* what is wrong may be this connection's files */
+		/* what is wrong may be this connection's files */
+		state->renew |= !sqlite_unwritten(rc);
 		break;
 	default:
 		break;

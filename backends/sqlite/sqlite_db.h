@@ -5,14 +5,16 @@
 
 #include "backends/sqlite/sqlite_state.h"
 
-/* The status and the sentence of a failed call: "sqlite: DOING PATH: what the engine said (name of the code)". */
+/* The status and the sentence of a failed call: "sqlite: DOING PATH: what the engine said (name of
+ * the code)". */
 enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
-/* Could the files not be written, for want of room, a limit or a failing disk? That says nothing of reading them. */
+/* Could the files not be written, for want of room, a limit or a failing disk? That says nothing of
+ * reading them. */
 bool sqlite_unwritten(int rc);
 /* The same of a call that writes: ERR_FULL where they could not. */
 enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
-/* The same of objects() and epoch_end(), which read one thing: what is damaged is told of it alone, and looked at by a connection made anew
- * when it is asked for again. */
+/* The same of objects() and epoch_end(), which read one thing: what is damaged is told of it alone,
+ * and looked at by a connection made anew when it is asked for again. */
 enum shmeta_status sqlite_fail_question(struct sqlite_state *state, int rc, const char *doing,
                                         struct backend_error *err);
 const char *sqlite_code_name(int extended);
@@ -26,20 +28,23 @@ int sqlite_number(struct sqlite_state *state, enum sqlite_statement which, int64
 enum shmeta_status sqlite_begin(struct sqlite_state *state, const char *doing, struct backend_error *err);
 /* Ends the transaction whatever has happened; statements must be reset. */
 void sqlite_end(struct sqlite_state *state);
-/* Statements that run once: their text, prepared, run, and one that returns a number. SQLite's codes. */
+/* Statements that run once: their text, prepared, run, and one that returns a number. SQLite's
+ * codes. */
 int sqlite_query(struct sqlite_state *state, const char *sql, sqlite3_stmt **ret);
 int sqlite_execute(struct sqlite_state *state, const char *sql);
 int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret);
 /* How often SQLite itself has prepared a statement anew. */
 uint64_t sqlite_reprepares(const struct sqlite_state *state);
 
-/* Is it a page that is damaged, or that its disk cannot read? Then what needs others may be done. */
+/* Is it a page that is damaged, or that its disk cannot read? Then what needs others may be
+ * done. */
 static inline bool sqlite_is_damage(int rc)
 {
 	return (rc & 0xff) == SQLITE_CORRUPT || rc == SQLITE_IOERR_READ || rc == SQLITE_IOERR_CORRUPTFS;
 }
 
-/* Was this connection made because a page was damaged? Then one that is damaged for it is so in the file. */
+/* Was this connection made because a page was damaged? Then one that is damaged for it is so in the
+ * file. */
 static inline bool sqlite_is_damage_known(const struct sqlite_state *state)
 {
 	return state->damaged_in == state->counters.reconnects + 1;

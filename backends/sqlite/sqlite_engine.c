@@ -45,7 +45,8 @@ static enum shmeta_status open_source(void *data, const struct backend_options *
 	return status == SHMETA_OK ? sqlite_ensure(data, err) : status;
 }
 
-/* What would be made in the place of a file that is not there: told of an empty database in memory, so that nothing is made. */
+/* What would be made in the place of a file that is not there: told of an empty database in memory,
+ * so that nothing is made. */
 static enum shmeta_status imagine(struct sqlite_state *state, backend_schema_fn *say, void *arg,
                                   struct backend_error *err)
 {

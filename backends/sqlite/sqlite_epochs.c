@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: the end of an epoch. What is kept for it is written by sqlite_write_epochs.c. */
+ * The SQLite engine: the end of an epoch. What is kept for it is written by
+ * sqlite_write_epochs.c. */
 #include "backends/sqlite/sqlite_epochs.h"
 
 #include "backends/leader_epochs.h"

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: what has changed.
  *
- * Three layers. PRAGMA data_version says in a microsecond that no other connection has committed anything. shmeta_changes, which
- * triggers fill, says what: it is read in order of its AUTOINCREMENT number, from the last one that was reported. And because
- * files can be replaced under an open connection, which then goes on reading the old ones, each call compares what lies at the paths
- * with what is open (sqlite_files.c).
+ * Three layers. PRAGMA data_version says in a microsecond that no other connection has committed
+ * anything. shmeta_changes, which triggers fill, says what: it is read in order of its
+ * AUTOINCREMENT number, from the last one that was reported. And because files can be replaced
+ * under an open connection, which then goes on reading the old ones, each call compares what lies
+ * at the paths with what is open (sqlite_files.c).
  *
- * A position is a row's number and its random token: a log that was rolled back by a restore and has grown again past that number has
- * another token there, or no such row.
+ * A position is a row's number and its random token: a log that was rolled back by a restore and
+ * has grown again past that number has another token there, or no such row.
  *
- * Pruning: rows that are LOG_KEEP behind the newest one are removed in batches by whichever daemon polls. Another daemon on the
- * same file that is further behind than that finds a gap, and reconciles, which is no dearer by then. The newest row stays. */
+ * Pruning: rows that are LOG_KEEP behind the newest one are removed in batches by whichever daemon
+ * polls. Another daemon on the same file that is further behind than that finds a gap, and
+ * reconciles, which is no dearer by then. The newest row stays. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,7 @@
 
 enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000, CLASS_KEYS_MOST = 2000 };
 
-/* ---- the log -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the log ---- */
 
 int sqlite_feed_state(struct sqlite_state *state, int64_t seq, struct sqlite_log *ret)
 {
@@ -66,7 +68,8 @@ static void stand_at(struct sqlite_state *state, int64_t seq, int64_t token, uin
 	                                     .token = token};
 }
 
-/* Is the log, as it is, the one that the position was taken from? What is wrong goes to sentence, "" where nothing is. */
+/* Is the log, as it is, the one that the position was taken from? What is wrong goes to sentence,
+ * "" where nothing is. */
 static void prove(const struct sqlite_state *state, const struct sqlite_position *at, const struct sqlite_log *log,
                   char *sentence, size_t bytes)
 {
@@ -80,7 +83,9 @@ static void prove(const struct sqlite_state *state, const struct sqlite_position
 	else if (at->feed_id != log->id && at->feed_id != log->before_id)
 		(void)snprintf(sentence, bytes, "sqlite: %s has another change log than before: it was restored", path);
 	else if (at->feed_id != log->id)
-		return; /* something of it was made anew: it does not reach back, but it is the same course */
+		/* something of it was made anew: it does not reach back, but it is the same
+		 * course */
+		return;
 	else if (log->last < at->seq)
 		(void)snprintf(
 			sentence, bytes,
@@ -155,7 +160,8 @@ static const char *why_anew(const struct sqlite_state *state, bool baseline)
 	                                 : "the change log no longer reaches back to what was read";
 }
 
-/* SQLite keeps what it is given, text and blobs, too, which are behind every number in its order. */
+/* SQLite keeps what it is given, text and blobs, too, which are behind every number in its
+ * order. */
 static bool unread_number(sqlite3_stmt *statement, int column)
 {
 	int type = sqlite3_column_type(statement, column);
@@ -358,11 +364,13 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 		return status;
 	woken = sqlite_woken(state);
 	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES);
-	/* Our own commit wakes us as well as anybody's. Another one's that hides behind it is found by the poll that is soon due. */
+	/* Our own commit wakes us as well as anybody's. Another one's that hides behind it is found
+	 * by the poll that is soon due. */
 	if (state->wrote)
 		woken = false;
 	state->wrote = false;
-	/* Somebody may have written the bytes of a commit while nobody listened, and publish it only after this poll. */
+	/* Somebody may have written the bytes of a commit while nobody listened, and publish it
+	 * only after this poll. */
 	if (state->suppressed) {
 		sqlite_listen(state);
 		woken = true;

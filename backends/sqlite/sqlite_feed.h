@@ -11,11 +11,12 @@ enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_
 enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
 /* Why there is no feed, where there should be one. */
 const char *sqlite_feed_trouble(void *data);
-/* The same for what must not go on in another source, or on another course, than was last spoken of: ERR_CONFLICT until changes() or
- * load() has spoken. */
+/* The same for what must not go on in another source, or on another course, than was last spoken
+ * of: ERR_CONFLICT until changes() or load() has spoken. */
 enum shmeta_status sqlite_ensure_told(struct sqlite_state *state, struct backend_error *err);
 
-/* The log as it is. before_id: what it was called before something of the feed was missing and had to be made. */
+/* The log as it is. before_id: what it was called before something of the feed was missing and had
+ * to be made. */
 struct sqlite_log {
 	int64_t first, last; /* 0: it is empty */
 	int64_t last_token;

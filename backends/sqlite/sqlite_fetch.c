@@ -63,8 +63,8 @@ static enum shmeta_status put_keys(struct sqlite_reading *reading, const struct 
 		*ret_kinds |= 1u << kind;
 		if (kind == KIND_CLASS)
 			continue;
-		/* A file without the column has the one tenant: no other has rows in it. Agents and leases without one are
-		 * shared, and shown under the default. */
+		/* A file without the column has the one tenant: no other has rows in it. Agents and
+		 * leases without one are shared, and shown under the default. */
 		if (!state->shape.organization && kind != KIND_AGENT && kind != KIND_LEASE &&
 		    rows_compare(key->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0)
 			continue;

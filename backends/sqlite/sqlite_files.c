@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: which files the source is.
  *
- * A database in WAL mode is three files: the database, its -wal and its -shm. SQLite opens whatever lies at the three paths and asks
- * nobody whether they belong together: an old -wal beside a new database is copied over it. So the identities of all three are kept,
- * and compared at each call and around each commit. While they are of two sets (a database that was moved in beside the -wal of the
- * one before it, a -wal that was removed and a -shm that was not) nothing is read or written, and the connection stays open: as long
- * as it holds the old files, no new one can get the inode number of one of them. Once the set at the paths is whole, the connection
- * is closed without a checkpoint, and the new set is opened. */
+ * A database in WAL mode is three files: the database, its -wal and its -shm. SQLite opens whatever
+ * lies at the three paths and asks nobody whether they belong together: an old -wal beside a new
+ * database is copied over it. So the identities of all three are kept, and compared at each call
+ * and around each commit. While they are of two sets (a database that was moved in beside the -wal
+ * of the one before it, a -wal that was removed and a -shm that was not) nothing is read or
+ * written, and the connection stays open: as long as it holds the old files, no new one can get the
+ * inode number of one of them. Once the set at the paths is whole, the connection is closed without
+ * a checkpoint, and the new set is opened. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -192,7 +194,8 @@ enum shmeta_status sqlite_files_opened(struct sqlite_state *state, struct backen
 {
 	int moved = 0;
 
-	/* Which file is it that is open? Only when the path still leads to it does the path's identity say so. */
+	/* Which file is it that is open? Only when the path still leads to it does the path's
+	 * identity say so. */
 	sqlite_files_note(state);
 	if (!state->files[0].there ||
 	    sqlite3_file_control(state->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved)

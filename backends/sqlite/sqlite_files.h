@@ -17,10 +17,12 @@ enum sqlite_files_verdict {
 enum sqlite_files_verdict sqlite_files_judge(struct sqlite_state *state, struct backend_error *err);
 /* OK while it is SAME: asked before and after each commit. */
 enum shmeta_status sqlite_files_check(struct sqlite_state *state, struct backend_error *err);
-/* Before they are opened: does another connection of this process have a set open that they would be mixed with? A second
- * connection, of an online comparison, would otherwise open the new database with the -wal that the first one knows to be old. */
+/* Before they are opened: does another connection of this process have a set open that they would
+ * be mixed with? A second connection, of an online comparison, would otherwise open the new
+ * database with the -wal that the first one knows to be old. */
 enum shmeta_status sqlite_files_before_open(const struct sqlite_state *state, struct backend_error *err);
-/* Keep the identities of the files that are at the paths, just after they were opened. Not OK: something was exchanged meanwhile. */
+/* Keep the identities of the files that are at the paths, just after they were opened. Not OK:
+ * something was exchanged meanwhile. */
 enum shmeta_status sqlite_files_opened(struct sqlite_state *state, struct backend_error *err);
 /* What file it is, whatever is in it: its path, inode and time of birth. */
 uint64_t sqlite_place(const struct sqlite_state *state);

@@ -78,8 +78,8 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 		return status;
 	reading = sqlite_reading_of(state, sink, err);
 	reading.progress.loading = true;
-	/* The hint from before the read, the log's end from within it: what comes after the read is seen later, and what comes
-	 * between the two costs one look in vain. */
+	/* The hint from before the read, the log's end from within it: what comes after the read is
+	 * seen later, and what comes between the two costs one look in vain. */
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "loading from", err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: moving rows between engines, as they are.
  *
- * A row is put by an INSERT that does nothing where any key of it is taken; then a SELECT with the same parameters tells whether what is
- * there is the same. Both are prepared for the length of one call. */
+ * A row is put by an INSERT that does nothing where any key of it is taken; then a SELECT with the
+ * same parameters tells whether what is there is the same. Both are prepared for the length of one
+ * call. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +35,11 @@ struct moving {
 	char said[120]; /* what the source said when it refused a row */
 };
 
-/* ---- texts ------------------------------------------------------------------------------------------------------------------ */
+/* ---- texts ---- */
 
-/* INSERT INTO table(organization_id, columns) VALUES(?1, ?2, ...) and SELECT extra FROM table WHERE every column is its parameter: columns
- * in the order of backend_tables, each with its number there + 2. org: the organization column's value, NULL: there is none. */
+/* INSERT INTO table(organization_id, columns) VALUES(?1, ?2, ...) and SELECT extra FROM table WHERE
+ * every column is its parameter: columns in the order of backend_tables, each with its number there
+ * + 2. org: the organization column's value, NULL: there is none. */
 static bool write_texts(struct mover *m, const struct sqlite_shape *shape, enum table_index table, const char *org,
                         const char *extra, const char *guard)
 {
@@ -142,7 +144,7 @@ static void drop_all(struct moving *m)
 	sqlite3_free(m->object_sql);
 }
 
-/* ---- statements -------------------------------------------------------------------------------------------------------------- */
+/* ---- statements ---- */
 
 static sqlite3_stmt *take(struct moving *m, sqlite3_stmt **statement, const char *sql)
 {
@@ -169,7 +171,8 @@ static bool step(struct moving *m, sqlite3_stmt *q, int *ret_rc)
 
 		(void)snprintf(m->said, sizeof m->said, "%s",
 		               rows_quote(quoted, rows_str(sqlite3_errmsg(m->state->db))));
-		if (sqlite3_get_autocommit(m->state->db) != 0) /* it took everything back, and not only itself */
+		/* it took everything back, and not only itself */
+		if (sqlite3_get_autocommit(m->state->db) != 0)
 			m->failed = SQLITE_ABORT_ROLLBACK;
 	} else if (*ret_rc != SQLITE_ROW && *ret_rc != SQLITE_DONE) {
 		m->failed = *ret_rc;
@@ -269,7 +272,7 @@ static void bind_row(sqlite3_stmt *q, const struct sqlite_shape *shape, const st
 	}
 }
 
-/* ---- one row ------------------------------------------------------------------------------------------------------------------ */
+/* ---- one row ---- */
 
 /* What the file's shape cannot hold. true: refused. */
 static bool refused(struct moving *m, const struct backend_row *row, struct shmeta_result *r)
@@ -291,7 +294,8 @@ static struct shmeta_map *map_of(struct backend_row *row)
 	                                        : NULL;
 }
 
-/* Is the row that is there the same? The maps as maps: a StreamHouse writes its JSON in another order. */
+/* Is the row that is there the same? The maps as maps: a StreamHouse writes its JSON in another
+ * order. */
 static bool is_same(struct moving *m, const struct backend_row *row, const char *map)
 {
 	struct mover *of = &m->movers[row->kind];
@@ -472,12 +476,13 @@ static void put_row(struct moving *m, const struct backend_row *row, struct shme
 	}
 	free(json);
 	m->any_objects |= row->kind == BACKEND_ROW_OBJECT;
-	/* Whoever holds it here: what the lease had there was given once and may not be given again. */
+	/* Whoever holds it here: what the lease had there was given once and may not be given
+	 * again. */
 	if (row->kind == BACKEND_ROW_LEASE && m->failed == SQLITE_OK && m->state->shape.own)
 		(void)raise_epoch(m, row, row->u.lease.partition_id, row->u.lease.epoch);
 }
 
-/* ---- the two calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- the two calls ---- */
 
 static int number(struct sqlite_state *state, const char *sql, int64_t *ret)
 {
@@ -511,8 +516,8 @@ static int log_all(struct sqlite_state *state)
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-/* All of them, in one transaction. *ret_refused: it was not the source's fault but some row's, and nothing is there; said: what the
- * source said. */
+/* All of them, in one transaction. *ret_refused: it was not the source's fault but some row's, and
+ * nothing is there; said: what the source said. */
 static enum shmeta_status put_rows(struct sqlite_state *state, const struct backend_row *rows, size_t count,
                                    struct shmeta_result *results, bool *ret_refused, char *said, size_t bytes,
                                    struct backend_error *err)
@@ -574,7 +579,8 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 	if (state->read_only)
 		return backend_fail(err, SHMETA_ERR_READ_ONLY, "sqlite: %s may not be written by this process",
 		                    state->path);
-	/* Where a trigger, or COMMIT, took all of them back: in halves, until the culprit is alone. */
+	/* Where a trigger, or COMMIT, took all of them back: in halves, until the culprit is
+	 * alone. */
 	while (at < count && status == SHMETA_OK) {
 		bool refused = false;
 		char said[160];

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: rows on their way to a sink. They are handed on where SQLite holds them; nothing is copied. */
+ * The SQLite engine: rows on their way to a sink. They are handed on where SQLite holds them;
+ * nothing is copied. */
 #include <string.h>
 
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_reading.h"
 
-/* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
+/* ---- columns. The values are SQLite's own, good until the next step; the connection is used by
+ * one thread only. ------------- */
 
-/* Reading stopped. A statement that could be prepared anew is as it should be: then the row that came next is not, or what it is computed
- * from; and so is a page that is damaged, or cannot be read, for a connection that has just been made because of it. */
+/* Reading stopped. A statement that could be prepared anew is as it should be: then the row that
+ * came next is not, or what it is computed from; and so is a page that is damaged, or cannot be
+ * read, for a connection that has just been made because of it. */
 static enum shmeta_status read_failed(struct sqlite_reading *reading, sqlite3_stmt *statement, int rc)
 {
 	struct sqlite_state *state = reading->state;
@@ -123,7 +126,7 @@ static bool emit_text(void *row, int column, const char *field, struct shmeta_st
 
 static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integer = emit_integer, .text = emit_text};
 
-/* ---- cursors ------------------------------------------------------------------------------------------------------------------ */
+/* ---- cursors ---- */
 
 /* The key of the row that it stands on. */
 static bool read_key(const struct sqlite_reading *reading, struct sqlite_cursor *cursor, struct rows_fault *fault)
@@ -137,7 +140,8 @@ static bool read_key(const struct sqlite_reading *reading, struct sqlite_cursor 
 	       (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->at.base, fault));
 }
 
-/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
+/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs
+ * below them is an orphan. */
 enum shmeta_status sqlite_advance(struct sqlite_reading *reading, struct sqlite_cursor *cursor)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -198,7 +202,7 @@ void sqlite_cursor_stop(struct sqlite_cursor *cursor)
 	cursor->at.on = false;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 /* The partition, where it is there, has the cursor's id: that was checked with its row. */
 static bool read_segment(const struct sqlite_reading *reading, const struct sqlite_cursor *cursor,
@@ -280,7 +284,7 @@ struct sqlite_reading sqlite_reading_of(struct sqlite_state *state, const struct
 	};
 }
 
-/* ---- agents, groups, offsets, leases ------------------------------------------------------------------------------------------ */
+/* ---- agents, groups, offsets, leases ---- */
 
 /* All of a class; LIST: of every one. */
 enum shmeta_status sqlite_read_others(struct sqlite_reading *reading, enum shmeta_class cls)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: what a file must have to be served, and the tables of semantics.md 1.8, which are created in an empty file
- * where that is asked for, and otherwise taken as they are. */
+ * The SQLite engine: what a file must have to be served, and the tables of semantics.md 1.8, which
+ * are created in an empty file where that is asked for, and otherwise taken as they are. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +78,8 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 	shape->cleanup_policy = table_has(&sight, TOPICS, FLAG_CLEANUP_POLICY);
 	shape->timestamps = table_has(&sight, SEGMENTS, FLAG_TIMESTAMPS);
 	if (sight.exists[SEGMENTS]) {
-		/* A WITHOUT ROWID table shows its primary key's index in index_list, and no rowid can be selected. */
+		/* A WITHOUT ROWID table shows its primary key's index in index_list, and no rowid
+		 * can be selected. */
 		rc = sqlite_one_number(
 			state,
 			"SELECT count(*) FROM pragma_table_list WHERE name = 'segments' AND type = 'table' AND wr = 0",
@@ -98,7 +99,7 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 	return rc;
 }
 
-/* ---- making -------------------------------------------------------------------------------------------------------------------- */
+/* ---- making ---- */
 
 int sqlite_objects(struct sqlite_state *state, uint64_t *ret, int64_t *ret_version)
 {
@@ -113,8 +114,8 @@ int sqlite_objects(struct sqlite_state *state, uint64_t *ret, int64_t *ret_versi
 	while ((rc = sqlite3_step(statement)) == SQLITE_ROW) {
 		*ret_version = sqlite3_column_int64(statement, 5);
 		for (int i = 0; i < 5; i++) {
-			const unsigned char *text =
-				sqlite3_column_text(statement, i); /* an index of a key has no sql */
+			/* an index of a key has no sql */
+			const unsigned char *text = sqlite3_column_text(statement, i);
 
 			hash = hash_bytes(hash, text != NULL ? text : (const unsigned char *)"",
 			                  (size_t)sqlite3_column_bytes(statement, i) + 1);
@@ -173,7 +174,8 @@ static int text_encoding(void *arg, int count, char **values, char **columns)
 	return 0;
 }
 
-/* Everything that may write, in one transaction, so that two daemons that start at once do not meet half of it. */
+/* Everything that may write, in one transaction, so that two daemons that start at once do not meet
+ * half of it. */
 static int make_all(struct sqlite_state *state, bool own)
 {
 	int64_t tables_there = 0;
@@ -208,7 +210,8 @@ static enum shmeta_status has_no_tables(const struct sqlite_state *state, struct
 		state->path, state->path);
 }
 
-/* Why there is no feed: also where nobody asked for one, because what follows from it is the same. */
+/* Why there is no feed: also where nobody asked for one, because what follows from it is the
+ * same. */
 static void say_trouble(struct sqlite_state *state)
 {
 	const char *why = state->obstacle[0] != '\0' ? state->obstacle : state->why;
@@ -256,7 +259,8 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 			"or allow shmeta to",
 			state->path);
 	if (empty) {
-		/* A file of our own: readers beside the writer, and a commit that costs no fsync of the database. */
+		/* A file of our own: readers beside the writer, and a commit that costs no fsync of
+		 * the database. */
 		rc = sqlite_execute(state, "PRAGMA journal_mode=WAL");
 		if (rc != SQLITE_OK)
 			return sqlite_fail(state, rc, "creating", err);
@@ -283,8 +287,8 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 			               sqlite3_errstr(rc));
 			state->shape.feed = state->shape.own = false;
 			rc = SQLITE_OK;
-		} else if ((rc & 0xff) ==
-		           SQLITE_READONLY) { /* of its side files' rights, or a disk that became read-only */
+		} else if ((rc & 0xff) == SQLITE_READONLY) {
+			/* of its side files' rights, or a disk that became read-only */
 			state->read_only = true;
 			state->shape.feed = state->shape.own = false;
 			rc = SQLITE_OK;
@@ -293,7 +297,8 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 	say_trouble(state);
 	if (rc == SQLITE_OK)
 		rc = identify(state);
-	/* Whose triggers run for what we write: the application's; and any, where the log is not ours to write. */
+	/* Whose triggers run for what we write: the application's; and any, where the log is not
+	 * ours to write. */
 	if (rc == SQLITE_OK)
 		rc = sqlite_one_number(state,
 		                       "SELECT EXISTS(SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND "
@@ -316,7 +321,7 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 	return SHMETA_OK;
 }
 
-/* ---- the verbs of `shmetactl schema` ------------------------------------------------------------------------------------------- */
+/* ---- the verbs of `shmetactl schema` ---- */
 
 static enum shmeta_status tell_status(struct sqlite_state *state, bool empty, const char *missing,
                                       backend_schema_fn *say, void *arg, struct backend_error *err)

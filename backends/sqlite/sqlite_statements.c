@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: the texts of all statements, as templates (backends/sql/statement_template.h). Text is compared byte by byte, whatever
- * collation its column has; and no statement replaces a row, because SQLite tells no trigger of the rows that a REPLACE removes.
+ * The SQLite engine: the texts of all statements, as templates (backends/sql/statement_template.h).
+ * Text is compared byte by byte, whatever collation its column has; and no statement replaces a
+ * row, because SQLite tells no trigger of the rows that a REPLACE removes.
  *
  * Words: @topics, @partitions, .. (backends/sql/tables.h). Flags:
  *   o tenants   a agents have one   l leases have one   c cleanup_policy   t timestamps
- *   w shmeta's own tables   s there are slices   r segments have a rowid   f the file has triggers that are not shmeta's
+ *   w shmeta's own tables   s there are slices   r segments have a rowid   f the file has triggers
+ *                                                                          that are not shmeta's
  * A file without shmeta's own tables answers as if it had nothing in them. */
 #include <stdlib.h>
 
@@ -15,12 +17,13 @@
 #define OF_TENANT "{o: AND organization_id = ?1 COLLATE BINARY}"
 #define OF_LEASES_TENANT "{l: AND organization_id = ?1 COLLATE BINARY}"
 #define OF_AGENTS_TENANT "{a: AND (organization_id = ?1 COLLATE BINARY OR organization_id IS NULL)}"
-/* An agent of nobody's serves every tenant and is changed by the default one alone, which sees it. */
+/* An agent of nobody's serves every tenant and is changed by the default one alone, which sees
+ * it. */
 #define IS_OWN_AGENT \
 	" (organization_id = ?1 COLLATE BINARY OR (organization_id IS NULL AND ?1 = '" SHMETA_DEFAULT_TENANT "'))"
 #define OWN_AGENT "{a: AND" IS_OWN_AGENT "}"
-/* The application's triggers would take over an OR of ours. Where it has none, a clause of its constraints (ON CONFLICT REPLACE, IGNORE,
- * ROLLBACK) does not get its way. */
+/* The application's triggers would take over an OR of ours. Where it has none, a clause of its
+ * constraints (ON CONFLICT REPLACE, IGNORE, ROLLBACK) does not get its way. */
 #define OR_ABORT "{!f:OR ABORT }"
 #define COLUMN "{o:organization_id, }"
 #define VALUE "{o:?1, }"
@@ -40,8 +43,9 @@
 #define SLICES_OF_O "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id)"
 #define O_HAS_SLICES "EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id)"
 
-/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in sqlite_fetch.c. CROSS
- * JOIN: keys outside, always. The order needs no sorting: i is the keys' rowid, the rest comes from the index. */
+/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with
+ * them. kind: as in sqlite_fetch.c. CROSS JOIN: keys outside, always. The order needs no sorting: i
+ * is the keys' rowid, the rest comes from the index. */
 #define KEYED(columns, table, condition, kinds)                                                                     \
 	"SELECT " columns ", k.i FROM temp.shmeta_keys k CROSS JOIN " table " ON " condition " WHERE k.kind " kinds \
 	" ORDER BY k.i"

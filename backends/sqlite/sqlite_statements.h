@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: every statement that runs more than once per connection. Their texts depend on the file's shape. */
+ * The SQLite engine: every statement that runs more than once per connection. Their texts depend on
+ * the file's shape. */
 #ifndef SHMETA_BACKENDS_SQLITE_SQLITE_STATEMENTS_H
 #define SHMETA_BACKENDS_SQLITE_SQLITE_STATEMENTS_H
 
@@ -117,7 +118,8 @@ enum sqlite_statement {
 		ST_COUNT
 };
 
-/* The statements' texts, anew, for the shape that is known; looks whether shape.slices has changed. They are prepared anew. */
+/* The statements' texts, anew, for the shape that is known; looks whether shape.slices has changed.
+ * They are prepared anew. */
 int sqlite_rewrite(struct sqlite_state *state);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: shmeta's own tables and triggers, what they log, and what they cannot.
  *
- * Every row that is inserted, updated or deleted is logged by AFTER triggers. SQLite tells no trigger of the rows that a REPLACE
- * removes (unless the connection asks for recursive triggers), so BEFORE triggers log, for each unique key of a table beside the
- * key that its rows are known by, the row that has the new row's value of it. What SQLite cannot show to a trigger is recognised
+ * Every row that is inserted, updated or deleted is logged by AFTER triggers. SQLite tells no
+ * trigger of the rows that a REPLACE removes (unless the connection asks for recursive triggers),
+ * so BEFORE triggers log, for each unique key of a table beside the key that its rows are known by,
+ * the row that has the new row's value of it. What SQLite cannot show to a trigger is recognised
  * (sqlite_own_objects()): then there is no feed, and the reason is in state->why. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,26 +19,31 @@ struct managed {
 	const char *type, *name, *sql; /* sql "": it is not to be there */
 };
 
-/* The log bounds itself, so that it cannot fill the disk while no daemon runs: every 1 024th row removes what is more than
- * 1 048 576 rows old. A daemon that was away for longer finds a gap and reconciles. While one runs it prunes far earlier, in
- * batches and off the application's path (sqlite_feed.c). */
+/* The log bounds itself, so that it cannot fill the disk while no daemon runs: every 1 024th row
+ * removes what is more than 1 048 576 rows old. A daemon that was away for longer finds a gap and
+ * reconciles. While one runs it prunes far earlier, in batches and off the application's path
+ * (sqlite_feed.c). */
 static const struct managed managed_tables[] = {
 	{"table", "shmeta_meta", "CREATE TABLE shmeta_meta(name TEXT PRIMARY KEY NOT NULL, value TEXT) WITHOUT ROWID"},
-	/* No constraint but the key: a trigger must never fail the application's statement. AUTOINCREMENT: a number is never used
-         * twice, also after the rows before it are gone. token: a position in the log names the row and its token, and so proves
-         * that it was taken from this log and not from one that was rolled back and has grown again. */
+	/* No constraint but the key: a trigger must never fail the application's statement.
+	 * AUTOINCREMENT: a number is never used twice, also after the rows before it are gone.
+	 * token: a position in the log names the row and its token, and so proves that it was taken
+	 * from this log and not from one that was rolled back and has grown again. */
 	{"table", "shmeta_changes",
          "CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class INTEGER, op INTEGER, tenant TEXT, "
          "topic TEXT, partition_id INTEGER, base_offset INTEGER, name TEXT, token INTEGER DEFAULT (random()))"},
-	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
+	/* Epochs of leases never go back: not through release, deregistration or recreation of the
+	 * topic. So they go by name. */
 	{"table", "shmeta_lease_epochs",
          "CREATE TABLE shmeta_lease_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
          "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
-	/* The highest epoch that was ever given with a compaction of a partition, by name as well. */
+	/* The highest epoch that was ever given with a compaction of a partition, by name as
+	 * well. */
 	{"table", "shmeta_compactions",
          "CREATE TABLE shmeta_compactions(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
          "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
-	/* Under which epochs something was written, and from where on; a row of epoch 0 stands for those that are not kept any more. */
+	/* Under which epochs something was written, and from where on; a row of epoch 0 stands for
+	 * those that are not kept any more. */
 	{"table", "shmeta_leader_epochs",
          "CREATE TABLE shmeta_leader_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
          "epoch INTEGER NOT NULL, start INTEGER NOT NULL, created_at INTEGER NOT NULL, "
@@ -66,8 +72,9 @@ static const struct tracked {
 	enum table_index table;
 	enum shmeta_class cls;
 	const char *topic, *partition, *base, *name; /* columns of the key; NULL: it has none */
-	/* A row that goes because its parent went is not logged: the parent's own row says it all, and a deleted topic must not
-         * write a million of them. By the time the cascade comes the parent is gone. */
+	/* A row that goes because its parent went is not logged: the parent's own row says it all,
+	 * and a deleted topic must not write a million of them. By the time the cascade comes the
+	 * parent is gone. */
 	const char *delete_when;
 } tracked[] = {
 	{TOPICS, SHMETA_CLASS_TOPIC, "name", NULL, NULL, NULL, NULL},
@@ -139,7 +146,8 @@ static char *trigger_sql(const struct sqlite_shape *shape, const struct tracked 
 	if (t->delete_when != NULL)
 		guard = sqlite3_mprintf(t->delete_when,
 		                        organization ? " AND organization_id = OLD.organization_id" : "");
-	/* The row that a REPLACE put a new one in the place of was a slice, perhaps, and went without a word. */
+	/* The row that a REPLACE put a new one in the place of was a slice, perhaps, and went
+	 * without a word. */
 	if (op == 0 && t->table == SEGMENTS)
 		slice = slice_sql(shape, "NEW.");
 	if (op == 0)
@@ -168,7 +176,7 @@ static char *trigger_sql(const struct sqlite_shape *shape, const struct tracked 
 	return sql;
 }
 
-/* ---- rows that a REPLACE removes ----------------------------------------------------------------------------------------------- */
+/* ---- rows that a REPLACE removes ---- */
 
 struct replace {
 	const struct tracked *t;
@@ -215,7 +223,8 @@ static void add_column(struct replace *r, const char *column, const char *collat
 			r->seen |= 1u << i;
 }
 
-/* The bodies of a table's two triggers for REPLACE; both "" where it needs none. obstacle: a unique key that no trigger can look up. */
+/* The bodies of a table's two triggers for REPLACE; both "" where it needs none. obstacle: a unique
+ * key that no trigger can look up. */
 static int replace_sql(struct sqlite_state *state, const struct tracked *t, char *ret[2], char *obstacle, size_t bytes)
 {
 	const char *table = backend_tables[t->table].name;
@@ -282,10 +291,11 @@ static int replace_sql(struct sqlite_state *state, const struct tracked *t, char
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-/* ---- epochs of leases that others take away ---------------------------------------------------------------------------------------- */
+/* ---- epochs of leases that others take away ---- */
 
-/* Two statements, for the lease `row` ("OLD" or "r"), selected by from. Neither can meet a conflict: the policy of the statement that
- * fired a trigger (OR REPLACE) would overrule its own. */
+/* Two statements, for the lease `row` ("OLD" or "r"), selected by from. Neither can meet a
+ * conflict: the policy of the statement that fired a trigger (OR REPLACE) would overrule its
+ * own. */
 static char *keep_sql(const struct sqlite_shape *shape, const char *row, const char *from)
 {
 	char *tenant = shape->leases_organization ? sqlite3_mprintf("%s.organization_id", row)
@@ -361,9 +371,10 @@ static int epoch_triggers(const struct sqlite_shape *shape, struct managed *out)
 	return EPOCH_TRIGGERS;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------------------------- */
+/* ---- all of them ---- */
 
-/* All own objects in the order in which they are made. The caller frees them with managed_free(). */
+/* All own objects in the order in which they are made. The caller frees them with
+ * managed_free(). */
 static int managed_objects(struct sqlite_state *state, struct managed out[MANAGED_MAX], int *ret_rc)
 {
 	int count = 0;
@@ -419,7 +430,8 @@ static void managed_free(struct managed *objects, int count)
 	}
 }
 
-/* The text under which an object is known to the file. NULL: it is not there. Freed with sqlite3_free(). */
+/* The text under which an object is known to the file. NULL: it is not there. Freed with
+ * sqlite3_free(). */
 static int object_sql(sqlite3_stmt *find, const char *name, char **ret)
 {
 	int rc;
@@ -499,7 +511,8 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 		rc = object_sql(find, o->name, &sql);
 		same = sql != NULL ? strcmp(sql, o->sql) == 0 : !wanted;
 		if (rc == SQLITE_OK && !same && make && (sql == NULL || may_be_made_anew(o))) {
-			if (sql != NULL) { /* of another version of shmeta, or of another shape of the table */
+			/* of another version of shmeta, or of another shape of the table */
+			if (sql != NULL) {
 				drop = sqlite3_mprintf("DROP %s %s", o->type, o->name);
 				rc = drop != NULL ? sqlite_execute(state, drop) : SQLITE_NOMEM;
 			}
@@ -527,7 +540,8 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 	managed_free(objects, count);
 	if (rc == SQLITE_OK && make && *ret_made && shape->own)
 		rc = drop_dead_slices(state);
-	/* What was written while something was missing is not in the log: positions in it prove nothing any more. */
+	/* What was written while something was missing is not in the log: positions in it prove
+	 * nothing any more. */
 	if (rc == SQLITE_OK && make && *ret_made)
 		rc = sqlite_execute(state,
 		                    "INSERT OR REPLACE INTO shmeta_meta SELECT 'feed_before', value FROM shmeta_meta "
@@ -542,8 +556,9 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 		rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_NOMEM;
 		sqlite3_free(sql);
 	}
-	/* As it was called while it could only be read, so that it is no other source now; where a later file may get the same inode
-	 * and no time of birth tells them apart, a name that nobody else has. */
+	/* As it was called while it could only be read, so that it is no other source now; where a
+	 * later file may get the same inode and no time of birth tells them apart, a name that
+	 * nobody else has. */
 	if (rc == SQLITE_OK && make) {
 		char *sql = state->files[0].born != 0
 		                    ? sqlite3_mprintf("INSERT OR IGNORE INTO shmeta_meta VALUES('source', '%016llx')",
@@ -586,7 +601,8 @@ enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct back
 
 	if (rc == SQLITE_OK)
 		rc = sqlite_execute(state, "BEGIN IMMEDIATE");
-	/* Triggers first, those of other versions, too: one without its table would fail the application's statements. */
+	/* Triggers first, those of other versions, too: one without its table would fail the
+	 * application's statements. */
 	if (rc == SQLITE_OK)
 		rc = drop_triggers(state);
 	for (int i = count; rc == SQLITE_OK && i-- > 0;) {

@@ -128,8 +128,8 @@ bool sqlite_woken(struct sqlite_state *state)
 	return any;
 }
 
-/* The bytes of a commit wake us before the commit can be seen: SQLite publishes it through memory, which wakes nobody. So after
- * a wake that showed nothing look again, a few times, ever later. */
+/* The bytes of a commit wake us before the commit can be seen: SQLite publishes it through memory,
+ * which wakes nobody. So after a wake that showed nothing look again, a few times, ever later. */
 void sqlite_wake_again(struct sqlite_state *state, bool woken, bool changed)
 {
 	enum { FIRST_MS = 1, LAST_MS = 64 };

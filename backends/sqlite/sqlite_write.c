@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: operations.
  *
- * One transaction for all of them. SQLite takes a failed statement back by itself, so an operation of one statement needs nothing
- * more; one of several runs in a savepoint, and where the application has triggers every one does, because RAISE(FAIL) leaves
- * behind what its statement did before. Watermarks that come with segments are gathered by partition and written once, before
+ * One transaction for all of them. SQLite takes a failed statement back by itself, so an operation
+ * of one statement needs nothing more; one of several runs in a savepoint, and where the
+ * application has triggers every one does, because RAISE(FAIL) leaves behind what its statement did
+ * before. Watermarks that come with segments are gathered by partition and written once, before
  * anything else looks at the partition and at the end.
  *
- * A batch that a trigger rolled back, or that COMMIT refused, is done again in parts until the culprit is alone: each part is a
- * transaction of its own, in the order of the operations.
+ * A batch that a trigger rolled back, or that COMMIT refused, is done again in parts until the
+ * culprit is alone: each part is a transaction of its own, in the order of the operations.
  *
- * No trigger runs for what we write, unless the file has triggers of others (sqlite_state.h): a trigger costs each row a program of its
- * own. What ours would write to the change log, for other daemons on the file and for this one's successor, is written once for each
- * place and batch, and what they would do about slices is done by statements. */
+ * No trigger runs for what we write, unless the file has triggers of others (sqlite_state.h): a
+ * trigger costs each row a program of its own. What ours would write to the change log, for other
+ * daemons on the file and for this one's successor, is written once for each place and batch, and
+ * what they would do about slices is done by statements. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +27,7 @@
 #include "backends/sqlite/sqlite_write.h"
 #include "backends/sqlite/sqlite_writing.h"
 
-/* ---- one operation --------------------------------------------------------------------------------------------------------------------- */
+/* ---- one operation ---- */
 
 static void one(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
@@ -151,7 +153,8 @@ static void run_one(struct writing *w, size_t at)
 		return;
 	w->r = r;
 	one(w, op, r);
-	/* A watermark that a trigger may refuse is written while the segment can still be taken back. */
+	/* A watermark that a trigger may refuse is written while the segment can still be taken
+	 * back. */
 	if (w->state->shape.triggers && r->status == SHMETA_OK)
 		sqlite_write_flush_watermarks(w);
 	w->r = NULL;
@@ -200,7 +203,8 @@ int sqlite_begin_write(struct sqlite_state *state, enum shmeta_status *ret_statu
 	return SQLITE_OK;
 }
 
-/* The operations in [from, to), in one transaction. OK: all that went well is committed, or w->failed says, by w->blame, that nothing
+/* The operations in [from, to), in one transaction. OK: all that went well is committed, or
+ * w->failed says, by w->blame, that nothing
  * is, and why that is some operation's doing. Otherwise nothing is, and it is the source's. */
 static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 {
@@ -240,7 +244,8 @@ static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 		}
 	}
 	if (committed) {
-		/* What the application's triggers did in our transaction is told like anybody else's changes. */
+		/* What the application's triggers did in our transaction is told like anybody
+		 * else's changes. */
 		if (w->logs && w->log_first > 0)
 			sqlite_feed_own(state, w->log_first - 1, w->log_last, w->log_token);
 		state->look |= state->shape.foreign || (state->shape.feed && state->shape.triggers);
@@ -258,7 +263,7 @@ static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 	return status;
 }
 
-/* ---- parts of a batch -------------------------------------------------------------------------------------------------------- */
+/* ---- parts of a batch ---- */
 
 /* The end of the unit that begins at `at`: an object and its slices, or a single operation. */
 static size_t unit_end(const struct writing *w, size_t at, size_t count)
@@ -281,7 +286,8 @@ static size_t unit_before(const struct writing *w, size_t from, size_t most, siz
 	return begin;
 }
 
-/* Where a part that begins at `at` and should end at `most` ends: it holds whole units, and one at least. */
+/* Where a part that begins at `at` and should end at `most` ends: it holds whole units, and one at
+ * least. */
 static size_t part_end(const struct writing *w, size_t at, size_t most, size_t count)
 {
 	size_t end = unit_before(w, at, most, count);
@@ -310,7 +316,8 @@ static void refuse_unit(struct writing *w, size_t from, size_t to)
 		}
 }
 
-/* A slice that rolls its unit's transaction back is refused like one that does not: alone. false: it is no slice, or no memory. */
+/* A slice that rolls its unit's transaction back is refused like one that does not: alone. false:
+ * it is no slice, or no memory. */
 static bool leave_out(struct writing *w, size_t from, size_t count)
 {
 	if (w->blame != WRITING_ROLLED_BACK || w->culprit == from)
@@ -323,8 +330,8 @@ static bool leave_out(struct writing *w, size_t from, size_t count)
 	return true;
 }
 
-/* A page is damaged, or this connection's files are mixed up: a new one shows which. true: it is made, and nothing of the part that failed
- * was committed. */
+/* A page is damaged, or this connection's files are mixed up: a new one shows which. true: it is
+ * made, and nothing of the part that failed was committed. */
 static bool connected_anew(struct writing *w)
 {
 	struct sqlite_state *state = w->state;
@@ -337,7 +344,8 @@ static bool connected_anew(struct writing *w)
 	return sqlite_ensure_told(state, w->err) == SHMETA_OK && !state->read_only;
 }
 
-/* All of them, in as few transactions as the source lets it be. *ret_done: those before it are done with. */
+/* All of them, in as few transactions as the source lets it be. *ret_done: those before it are done
+ * with. */
 static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 {
 	size_t at = 0, to = count;
@@ -364,7 +372,8 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 			at = to;
 			to = count;
 		} else if (w->blame == WRITING_ROLLED_BACK && unit_before(w, at, w->culprit, count) > at) {
-			to = unit_before(w, at, w->culprit, count); /* those before the culprit; then it is the first */
+			/* those before the culprit; then it is the first */
+			to = unit_before(w, at, w->culprit, count);
 		} else if (w->blame == WRITING_ROLLED_BACK) {
 			to = unit_end(w, at, count);
 		} else {
@@ -375,7 +384,8 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 	return SHMETA_OK;
 }
 
-/* *ret_done: what became of those before it is known. Not OK: all others are not done, or of unknown outcome. */
+/* *ret_done: what became of those before it is known. Not OK: all others are not done, or of
+ * unknown outcome. */
 static enum shmeta_status write_all(struct sqlite_state *state, const struct backend_op *ops, size_t count,
                                     int64_t now_ms, struct shmeta_result *results, size_t *ret_done,
                                     struct backend_error *err)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: the epochs of a partition under which something was written (backends/leader_epochs.h). A file without shmeta's own
- * tables keeps none. */
+ * The SQLite engine: the epochs of a partition under which something was written
+ * (backends/leader_epochs.h). A file without shmeta's own tables keeps none. */
 #include "backends/leader_epochs.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"

@@ -42,7 +42,8 @@ static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t 
 	       str_equal((struct shmeta_str){lease->leader, lease->leader_bytes}, agent);
 }
 
-/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
+/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there
+ * the place is what is wrong. */
 bool sqlite_write_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_fence *fence = &op->op->fence;

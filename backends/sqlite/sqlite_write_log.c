@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: watermarks and epochs that came with segments, and what a batch writes to the change log. */
+ * The SQLite engine: watermarks and epochs that came with segments, and what a batch writes to the
+ * change log. */
 #include "backends/replace.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
@@ -7,7 +8,7 @@
 
 enum { NAMED_MOST = 64 };
 
-/* ---- watermarks and epochs that came with segments ------------------------------------------------------------------------------ */
+/* ---- watermarks and epochs that came with segments ---- */
 
 static void flush_epoch(struct writing *w, struct place *p)
 {
@@ -47,7 +48,7 @@ void sqlite_write_flush_watermarks(struct writing *w)
 	w->marks = 0;
 }
 
-/* ---- the change log -------------------------------------------------------------------------------------------------------------- */
+/* ---- the change log ---- */
 
 /* place NULL: the class as a whole. name: of an agent or a group, or empty. */
 static void log_key(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place, int64_t base,
@@ -160,7 +161,8 @@ void sqlite_write_gather_epoch(struct writing *w, const struct backend_op *op)
 	const uint64_t base = op->op->u.segment.base_offset;
 	struct place *p = place_of(w, op);
 
-	/* One epoch of a place is current at a time, and nothing but an operation that flushes changes which. */
+	/* One epoch of a place is current at a time, and nothing but an operation that flushes
+	 * changes which. */
 	w->marks += !p->marked && !p->led;
 	p->led_from = p->led && p->led_from < base ? p->led_from : base;
 	p->epoch = op->op->fence.epoch;

@@ -5,7 +5,8 @@
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
 
-/* Errors that say something about the row, the trigger or the constraint at hand. All others are about the file. */
+/* Errors that say something about the row, the trigger or the constraint at hand. All others are
+ * about the file. */
 static bool is_about_row(int rc)
 {
 	switch (rc & 0xff) {
@@ -20,8 +21,8 @@ static bool is_about_row(int rc)
 	}
 }
 
-/* A page that is damaged also for a connection that was made because of it: then it is not the connection. What the operation needs
- * lies there, and what others need may not. */
+/* A page that is damaged also for a connection that was made because of it: then it is not the
+ * connection. What the operation needs lies there, and what others need may not. */
 static void fail_damaged(struct writing *w, int rc)
 {
 	char said[ROWS_QUOTE_MAX];

@@ -5,8 +5,9 @@
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
 
-/* No row of a topic that is gone may show under another one of its name (C2). Rows are left where a schema has lost its cascades,
- * and where somebody deleted the topic with foreign keys off, which is how SQLite's own program starts. */
+/* No row of a topic that is gone may show under another one of its name (C2). Rows are left where a
+ * schema has lost its cascades, and where somebody deleted the topic with foreign keys off, which
+ * is how SQLite's own program starts. */
 static void clear_topic(struct writing *w, struct shmeta_str tenant, struct shmeta_str name)
 {
 	static const enum sqlite_statement rows[] = {ST_W_TOPIC_SEGMENTS, ST_W_TOPIC_OFFSETS, ST_W_TOPIC_LEASES,
@@ -61,7 +62,8 @@ void sqlite_write_create_topic(struct writing *w, const struct backend_op *op, s
 	rc = sqlite_write_run(w, q);
 	if (rc == SQLITE_DONE && sqlite3_changes(w->state->db) == 0)
 		sqlite_write_unchanged(w);
-	/* A key may take two names for one (NOCASE), and another key may be in the way: that is no success of a retry. */
+	/* A key may take two names for one (NOCASE), and another key may be in the way: that is no
+	 * success of a retry. */
 	if (sqlite_write_is_duplicate(rc) && w->failed == SQLITE_OK &&
 	    sqlite_write_exists(w, ST_W_TOPIC_EXISTS, op->tenant, topic->name, -1))
 		refuse_topic_exists(op->op, r);
@@ -100,7 +102,7 @@ void sqlite_write_delete_topic(struct writing *w, const struct backend_op *op, s
 		refuse_place(op->op, false, r);
 }
 
-/* ---- partitions and segments ------------------------------------------------------------------------------------------------------- */
+/* ---- partitions and segments ---- */
 
 void sqlite_write_update_watermark(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One apply() of the SQLite engine, for the files that write rows (sqlite_write*.c).
  *
- * A failure belongs to the operation whose statement failed: sqlite_write_run() refuses w->r. Where the statement is of no single
- * operation (a watermark that was gathered, a constraint that is checked by COMMIT, a trigger that rolled everything back), the
- * batch is done again in smaller parts (sqlite_write.c), and w->blame says what kind of trouble it was. */
+ * A failure belongs to the operation whose statement failed: sqlite_write_run() refuses w->r. Where
+ * the statement is of no single operation (a watermark that was gathered, a constraint that is
+ * checked by COMMIT, a trigger that rolled everything back), the batch is done again in smaller
+ * parts (sqlite_write.c), and w->blame says what kind of trouble it was. */
 #ifndef SHMETA_BACKENDS_SQLITE_SQLITE_WRITING_H
 #define SHMETA_BACKENDS_SQLITE_SQLITE_WRITING_H
 
@@ -22,9 +23,11 @@ enum { WRITING_PLACES = 1024, WRITING_SLOTS = 2 * WRITING_PLACES };
 
 /* What ended a transaction. */
 enum writing_blame {
-	WRITING_SOURCE,      /* the source itself: all that is not yet committed fails with it               */
-	WRITING_ROLLED_BACK, /* the statement of the operation that is on took the whole transaction back   */
-	WRITING_DEFERRED     /* something that several operations share was refused: w->said has the sentence */
+	WRITING_SOURCE,      /* the source itself: all that is not yet committed fails with it */
+	WRITING_ROLLED_BACK, /* the statement of the operation that is on took the whole transaction
+                              * back */
+	WRITING_DEFERRED     /* something that several operations share was refused: w->said has the
+                              * sentence */
 };
 
 struct writing {
@@ -38,7 +41,8 @@ struct writing {
 	size_t culprit;          /* ROLLED_BACK: the operation                            */
 	struct shmeta_result *r; /* of the operation that is on; NULL: none is            */
 	char said[160];          /* DEFERRED: what the source said                        */
-	bool *left_out; /* [op]: a slice that was refused already, and takes its unit's others with it; NULL: none */
+	bool *left_out;          /* [op]: a slice that was refused already, and takes its unit's
+                                  * others with it; NULL: none */
 	bool made_slices;
 	bool anew;      /* a new connection was made because a page was damaged */
 	int64_t object; /* of the unit being written, -1: none           */
@@ -52,7 +56,8 @@ struct writing {
 		bool marked; /* value is to become the watermark, if it is higher      */
 		bool added;  /* segments with bases from..to                           */
 		bool set;    /* the watermark was set                                  */
-		bool led;    /* segments were added under epoch, from led_from on; not recorded yet */
+		bool led;    /* segments were added under epoch, from led_from on; not recorded
+                              * yet */
 		int64_t value;
 		uint64_t from, to;
 		uint64_t epoch, led_from;
@@ -63,21 +68,26 @@ struct writing {
 	bool logs;                    /* the triggers do not */
 	int64_t log_first, log_last;  /* of the rows we wrote */
 	int64_t log_token;            /* of log_last */
-	uint32_t classes;             /* a bit for each class that changed, and is logged as a whole */
-	uint32_t named;               /* agents, leases and offsets that were logged by their names */
+	uint32_t classes;             /* a bit for each class that changed, and is logged as a
+                                       * whole */
+	uint32_t named;               /* agents, leases and offsets that were logged by their
+                                       * names */
 	struct renewed renewed;
 };
 
-/* ---- sqlite_write_step.c: statements ------------------------------------------------------------------------------------------- */
+/* ---- sqlite_write_step.c: statements ---- */
 
-/* The statement. NULL: w->r is refused, where a trigger or a key of the source cannot be compiled, or the transaction failed. */
+/* The statement. NULL: w->r is refused, where a trigger or a key of the source cannot be compiled,
+ * or the transaction failed. */
 sqlite3_stmt *sqlite_write_take(struct writing *w, enum sqlite_statement which);
-/* A step's code that is neither a row nor the end: w->r is refused with what the source said, or the transaction has failed. */
+/* A step's code that is neither a row nor the end: w->r is refused with what the source said, or
+ * the transaction has failed. */
 void sqlite_write_fail(struct writing *w, int rc);
-/* Step once and reset. SQLITE_DONE or SQLITE_ROW (columns are gone). With any other code w->r has been refused with what the
- * source said, or the transaction has failed. */
+/* Step once and reset. SQLITE_DONE or SQLITE_ROW (columns are gone). With any other code w->r has
+ * been refused with what the source said, or the transaction has failed. */
 int sqlite_write_run(struct writing *w, sqlite3_stmt *statement);
-/* The same for a statement that has to change a row: true when it did, otherwise w->r is refused. */
+/* The same for a statement that has to change a row: true when it did, otherwise w->r is
+ * refused. */
 bool sqlite_write_run_change(struct writing *w, sqlite3_stmt *statement);
 /* w->r is refused: the statement went through, and the row is as it was. */
 void sqlite_write_unchanged(struct writing *w);
@@ -101,24 +111,27 @@ bool sqlite_write_has_own(struct writing *w, struct shmeta_result *r);
 
 /* ---- sqlite_write_cascade.c: what a deletion takes along, and what outlives it */
 
-/* The epochs of the leases that are about to go are kept: of one partition, of a topic, of an agent. partition -1: none is bound. */
+/* The epochs of the leases that are about to go are kept: of one partition, of a topic, of an
+ * agent. partition -1: none is bound. */
 void sqlite_write_keep_epochs(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
                               struct shmeta_str name, int64_t partition);
 /* A slice whose segment is gone holds its object no longer. */
 void sqlite_write_drop_slices(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
                               struct shmeta_str topic, uint32_t partition, uint64_t before);
 
-/* ---- sqlite_write_log.c: watermarks and epochs that came with segments, and the change log ------------------------------------------ */
+/* ---- sqlite_write_log.c: watermarks and epochs that came with segments, and the change log
+ * ------------------------------------------ */
 
 void sqlite_write_flush_watermarks(struct writing *w);
-/* Remember a segment that was added under a fence: its epoch is recorded with the others of its place. */
+/* Remember a segment that was added under a fence: its epoch is recorded with the others of its
+ * place. */
 void sqlite_write_gather_epoch(struct writing *w, const struct backend_op *op);
 void sqlite_write_gather_watermark(struct writing *w, const struct backend_op *op, int64_t value);
 /* What the triggers would have written about an operation that succeeded. */
 void sqlite_write_note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r);
 void sqlite_write_flush_log(struct writing *w);
 
-/* ---- sqlite_write_topic.c: topics, partitions, segments ------------------------------------------------------------------------------ */
+/* ---- sqlite_write_topic.c: topics, partitions, segments ---- */
 
 void sqlite_write_create_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_delete_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
@@ -130,22 +143,24 @@ void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, co
                               struct shmeta_result *r);
 void sqlite_write_delete_before(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 
-/* ---- sqlite_write_replace.c: segments in place of others ------------------------------------------------------------------------------- */
+/* ---- sqlite_write_replace.c: segments in place of others ---- */
 
 void sqlite_write_replace(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 
-/* ---- sqlite_write_epochs.c: epochs under which something was written ------------------------------------------------------------------- */
+/* ---- sqlite_write_epochs.c: epochs under which something was written ---- */
 
-/* From `start` on something was written under an epoch for the first time; added: a segment, which may begin below what is known. */
+/* From `start` on something was written under an epoch for the first time; added: a segment, which
+ * may begin below what is known. */
 void sqlite_write_record_epoch(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
                                uint64_t epoch, uint64_t start, bool added);
-/* The watermark, where it is to be set under an epoch under which nothing was written yet. false: it is not. */
+/* The watermark, where it is to be set under an epoch under which nothing was written yet. false:
+ * it is not. */
 bool sqlite_write_before_epoch(struct writing *w, const struct backend_op *op, uint64_t *ret);
 /* Segments were deleted. */
 void sqlite_write_trim_epochs(struct writing *w, const struct backend_op *op);
 void sqlite_write_forget_epochs(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic);
 
-/* ---- sqlite_write_group.c: groups, offsets, agents ------------------------------------------------------------------------------------ */
+/* ---- sqlite_write_group.c: groups, offsets, agents ---- */
 
 void sqlite_write_ensure_group(struct writing *w, const struct backend_op *op, struct shmeta_str group,
                                struct shmeta_result *r);
@@ -154,9 +169,10 @@ void sqlite_write_delete_group(struct writing *w, const struct backend_op *op);
 void sqlite_write_register_agent(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_deregister_agent(struct writing *w, const struct backend_op *op);
 
-/* ---- sqlite_write_lease.c: leases and their transfers ---------------------------------------------------------------------------------- */
+/* ---- sqlite_write_lease.c: leases and their transfers ---- */
 
-/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
+/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there
+ * the place is what is wrong. */
 bool sqlite_write_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 /* An agent's heartbeat, and all leases that it holds: two statements. */
 void sqlite_write_renew_agent(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
@@ -167,7 +183,7 @@ void sqlite_write_offer_lease(struct writing *w, const struct backend_op *op, st
 void sqlite_write_answer_offer(struct writing *w, const struct backend_op *op, const char *from, const char *to,
                                bool by_holder, struct shmeta_result *r);
 
-/* ---- sqlite_write_object.c: objects and their slices ------------------------------------------------------------------------------------- */
+/* ---- sqlite_write_object.c: objects and their slices ---- */
 
 /* The object's row: its id, size and slices. -1: there is none. */
 int64_t sqlite_write_find_object(struct writing *w, struct shmeta_str tenant, const struct shmeta_object *object,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta-gen: a StreamHouse-shaped SQLite database, the same one for the same options. For the demo, the benchmark and whoever
- * wants to try the daemon on something of size; it is not installed.
+ * shmeta-gen: a StreamHouse-shaped SQLite database, the same one for the same options. For the
+ * demo, the benchmark and whoever wants to try the daemon on something of size; it is not
+ * installed.
  *
- * What it resembles: few topics are large and most are small; partitions of a topic differ; most segments are named by
- * StreamHouse's template, some (compacted, imported) are not; some logs start above 0; a few have gaps and overlaps. */
+ * What it resembles: few topics are large and most are small; partitions of a topic differ; most
+ * segments are named by StreamHouse's template, some (compacted, imported) are not; some logs start
+ * above 0; a few have gaps and overlaps. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -44,7 +46,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt,
 	exit(1);
 }
 
-/* ---- numbers: splitmix64, so that a seed means the same everywhere --------------------------------------------------------- */
+/* ---- numbers: splitmix64, so that a seed means the same everywhere ---- */
 
 static uint64_t mix(uint64_t z)
 {
@@ -87,7 +89,7 @@ static void share(const double *weights, uint64_t count, uint64_t total, uint64_
 	}
 }
 
-/* ---- SQLite ------------------------------------------------------------------------------------------------------------------ */
+/* ---- SQLite ---- */
 
 static void run(sqlite3 *db, const char *sql)
 {
@@ -116,7 +118,7 @@ static void step(sqlite3 *db, sqlite3_stmt *statement)
 	sqlite3_reset(statement);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- writing ---- */
 
 struct generator {
 	const struct options *options;
@@ -252,7 +254,8 @@ static uint64_t write_segments(struct generator *g, const char *organization, co
 		if (dice % 1000 == 7)
 			base += 1 + dice / 1000 % 5000; /* a gap */
 		else if (dice % 5000 == 11 && i > 0)
-			base -= 50 < records ? 50 : records / 2; /* an overlap: a base is never there twice */
+			/* an overlap: a base is never there twice */
+			base -= 50 < records ? 50 : records / 2;
 		end = base + records - 1;
 		size = records * (80 + dice / 4096 % 600);
 		created += (int64_t)(1000 + dice / 65536 % 60000);
@@ -348,7 +351,8 @@ static void write_topic(struct generator *g, uint64_t topic, uint64_t partitions
 		if (options->later)
 			text(g->lease, 7, organization, -1);
 		step(g->db, g->lease);
-		if (organization != default_organization) /* groups are the default organization's */
+		/* groups are the default organization's */
+		if (organization != default_organization)
 			continue;
 		snprintf(group, sizeof group, "group-%02" PRIu64, topic % GROUPS);
 		text(g->offset, 1, group, -1);
@@ -430,7 +434,8 @@ static void build(const struct options *options, const char *temporary)
 	if (sqlite3_open_v2(temporary, &g.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
 	    SQLITE_OK)
 		die("%s: %s", temporary, sqlite3_errmsg(g.db));
-	/* Nothing needs to survive a crash: no journal, no fsync, parents are right by construction. */
+	/* Nothing needs to survive a crash: no journal, no fsync, parents are right by
+	 * construction. */
 	run(g.db,
 	    "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE; PRAGMA foreign_keys=OFF; "
 	    "PRAGMA cache_size=-262144; PRAGMA threads=4; BEGIN");

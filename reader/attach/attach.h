@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * attach/: how a process comes to an instance, and what it holds of it.
  *
- *   struct shmeta          one shmeta_open(): tenant, options, last error; owns a reference to a core
+ *   struct shmeta          one shmeta_open(): tenant, options, last error; owns a reference to a
+ *                          core
  *     struct core          one instance directory, shared by every open of it in the process: the
  *                          board's mapping, the current generation, the registration, one idle
  *                          connection
  *       struct env         one mapped generation: its data.mdb and its generation page
  *       struct membership  one registration page, and the connection that proves the reader alive
  *
- * Layers, bottom up: reader_clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c, fork.c;
- * instance.c.
+ * Layers, bottom up: reader_clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c,
+ * fork.c; instance.c.
  *
  * Locks: core->lock is held while files are opened; shmeta_begin() only tries it, and goes on with
  * what it has when another thread holds it. All others (of the registry of cores, of an instance,
@@ -87,9 +88,9 @@ enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *
 
 struct env {
 	uint32_t refs;
-	uint32_t other_boot; /* 1: published before this boot; its stamps mean nothing */
-	uint32_t
-		loaded_anew; /* 1: this process had one of another lineage before, whose commits were counted otherwise */
+	uint32_t other_boot;  /* 1: published before this boot; its stamps mean nothing */
+	uint32_t loaded_anew; /* 1: this process had one of another lineage before, whose commits
+                              * were counted otherwise */
 	uint64_t generation;
 	uint64_t grace_half_ns;
 	const struct shmeta_generation *gen;
@@ -97,15 +98,18 @@ struct env {
 	const uint64_t *touched;
 	const struct shmeta_journal *journal; /* NULL: there is none */
 	uint64_t first_generation;            /* since which commits count on */
-	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
-	const uint8_t *data; /* data.mdb, mapped to its largest size: struct view says how much of it is there */
+	uint64_t lineage;                     /* the same in a generation that was copied from
+                                               * another; topic ids mean the same in both */
+	const uint8_t *data;                  /* data.mdb, mapped to its largest size: struct view
+                                               * says how much of it is there */
 	uint64_t map_bytes;
 	struct shmeta__verified *verified; /* of all its readers; NULL: no memory */
 };
 
 /* What one commit shows. */
 struct view {
-	struct shmeta__pages pages; /* bytes: what the commit has in use; the file holds all of it */
+	struct shmeta__pages pages; /* bytes: what the commit has in use; the file holds all of
+                                     * it */
 	struct shmeta__tree databases;
 	uint32_t opened; /* bits: which of db[] have been found */
 	struct shmeta__tree db[SHMETA_DB_COUNT];
@@ -135,7 +139,8 @@ struct membership {
 	int fd;         /* its being open is the sign of life; -1: none */
 	uint64_t fd_dev, fd_ino;
 	struct shmeta_slots *page;
-	size_t page_bytes;                     /* with the touch map behind the slots, if there is one */
+	size_t page_bytes;                     /* with the touch map behind the slots, if there is
+                                                * one */
 	struct touch_view touch;               /* marks nothing where there is none */
 	uint64_t taken[SHMETA_SLOTS_MAX / 64]; /* bits are set under core->lock, cleared without */
 };
@@ -182,7 +187,8 @@ struct core {
 	uint32_t pending_asked;
 	uint64_t backoff_ns;
 	uint64_t next_step_ns;
-	uint64_t next_look_ns;     /* when to look for a replaced board again; read without the lock */
+	uint64_t next_look_ns;     /* when to look for a replaced board again; read without the
+                                    * lock */
 	uint32_t cache_bytes;      /* spent by the readers' caches, see shmeta__cache_grant() */
 	pthread_mutex_t idle_lock; /* for idle, and for nothing that takes time */
 	struct idle_connection idle;
@@ -237,7 +243,8 @@ struct shmeta {
 	size_t tenant_bytes;
 	char tenant[SHMETA_TENANT_MAX + 1];
 	char agent[64];
-	pthread_mutex_t lock; /* for the fields above; like err_lock never held over a system call */
+	pthread_mutex_t lock; /* for the fields above; like err_lock never held over a system
+                               * call */
 	pthread_mutex_t err_lock;
 	struct shmeta_err err; /* under err_lock */
 };
@@ -254,7 +261,8 @@ static inline int shmeta__forked(const struct shmeta *instance)
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err);
 /* Requests to the writer name a tenant: OK, or ERR_INVALID_ARGUMENT when there can be none such. */
 enum shmeta_status shmeta__instance_tenant(const struct shmeta *instance, struct shmeta_err *err);
-struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
+/* referenced; shmeta__core_unref(core, 0) */
+struct core *shmeta__instance_core(struct shmeta *instance);
 /* The path of the board of `from` leads elsewhere: open what is there now, and have the readers
  * follow at their next begin. The instance's core, referenced, as above; `from` when that cannot be
  * opened: the last error says why. */
@@ -262,9 +270,10 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 /* The core that shows what a writer answered who was asked through this one, whose reference it
  * takes over. ERR_WRITER_AWAY, and NULL: it cannot be opened. */
 enum shmeta_status shmeta__instance_answered(struct shmeta *instance, struct core **core, struct shmeta_err *err);
-void shmeta__instance_add(struct shmeta *instance, struct attached *reader,
-                          const struct core *core);                             /* core: it reads from */
-void shmeta__instance_remove(struct shmeta *instance, struct attached *reader); /* and no longer counts it */
+/* core: it reads from */
+void shmeta__instance_add(struct shmeta *instance, struct attached *reader, const struct core *core);
+/* and no longer counts it */
+void shmeta__instance_remove(struct shmeta *instance, struct attached *reader);
 void shmeta__instance_ref(struct shmeta *instance);
 /* In a forked child it also closes the copies of descriptors. */
 void shmeta__instance_unref(struct shmeta *instance);

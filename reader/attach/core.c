@@ -379,8 +379,9 @@ int shmeta__core_was_replaced(const struct core *core)
 {
 	struct stat st;
 
-	/* A directory that was removed was not replaced: readers keep what they have mapped. By path: a process that has no descriptor left
-	 * must not take the former store for the one that an answer speaks of. */
+	/* A directory that was removed was not replaced: readers keep what they have mapped. By
+	 * path: a process that has no descriptor left must not take the former store for the one
+	 * that an answer speaks of. */
 	return stat(core->board_path, &st) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
 }
 

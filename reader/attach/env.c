@@ -36,7 +36,8 @@ static enum shmeta_status trusted(const struct stat *st, uid_t owner, const char
 	return SHMETA_OK;
 }
 
-/* A store of a former version has none, and a store may go without: then nobody can say what changed. */
+/* A store of a former version has none, and a store may go without: then nobody can say what
+ * changed. */
 static void map_journal(struct env *env, int dir, uid_t owner)
 {
 	struct shmeta_journal copy;

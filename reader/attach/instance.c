@@ -178,8 +178,8 @@ static enum shmeta_status open_once(const struct shmeta_options *o, struct shmet
 
 	if (status != SHMETA_OK)
 		return status;
-	/* Report a store that cannot be mapped now, not at the first begin. A store that does not exist
-	 * yet is no error. */
+	/* Report a store that cannot be mapped now, not at the first begin. A store that does not
+	 * exist yet is no error. */
 	status = shmeta__core_env(instance->core, 1, &env, err);
 	shmeta__env_unref(env);
 	if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) {

@@ -4,7 +4,8 @@
  *
  *   (nothing) --connect, REGISTER--> pending --REGISTERED + memfd--> member
  *       ^                              |                              |
- *       +--------- back-off -----------+-- no answer, refused         | page revoked, or a new writer
+ *       +--------- back-off -----------+-- no answer, refused         | page revoked, or a new
+ *                                                                     writer
  *       +-------------------------------------------------------------+ without our connection
  *
  * Each step is a few system calls that do not block. Lookups never wait for it; until then they
@@ -104,7 +105,8 @@ static uint32_t slots_wanted(const struct core *core)
 	return threads < THREADS_MAX ? threads : THREADS_MAX;
 }
 
-/* Twice what there is, where that is not enough: a process that opens the instance again and again asks a few times. */
+/* Twice what there is, where that is not enough: a process that opens the instance again and again
+ * asks a few times. */
 static uint32_t slots_to_ask(const struct core *core)
 {
 	uint32_t twice = core->membership != NULL ? 2 * core->membership->slot_count : 0, wanted = slots_wanted(core);

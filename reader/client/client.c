@@ -164,7 +164,8 @@ static void deliver(struct shmeta_client *c)
 		if (c->on_call != NULL)
 			event = end_of(call, call->status);
 		if (queued)
-			shmeta__call_append(&c->over, call); /* from where another thread may take it at once */
+			/* from where another thread may take it at once */
+			shmeta__call_append(&c->over, call);
 		else
 			call_gone(c, call);
 		if (queued && c->on_call == NULL)

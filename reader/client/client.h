@@ -5,7 +5,8 @@
  *   submit_refresh.c  calls that have a key read again: submitted, asked again, canceled
  *   submit_wait.c     calls that wait for commits: submitted
  *   client_link.c     the connection: HELLO, sending, receiving, losing it, reconnecting
- *   client_call.c     calls: operations encoded once, results put where they belong, how a call ends
+ *   client_call.c     calls: operations encoded once, results put where they belong, how a call
+ *                     ends
  *   client_wait.c     what a call that waits finds in the store
  *
  * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the
@@ -40,7 +41,8 @@ enum op_flags {
 	OP_HEAD = 1u << 1,        /* SENT: the first of its frame                              */
 	OP_DONE = 1u << 2,        /* has its result                                            */
 	OP_AGAIN = 1u << 3,       /* was handed over on an earlier connection: may be done     */
-	OP_KNOWN_BY_ID = 1u << 4, /* the writer recognises it (for an object: all of its operations) */
+	OP_KNOWN_BY_ID = 1u << 4, /* the writer recognises it (for an object: all of its
+                                   * operations) */
 	OP_FOLLOWS = 1u << 5      /* a slice: stays in the frame of the operation before it    */
 };
 
@@ -57,14 +59,16 @@ struct waiting {
 	size_t count;
 	struct shmeta_token since;
 	struct shmeta_token looked;    /* the commit that was last looked at; generation 0: none */
-	struct shmeta_handle **handle; /* of the client's reader, one for each watch; NULL: not found yet */
+	struct shmeta_handle **handle; /* of the client's reader, one for each watch; NULL: not
+                                        * found yet */
 	uint32_t *words;               /* room for as many */
 };
 
 enum call_kind {
 	CALL_WRITES,
-	CALL_REFRESHES, /* it has one key read again: encoded is its frame, and its one operation has no type */
-	CALL_WAITS      /* its one operation has no type                                                      */
+	CALL_REFRESHES, /* it has one key read again: encoded is its frame, and its one operation
+                         * has no type */
+	CALL_WAITS      /* its one operation has no type */
 };
 
 struct call {
@@ -80,16 +84,19 @@ struct call {
 	bool traced; /* operations of it have a trace id */
 	enum call_kind kind;
 	uint32_t asked;            /* REFRESHES: answers that were read before since_ns */
-	uint64_t since_ns;         /* REFRESHES: the source is to be read then or later, as the writer counts */
+	uint64_t since_ns;         /* REFRESHES: the source is to be read then or later, as the
+                                    * writer counts */
 	struct waiting *waiting;   /* WAITS */
 	enum shmeta_status status; /* the gravest that a frame of it met */
 	struct shmeta_token token;
 	struct shmeta_result *results; /* the caller's, or its own */
-	pthread_cond_t *waiter;        /* of a shmeta_write() that waits: its answered; NULL: submitted */
+	pthread_cond_t *waiter;        /* of a shmeta_write() that waits: its answered; NULL:
+                                        * submitted */
 	pthread_cond_t answered;
 	shmeta_done_fn *done;
 	void *arg;
-	struct shmeta_call_event event; /* what on_call is told, and when it was told of the beginning */
+	struct shmeta_call_event event; /* what on_call is told, and when it was told of the
+                                         * beginning */
 	uint64_t began_ns;
 	uint8_t *encoded;
 	struct op ops[];
@@ -113,11 +120,14 @@ struct shmeta_client {
 
 	pthread_mutex_t lock;
 	bool closing;
-	bool polling;                 /* a thread waits in poll(2) for the descriptor: it alone receives and closes */
-	struct call_list calls;       /* without all of their results, in the order they were made */
+	bool polling;                 /* a thread waits in poll(2) for the descriptor: it alone
+                                       * receives and closes */
+	struct call_list calls;       /* without all of their results, in the order they were
+                                       * made */
 	struct call_list ready;       /* submitted ones whose callback is due */
 	struct call_list over;        /* submitted ones without a callback that are to be taken */
-	struct call_list withdrawn;   /* waits that are canceled, of which the writer is still to be told */
+	struct call_list withdrawn;   /* waits that are canceled, of which the writer is still to be
+                                       * told */
 	struct shmeta_reader *reader; /* of the waits; NULL: there was none yet */
 	struct call *taken;           /* whose results shmeta_client_next_done() gave */
 	uint32_t call_count;          /* of calls */
@@ -125,7 +135,8 @@ struct shmeta_client {
 	uint64_t last_id;
 	uint64_t begun; /* calls that on_call was told of */
 
-	/* Of the board of the writer that was last connected: in a directory that was made anew epochs begin again. */
+	/* Of the board of the writer that was last connected: in a directory that was made anew
+	 * epochs begin again. */
 	uint64_t board_dev, board_ino;
 	enum link_state state;
 	int fd;
@@ -144,7 +155,8 @@ struct shmeta_client {
 	bool blocked;            /* the kernel took no more: wait for POLLOUT */
 	bool takes_traces;       /* the writer knows trace ids */
 	bool takes_waits;        /* and waits */
-	bool leaving;            /* the writer takes no more writes: reconnect when the rest is answered */
+	bool leaving;            /* the writer takes no more writes: reconnect when the rest is
+                                  * answered */
 	uint64_t greeted_by_ns;
 	uint64_t backoff_ns, retry_ns;
 	uint64_t random;
@@ -163,9 +175,11 @@ static inline bool token_is_later(const struct shmeta_token *a, const struct shm
 
 /* OK: it is over, and each watch says why; ERR_TIMEOUT: not yet; ERR_*. */
 enum shmeta_status shmeta__waiting_look(struct shmeta_client *client, struct call *call);
-/* The touched words, each once, on which the last look depended, into call->waiting->words; 0: on every commit. */
+/* The touched words, each once, on which the last look depended, into call->waiting->words; 0: on
+ * every commit. */
 size_t shmeta__waiting_words(struct call *call);
-/* What the writer tells cannot be seen here: waits are asked again after a pause, and the reader looks for another directory. */
+/* What the writer tells cannot be seen here: waits are asked again after a pause, and the reader
+ * looks for another directory. */
 void shmeta__waiting_pause(struct shmeta_client *client);
 /* It holds nothing of the client's reader any more. Accepts calls of any kind. */
 void shmeta__waiting_end(struct call *call);
@@ -174,7 +188,8 @@ void shmeta__waiting_end(struct call *call);
 
 /* Encode operations into a new call. results NULL: the call allocates its own. unit_max: bytes of
  * operations that one frame can carry. Errors go to err. Takes no lock. */
-/* Room for `bytes` encoded of so many operations; NULL: no memory. results as in shmeta__call_new(). */
+/* Room for `bytes` encoded of so many operations; NULL: no memory. results as in
+ * shmeta__call_new(). */
 struct call *shmeta__call_alloc(size_t count, size_t bytes, struct shmeta_result *results);
 enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
                                     struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
@@ -205,7 +220,8 @@ bool shmeta__op_is_exposed(const struct call *call, size_t i);
 void shmeta__call_take_refresh(struct shmeta_client *client, struct call *call,
                                const struct shmeta_frame_answer *answer);
 void shmeta__call_take_wait(struct shmeta_client *client, struct call *call);
-/* The frame of a call that refreshes, but for id and timeout. How many bytes of names follow it in call->encoded. */
+/* The frame of a call that refreshes, but for id and timeout. How many bytes of names follow it in
+ * call->encoded. */
 size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refresh *ret);
 
 /* All results are there; nobody will wait any longer. */
@@ -241,8 +257,8 @@ void shmeta__link_close(struct shmeta_client *client);
 short shmeta__link_events(const struct shmeta_client *client);
 /* When something is due that no descriptor announces. */
 uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
-/* The writer need not answer this call any more, which is in no list. It is told now, or with what is sent next. true: the call is the link's
- * now. */
+/* The writer need not answer this call any more, which is in no list. It is told now, or with what
+ * is sent next. true: the call is the link's now. */
 bool shmeta__link_withdraw(struct shmeta_client *client, struct call *call);
 
 /* ---- frames of calls (client_frame.c) ---- */
@@ -264,7 +280,8 @@ static inline bool op_waits(const struct op *op)
 {
 	return (op->flags & (OP_SENT | OP_DONE)) == 0;
 }
-/* Where the operations end that go into the next frame from operation i on: whole units, and so many that their results fit one, too. */
+/* Where the operations end that go into the next frame from operation i on: whole units, and so
+ * many that their results fit one, too. */
 size_t shmeta__frame_fill(const struct shmeta_client *client, const struct call *call, size_t i);
 /* Hand the operations [i, end) to the kernel as one frame: as sendmsg(), with its errno. */
 ssize_t shmeta__frame_send(struct shmeta_client *client, struct call *call, size_t i, size_t end, uint64_t now_ns);

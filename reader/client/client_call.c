@@ -316,7 +316,8 @@ static void ask_again(struct shmeta_client *c, struct call *call)
 	c->sending = c->calls.first;
 }
 
-/* The writer may answer with a read that began before it was asked, as in shmeta__ask_since(): then it is asked again. */
+/* The writer may answer with a read that began before it was asked, as in shmeta__ask_since(): then
+ * it is asked again. */
 void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const struct shmeta_frame_answer *answer)
 {
 	if (answer->synced_at_ns < call->since_ns && ++call->asked < ASK_TRIES) {
@@ -339,9 +340,11 @@ void shmeta__call_take_wait(struct shmeta_client *c, struct call *call)
 	struct shmeta_token before = call->waiting->looked, *now = &call->waiting->looked;
 	enum shmeta_status status = shmeta__waiting_look(c, call);
 
-	/* Where the store was too busy to be looked at, the writer's next answer has it looked at again. */
+	/* Where the store was too busy to be looked at, the writer's next answer has it looked at
+	 * again. */
 	if (status == SHMETA_ERR_TIMEOUT || status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_EXPIRED) {
-		/* As where the store is another one, whose files cannot be opened: the writer would answer at once for ever. */
+		/* As where the store is another one, whose files cannot be opened: the writer would
+		 * answer at once for ever. */
 		if (now->generation == before.generation && now->txn == before.txn)
 			shmeta__waiting_pause(c);
 		ask_again(c, call);

@@ -58,7 +58,8 @@ static uint64_t wait_id(const struct call *call)
 	return call->id << ID_COUNT_BITS;
 }
 
-/* Where it need not wait, or cannot look, the writer is asked for an answer at once: so the descriptor announces it. */
+/* Where it need not wait, or cannot look, the writer is asked for an answer at once: so the
+ * descriptor announces it. */
 static ssize_t send_wait(struct shmeta_client *c, struct call *call)
 {
 	struct shmeta_frame_wait frame = {

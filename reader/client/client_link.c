@@ -81,7 +81,8 @@ static void lose_call(struct call *call)
 		else if ((op->flags & OP_KNOWN_BY_ID) == 0 || call->losses >= LOSSES_MAX)
 			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 	}
-	call->losses += lost && call->kind != CALL_WAITS; /* which lasts for as many writers as come and go */
+	/* which lasts for as many writers as come and go */
+	call->losses += lost && call->kind != CALL_WAITS;
 	call->cursor = 0;
 }
 
@@ -201,7 +202,8 @@ static bool send_hello(struct shmeta_client *c)
 	return send(c->fd, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof hello;
 }
 
-/* A writer in another directory, or in one that cannot be told (core NULL), is another one whatever its epoch. */
+/* A writer in another directory, or in one that cannot be told (core NULL), is another one whatever
+ * its epoch. */
 static void note_directory(struct shmeta_client *c, const struct core *core)
 {
 	if (core == NULL || core->dev != c->board_dev || core->ino != c->board_ino)
@@ -232,7 +234,8 @@ void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 			c->backoff_ns = CROWDED_LAST_NS;
 		schedule_retry(c, now_ns);
 		if (status == SHMETA_ERR_DENIED)
-			fail_all(c, SHMETA_ERR_DENIED, c->why.text); /* asking again changes nothing */
+			/* asking again changes nothing */
+			fail_all(c, SHMETA_ERR_DENIED, c->why.text);
 		return;
 	}
 	shmeta__fd_note(c->fd, &c->fd_dev, &c->fd_ino);
@@ -409,7 +412,8 @@ static void receive(struct shmeta_client *c, uint64_t now_ns)
 		/* recv, not recvmsg: descriptors that come along are closed by the kernel. */
 		ssize_t n = recv(c->fd, c->packet, sizeof c->packet, MSG_DONTWAIT);
 
-		/* ECONNRESET, told once: the writer closed with frames unread. What it had sent comes next. */
+		/* ECONNRESET, told once: the writer closed with frames unread. What it had sent
+		 * comes next. */
 		if (n < 0 && (errno == EINTR || errno == ECONNRESET))
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -425,7 +429,8 @@ static void receive(struct shmeta_client *c, uint64_t now_ns)
 
 /* ---- sending ---- */
 
-/* Each that the writer goes on holding counts for what it takes of this connection. false: no more for now. */
+/* Each that the writer goes on holding counts for what it takes of this connection. false: no more
+ * for now. */
 static bool send_ends(struct shmeta_client *c, uint64_t now_ns)
 {
 	struct call *call;
@@ -521,7 +526,8 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		return true;
 	case EPIPE:
 	case ECONNRESET:
-		/* The writer is gone. Its last answers may wait to be taken in; behind them comes the end, which the descriptor announces. */
+		/* The writer is gone. Its last answers may wait to be taken in; behind them comes
+		 * the end, which the descriptor announces. */
 		return false;
 	default:
 		break;
@@ -534,8 +540,8 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 	return false;
 }
 
-/* The host may have closed the descriptor, and its number may be in use again: then the connection is lost, which a thread that polls
- * has to see for itself. */
+/* The host may have closed the descriptor, and its number may be in use again: then the connection
+ * is lost, which a thread that polls has to see for itself. */
 static bool has_descriptor(struct shmeta_client *c, uint64_t now_ns)
 {
 	if (shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
@@ -547,7 +553,8 @@ static bool has_descriptor(struct shmeta_client *c, uint64_t now_ns)
 	return false;
 }
 
-/* Waits last for as long as nothing happens: what is answered soon always has a place beside them. */
+/* Waits last for as long as nothing happens: what is answered soon always has a place beside
+ * them. */
 static bool has_place_to_wait(const struct shmeta_client *c)
 {
 	uint32_t others = c->frames_max < 2 * NOT_FOR_WAITS ? c->frames_max / 2 : NOT_FOR_WAITS;

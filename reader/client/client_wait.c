@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a call that waits looks at: the store, as a reader of the client's own sees it. Everything under client->lock. */
+ * What a call that waits looks at: the store, as a reader of the client's own sees it. Everything
+ * under client->lock. */
 #include <stdlib.h>
 
 #include "reader/client/client.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keys that an event loop has read again: a call of one question, which changes nothing. So a lost connection does not leave its outcome
- * unknown: it is asked again, whichever writer answers then. */
+ * Keys that an event loop has read again: a call of one question, which changes nothing. So a lost
+ * connection does not leave its outcome unknown: it is asked again, whichever writer answers
+ * then. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,7 +117,8 @@ static struct call *take(struct call_list *list, uint64_t ticket)
 
 enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket)
 {
-	bool told = false, open = false, kept = false; /* it has ended; it has not; it is the link's */
+	/* it has ended; it has not; it is the link's */
+	bool told = false, open = false, kept = false;
 	struct call *call;
 
 	if (c == NULL)

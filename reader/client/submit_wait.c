@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waits of event loops: the writer answers when a word that a look depended on has moved since, and then it is looked again. So a lost
- * connection, or another writer, costs one more look. */
+ * Waits of event loops: the writer answers when a word that a look depended on has moved since, and
+ * then it is looked again. So a lost connection, or another writer, costs one more look. */
 #include <string.h>
 
 #include "base/escape.h"

@@ -31,7 +31,8 @@ int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms)
 
 enum kind { AGENT, GROUP, LEASE, OFFSET };
 
-/* What a record of the kind is called by, and its strings for the sentence of a buffer that is too small. */
+/* What a record of the kind is called by, and its strings for the sentence of a buffer that is too
+ * small. */
 static const struct {
 	const char *field, *copied;
 } words[] = {[AGENT] = {"agent", "the agent's strings"},
@@ -59,8 +60,8 @@ static int can_exist(const struct shmeta_reader *r, const struct missing *what)
 	       (what->topic == NULL || name_exists(r, what->topic, what->topic_bytes));
 }
 
-/* Was the topic of a lease or an offset there to find it by? A bounded store may have let it go again:
- * then UNKNOWN, otherwise ABSENT. */
+/* Was the topic of a lease or an offset there to find it by? A bounded store may have let it go
+ * again: then UNKNOWN, otherwise ABSENT. */
 static enum shmeta_status by_its_topic(struct shmeta_reader *r, const struct missing *what)
 {
 	const struct missing topic = {

@@ -12,7 +12,8 @@ struct listed {
 	enum shmeta_class cls;
 	enum iter_kind kind;
 	enum shmeta_db db;
-	struct iter_text first, second; /* agents: group, zone; leases: topic, agent; offsets: the group */
+	struct iter_text first, second; /* agents: group, zone; leases: topic, agent; offsets: the
+                                         * group */
 	int64_t now_ms;
 };
 
@@ -178,9 +179,9 @@ enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_gro
 
 /* ---- lists by topic name and partition ---- */
 
-/* Leases and offsets are stored by topic id. A list first visits each topic id once (one seek each),
- * sorts the topics by name, and then walks them one after the other: it holds topics in memory, not
- * entries. */
+/* Leases and offsets are stored by topic id. A list first visits each topic id once (one seek
+ * each), sorts the topics by name, and then walks them one after the other: it holds topics in
+ * memory, not entries. */
 
 static int by_name(const struct topic_range *x, const struct topic_range *y)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waiting until partitions grow. Between two looks no snapshot is open: a waiter sleeps on the touched
- * words of its partitions, which the writer wakes after each commit that changed them.
+ * Waiting until partitions grow. Between two looks no snapshot is open: a waiter sleeps on the
+ * touched words of its partitions, which the writer wakes after each commit that changed them.
  *
  * A word holds the number of the last commit that changed what hashes to it, and moves before that
- * commit is published. So: look at the partition in the newest commit; take the word; where it names no
- * commit after the one that was looked at, sleep while it stays. */
+ * commit is published. So: look at the partition in the newest commit; take the word; where it
+ * names no commit after the one that was looked at, sleep while it stays. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -30,8 +30,9 @@ static enum shmeta_status slept(long rc)
 	return rc >= 0 || errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT ? SHMETA_OK : SHMETA_ERR_SYSTEM;
 }
 
-/* Sleep until one of the words moves. values: what they were. until_ns: CLOCK_MONOTONIC. UNSUPPORTED: the kernel, or the filter of system
- * calls that the process is under, knows no wait for several. */
+/* Sleep until one of the words moves. values: what they were. until_ns: CLOCK_MONOTONIC.
+ * UNSUPPORTED: the kernel, or the filter of system calls that the process is under, knows no wait
+ * for several. */
 static enum shmeta_status sleep_on(const uint64_t *const *words, const uint64_t *values, uint32_t count,
                                    uint64_t until_ns)
 {
@@ -67,8 +68,8 @@ static void note_word(struct looked *looked, uint32_t word)
 		looked->word[looked->count++] = word;
 }
 
-/* The partition in this snapshot: has it what is waited for? A topic that was deleted, and a partition
- * that is not resident any more, have nothing to wait for. */
+/* The partition in this snapshot: has it what is waited for? A topic that was deleted, and a
+ * partition that is not resident any more, have nothing to wait for. */
 static enum shmeta_status judge(const struct shmeta_wait *wait)
 {
 	struct shmeta_partition partition;
@@ -77,8 +78,8 @@ static enum shmeta_status judge(const struct shmeta_wait *wait)
 	return status == SHMETA_OK && partition.high_watermark <= wait->high_watermark ? SHMETA_ERR_TIMEOUT : status;
 }
 
-/* Look at those that may have changed since the last look, at first all: OK, and how many are not to be
- * waited for any more. */
+/* Look at those that may have changed since the last look, at first all: OK, and how many are not
+ * to be waited for any more. */
 static enum shmeta_status look(struct shmeta_reader *r, struct shmeta_wait *waits, size_t count, uint64_t deadline_ns,
                                size_t *ret_ready, struct looked *looked)
 {

@@ -5,9 +5,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* May it be of a store in the directory that this one took the place of? Generations and commits are counted anew there, so a number
- * alone does not tell: whoever asks for the first time since the reader followed asks with a number of before, and no
- * other that lies before the reader's first snapshot there, or ahead of the one that is open, is of this store. */
+/* May it be of a store in the directory that this one took the place of? Generations and commits
+ * are counted anew there, so a number alone does not tell: whoever asks for the first time since
+ * the reader followed asks with a number of before, and no other that lies before the reader's
+ * first snapshot there, or ahead of the one that is open, is of this store. */
 static bool is_of_another_store(struct shmeta_reader *r, const struct shmeta_token *since)
 {
 	bool untold = r->untold != 0;

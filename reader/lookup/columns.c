@@ -64,7 +64,8 @@ static enum shmeta_status find_cached(const struct column_finds *c, size_t count
 	return all;
 }
 
-/* ---- those that may ask the writer: a partition is asked for once, however many of its offsets are looked for ---- */
+/* ---- those that may ask the writer: a partition is asked for once, however many of its offsets
+ * are looked for ---- */
 
 struct column_groups {
 	const struct column_finds *finds;

@@ -14,8 +14,8 @@ struct asked {
 	uint64_t deadline;            /* of all that is asked; 0: nothing was yet */
 };
 
-/* What a bounded store was made to load may have left again before it was looked at: then the writer
- * is asked once more, so many times in all. */
+/* What a bounded store was made to load may have left again before it was looked at: then the
+ * writer is asked once more, so many times in all. */
 enum { ASKS_MAX = 3 };
 
 /* Does this answer of the store not do? */
@@ -124,7 +124,8 @@ static enum shmeta_status finish(struct shmeta_reader *r, struct asked *asked, e
 	return status;
 }
 
-/* Is it unknown because it is not in the snapshot, and not because the source's row cannot be served? */
+/* Is it unknown because it is not in the snapshot, and not because the source's row cannot be
+ * served? */
 static int may_have_left(const struct shmeta_reader *r, enum shmeta_status status)
 {
 	return status == SHMETA_UNKNOWN && r->quarantined_txn == r->snapshot && r->incomplete != 0;

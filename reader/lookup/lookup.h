@@ -6,9 +6,10 @@
  * way; struct name_entry a topic's name in the reader's cache. Caches, handles and iterators belong
  * to the reader; handles and iterators outlive it detached.
  *
- * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, head_places.c; quarantined.c;
- * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, plan.c, advisory.c, advisory_list.c, await.c;
- * columns.c and once.c are built of these. copy.c stands apart.
+ * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, head_places.c;
+ * quarantined.c; resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c,
+ * segment.c, plan.c, advisory.c, advisory_list.c, await.c; columns.c and once.c are built of these.
+ * copy.c stands apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
  * old is the answer, does it still hold. */
@@ -32,9 +33,11 @@ struct shmeta_handle {
 	const uint64_t *fork_word;
 	uint64_t fork_token;
 	struct shmeta_reader *reader;
-	uint64_t ready; /* the snapshot in which `part` may be used without a look; NOT_READY: none */
+	uint64_t ready; /* the snapshot in which `part` may be used without a look; NOT_READY:
+                         * none */
 	struct shmeta__part part;
-	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0: none */
+	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0:
+                          * none */
 	uint32_t absent; /* 1: not there in the commit known; 2: never again */
 	uint32_t pinned; /* 1: the head lies on pages of its own */
 	uint64_t part_key;
@@ -108,7 +111,8 @@ struct shmeta_iter {
 	const uint64_t *fork_word;
 	uint64_t fork_token;
 	struct shmeta_reader *reader; /* whose snapshot it walks */
-	struct shmeta_reader *keeper; /* whose list it is in: `reader`, or the one that `reader` was made beside */
+	struct shmeta_reader *keeper; /* whose list it is in: `reader`, or the one that `reader` was
+                                       * made beside */
 	struct shmeta_iter *next, **link;
 	struct walk walk;
 	uint32_t tenant;
@@ -175,8 +179,8 @@ struct missing {
 enum shmeta_status shmeta__missing(struct shmeta_reader *reader, const struct missing *missing,
                                    enum shmeta_status absent);
 
-/* UNKNOWN: the source has quarantined rows that belong into the list, whose iterator is ready; otherwise
- * OK, ERR_*. */
+/* UNKNOWN: the source has quarantined rows that belong into the list, whose iterator is ready;
+ * otherwise OK, ERR_*. */
 enum shmeta_status shmeta__iter_quarantined(const struct shmeta_iter *iter);
 /* Does this snapshot lack some of the class? ERR_*. */
 enum shmeta_status shmeta__incomplete(struct shmeta_reader *reader, enum shmeta_class cls, int *ret);
@@ -226,16 +230,16 @@ void shmeta__places_forget(struct shmeta_reader *reader); /* all of it; the memo
 
 /* ---- handles (handle.c) ---- */
 
-/* A cached handle for the partition, made right for the snapshot; valid until the next call. When it is not there: the right one of ABSENT and UNKNOWN, with its age by
- * class cls. */
+/* A cached handle for the partition, made right for the snapshot; valid until the next call. When
+ * it is not there: the right one of ABSENT and UNKNOWN, with its age by class cls. */
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
 /* Before finds by name: have the memory fetch what leads to their partitions, side by side. At most
  * AT_A_TIME of them. */
 void shmeta__partitions_fetch(struct shmeta_reader *reader, const struct shmeta_find_named *finds, size_t count);
-/* A handle for the partition that is wanted, right for the snapshot and in no list; shmeta__handle_free(). When it is not there, as
- * shmeta__partition_named(). */
+/* A handle for the partition that is wanted, right for the snapshot and in no list;
+ * shmeta__handle_free(). When it is not there, as shmeta__partition_named(). */
 enum shmeta_status shmeta__handle_named(struct shmeta_reader *reader, const struct want *want, uint64_t assured_ns,
                                         struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
 /* The handle's partition for another reader; shmeta__handle_free(). */
@@ -271,7 +275,8 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *reader, struct shm
                                         const struct want *want, const struct shmeta_read *read,
                                         shmeta__answer_fn *answer, void *arg, struct shmeta_freshness *ret_fresh);
 
-/* A whole lookup by name of the partition that is wanted, from what answers it by handle; for those that look up one. */
+/* A whole lookup by name of the partition that is wanted, from what answers it by handle; for those
+ * that look up one. */
 enum shmeta_status shmeta__lookup_named(struct shmeta_reader *reader, const struct want *want,
                                         const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
                                         struct shmeta_freshness *ret_fresh);
@@ -306,7 +311,8 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *reader, const struct
 
 /* What the source's clock says when the host's says now_ms. */
 int64_t shmeta__by_source(const struct shmeta_reader *reader, int64_t now_ms);
-int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms); /* now_ms: by the source's clock */
+/* now_ms: by the source's clock */
+int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms);
 void shmeta__advisory_age(struct shmeta_reader *reader, enum shmeta_class cls, const struct shmeta__stamps *stamps,
                           struct shmeta_freshness *ret_fresh);
 
@@ -327,8 +333,8 @@ enum shmeta_status shmeta__other_segment_named(struct shmeta_reader *reader, con
                                                const int64_t *timestamp_ms, const struct shmeta_read *read,
                                                struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
 
-/* No resident segment holds any of the offsets first to last, which lie below the high watermark: ABSENT_GAP; UNKNOWN: one that
- * is not resident, or cannot be read, may. ERR_*. */
+/* No resident segment holds any of the offsets first to last, which lie below the high watermark:
+ * ABSENT_GAP; UNKNOWN: one that is not resident, or cannot be read, may. ERR_*. */
 enum shmeta_status shmeta__segment_hole(struct shmeta_handle *handle, uint64_t first, uint64_t last);
 
 /* ---- plan.c ---- */
@@ -374,7 +380,8 @@ static inline uint64_t reader_now_ns(struct shmeta_reader *r)
 	return monotonic + (uint64_t)offset;
 }
 
-/* The class was not verified in this boot: the answer has the age of the file it came from, or, if its key was read since, that. */
+/* The class was not verified in this boot: the answer has the age of the file it came from, or, if
+ * its key was read since, that. */
 void shmeta__lookup_age_unproved(uint64_t now_ns, uint64_t synced_at_ns, const struct known *known,
                                  struct shmeta_freshness *ret);
 
@@ -409,7 +416,8 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 
 enum { READ_FLAGS = SHMETA_READ_MAY_MOVE | SHMETA_READ_NO_FILL };
 
-/* Validate read options; *ret_asks is 1 when fresh.c answers: the read may need the writer, or leaves no trace. */
+/* Validate read options; *ret_asks is 1 when fresh.c answers: the read may need the writer, or
+ * leaves no trace. */
 static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_asks)
 {
 	*ret_asks = 0;
@@ -546,7 +554,10 @@ static inline struct known known_of(const struct shmeta__stamps *stamps)
 	return (struct known){stamps->synced_at_ns, stamps->ttl_ms};
 }
 
-enum { AT_A_TIME = 16 }; /* lookups of a batch whose waits run side by side: more than a core can have under way */
+enum {
+	AT_A_TIME = 16
+}; /* lookups of a batch whose waits run side by side: more than a core can
+                          * have under way */
 
 /* A handle that a batch comes to soon. */
 static inline void handle_fetch(const struct shmeta_handle *h)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One lookup with its snapshot around it and its strings in the caller's memory, for callers that hold no snapshots. */
+ * One lookup with its snapshot around it and its strings in the caller's memory, for callers that
+ * hold no snapshots. */
 #include "reader/lookup/lookup.h"
 
 #include <string.h>
@@ -38,7 +39,8 @@ static enum shmeta_status once(struct shmeta_reader *r, once_fn *look_up, const 
 
 	if (r == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	/* The snapshot is this call's own, so it may move; what is wrong with the options is for the lookup to say. */
+	/* The snapshot is this call's own, so it may move; what is wrong with the options is for
+	 * the lookup to say. */
 	if (read != NULL && read->size >= sizeof moving && read->consistency != SHMETA_CACHED) {
 		moving = *read;
 		moving.flags |= SHMETA_READ_MAY_MOVE;

@@ -63,8 +63,8 @@ static enum shmeta_status take(struct planning *p, struct shmeta_handle *h, stru
 	return SHMETA_OK;
 }
 
-/* Bytes of the first segment and all behind it that begin below the high watermark. The cursor stands
- * behind `walked` bytes of them. */
+/* Bytes of the first segment and all behind it that begin below the high watermark. The cursor
+ * stands behind `walked` bytes of them. */
 static enum shmeta_status available(struct shmeta_handle *h, uint64_t first_base, struct shmeta__part_cursor *cursor,
                                     uint64_t walked, uint64_t *ret)
 {
@@ -87,7 +87,8 @@ static enum shmeta_status available(struct shmeta_handle *h, uint64_t first_base
 	return status == SHMETA_END ? SHMETA_OK : status;
 }
 
-/* The next one for the plan. UNKNOWN: before it lies a hole that may hold one that cannot be read, or is not resident. */
+/* The next one for the plan. UNKNOWN: before it lies a hole that may hold one that cannot be read,
+ * or is not resident. */
 static enum shmeta_status next(const struct shmeta_fetch_plan *plan, struct shmeta_handle *h,
                                struct shmeta__part_cursor *cursor, struct shmeta_segment *ret)
 {
@@ -140,7 +141,8 @@ static enum shmeta_status answer(void *arg, struct shmeta_reader *unused, struct
 	(void)unused;
 	p->used = 0;
 	*p->plan = (struct shmeta_fetch_plan){.size = p->plan->size, .next_offset = p->fetch->from};
-	/* Which absence it is, and whether a row that cannot be read, or is not resident, lies there. */
+	/* Which absence it is, and whether a row that cannot be read, or is not resident, lies
+	 * there. */
 	status = shmeta__segment_find(h, p->fetch->from, assured_ns, &found, ret_fresh);
 	if (status != SHMETA_OK && status != SHMETA_ABSENT_GAP && status != SHMETA_ABSENT_BEFORE_START)
 		return status;

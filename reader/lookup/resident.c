@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Records that are not resident. A bounded store says of which classes it lacks some: there a record
- * that is not found may exist, unless the store says that the source was asked for it. */
+ * Records that are not resident. A bounded store says of which classes it lacks some: there a
+ * record that is not found may exist, unless the store says that the source was asked for it. */
 #include "reader/lookup/lookup.h"
 
 static enum shmeta_status asked_for(struct shmeta_reader *r, uint32_t tenant, const struct missing *m,
@@ -55,8 +55,8 @@ static enum shmeta_status iter_lacks(const struct shmeta_iter *iter, int *ret)
 	struct shmeta_part_window window;
 	enum shmeta_status status;
 
-	/* Groups are here whether their offsets are or not. A range of segments is of a partition that
-	 * is here. */
+	/* Groups are here whether their offsets are or not. A range of segments is of a partition
+	 * that is here. */
 	status = shmeta__incomplete(iter->reader, classes[iter->kind], ret);
 	if (status == SHMETA_OK && iter->kind == ITER_SEGMENTS)
 		*ret = iter->part.head != NULL && shmeta__part_window(&iter->part, &window) &&

@@ -271,7 +271,8 @@ struct other_lookup {
 	struct shmeta_segment segment;
 };
 
-/* The row before the one that was found is older than the time: so are those before that one, as far as times grow with offsets. */
+/* The row before the one that was found is older than the time: so are those before that one, as
+ * far as times grow with offsets. */
 static enum shmeta_status by_timestamp(struct shmeta__part *part, int64_t timestamp_ms, struct shmeta_segment *ret,
                                        struct span *ret_span)
 {

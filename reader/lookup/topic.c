@@ -110,8 +110,8 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 
 /* ---- by number ---- */
 
-/* The name that a number of this tenant has in the snapshot: OK, ABSENT (another tenant's is as absent as one that never
- * was), ERR_*. */
+/* The name that a number of this tenant has in the snapshot: OK, ABSENT (another tenant's is as
+ * absent as one that never was), ERR_*. */
 static enum shmeta_status name_of(struct shmeta_reader *r, uint32_t topic_id, struct shmeta_str *ret)
 {
 	uint32_t tenant, mine;
@@ -163,8 +163,9 @@ static enum shmeta_status answer_number(void *arg, struct shmeta_reader *r, stru
 	return status;
 }
 
-/* What the source is asked for a number, which it does not know: the topic that has it, by its name, which is copied to
- * `name`; where none has it, the list of topics. *ret_asks is 0 where that could not show it. */
+/* What the source is asked for a number, which it does not know: the topic that has it, by its
+ * name, which is copied to `name`; where none has it, the list of topics. *ret_asks is 0 where that
+ * could not show it. */
 static enum shmeta_status want_number(struct shmeta_reader *r, uint32_t topic_id, char name[SHMETA_NAME_MAX],
                                       struct want *ret, int *ret_asks)
 {

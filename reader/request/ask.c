@@ -97,7 +97,8 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
 	size_t bytes;
 
-	/* ECONNRESET, told once: the writer closed with requests unread. What it had sent comes next. */
+	/* ECONNRESET, told once: the writer closed with requests unread. What it had sent comes
+	 * next. */
 	if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET))
 		return 0;
 	if (n <= 0)
@@ -271,9 +272,13 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 
 /* ---- side by side ---- */
 
-enum { UNDER_WAY = 32 }; /* requests that are with the writer at a time: fewer than it takes of a connection */
+enum {
+	UNDER_WAY = 32
+}; /* requests that are with the writer at a time: fewer than it takes of a
+                          * connection */
 
-/* Each is sent, and answered, once. What an earlier connection brought the answers of is not asked again. */
+/* Each is sent, and answered, once. What an earlier connection brought the answers of is not asked
+ * again. */
 static enum shmeta_status exchange_all(struct core *core, int fd, void *arg, uint64_t deadline_ns,
                                        struct shmeta_err *err)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the writer: the source's objects, batch by batch, that keys are
- * read again, consent to a source, that readers let go, the configuration, pauses. */
+ * What operators and cleaners ask of the writer: the source's objects, batch by batch, that keys
+ * are read again, consent to a source, that readers let go, the configuration, pauses. */
 #include "reader/request/request.h"
 
 #include <stdio.h>
@@ -24,7 +24,8 @@ struct shmeta_objects {
 	union {
 		struct shmeta_frame_objects frame;
 		char bytes[sizeof(struct shmeta_frame_objects) + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX];
-	} request; /* holds the strings of last once a batch is asked for: the batch may be overwritten by what is no answer */
+	} request; /* holds the strings of last once a batch is asked for: the batch may be
+                    * overwritten by what is no answer */
 	union {
 		struct shmeta_frame_object_list head;
 		uint64_t align[SHMETA_FRAME_MAX / 8];

@@ -2,7 +2,8 @@
  * request/: requests to the writer, and waiting for its commits. All of it blocks, up to the
  * caller's deadline, and none of it holds a lock meanwhile.
  *
- *   ask.c          one request, one answer, over a connection of its own, taken from the core when it has an idle one
+ *   ask.c          one request, one answer, over a connection of its own, taken from the core when
+ *                  it has an idle one
  *   ask_refresh.c  asking that keys are read again
  *   ask_admin.c    what operators and cleaners ask
  *   ask_epoch.c    where an epoch ends
@@ -22,7 +23,8 @@ struct want {
 	uint32_t partition_id;
 	uint32_t with_segments; /* TOPIC: and all segments of its partitions */
 	uint32_t no_fill;       /* what has to be loaded is the first to leave again */
-	const char *name;       /* AGENT: its id; OFFSET: the group. NULL: none, or the whole class */
+	const char *name;       /* AGENT: its id; OFFSET: the group. NULL: none, or the whole
+                                 * class */
 	size_t name_bytes;
 };
 
@@ -54,8 +56,8 @@ enum shmeta_status shmeta__answer_status(const struct answer *answer);
 /* Ask the writer to refresh what is wanted. The writer may answer with a read of the source that
  * was under way when the request came; the answer says when that read began. So ask again until a
  * read began at since_ns or later: the second request arrives when the first read is over. since_ns
- * 0: any fresh answer will do, including a key that was found absent a moment before. ret->frame.head.type
- * is 0 where the last request had no answer of the writer's. */
+ * 0: any fresh answer will do, including a key that was found absent a moment before.
+ * ret->frame.head.type is 0 where the last request had no answer of the writer's. */
 enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
                                      uint64_t since_ns, uint64_t deadline_ns, struct answer *ret,
                                      struct shmeta_err *err);
@@ -76,8 +78,8 @@ enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, s
                                    int each, uint64_t since_ns, uint64_t deadline_ns,
                                    struct shmeta_frame_answer *ret_newest, struct shmeta_err *err);
 
-/* Requests side by side on one connection. frame(): the i-th, complete but for version and id, valid
- * until the next call. answered(): its answer, an ANSWER frame; 0: it had one already. */
+/* Requests side by side on one connection. frame(): the i-th, complete but for version and id,
+ * valid until the next call. answered(): its answer, an ANSWER frame; 0: it had one already. */
 struct requests {
 	size_t count;
 	void *arg;

@@ -62,8 +62,9 @@ static int follow(struct shmeta *instance, struct core **core)
 	return *core != former;
 }
 
-/* Is the number that a caller has of a store that was left, in whose place this one was loaded? lineage: of the one that was open when
- * he called; 0: none. In one lineage nobody knows of a commit that is not published. */
+/* Is the number that a caller has of a store that was left, in whose place this one was loaded?
+ * lineage: of the one that was open when he called; 0: none. In one lineage nobody knows of a
+ * commit that is not published. */
 static int is_of_former(const struct env *env, uint64_t lineage, uint64_t txn, uint64_t committed)
 {
 	return (lineage != 0 && lineage != env->lineage) || (env->loaded_anew && committed < txn);
@@ -77,8 +78,9 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	struct core *core;
 	struct env *env;
 	uint64_t committed, lineage;
-	int anew =
-		0; /* the commits of another directory, or of a store that was loaded anew, are newer than any of the former */
+	/* the commits of another directory, or of a store that was loaded anew, are newer than any
+	 * of the former */
+	int anew = 0;
 
 	if (instance == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;

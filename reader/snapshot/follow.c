@@ -62,8 +62,8 @@ static void join(struct shmeta_reader *r)
 		settle_in(r, membership, i);
 }
 
-/* The process has a larger registration by now: move there, if it has room, so that the former one goes back to the writer when its last
- * reader has left it. */
+/* The process has a larger registration by now: move there, if it has room, so that the former one
+ * goes back to the writer when its last reader has left it. */
 static void move_over(struct shmeta_reader *r)
 {
 	struct membership *membership = NULL;
@@ -141,7 +141,8 @@ static enum shmeta_status settle_generation(struct shmeta_reader *r)
 	if (r->env != NULL && shmeta_observe(&r->gen->retired) == 0) /* PAIR 4: new generation before retirement */
 		return SHMETA_OK;
 	status = shmeta__core_env(r->core, 0, &env, &err);
-	if (status == SHMETA_ERR_BUSY) /* another thread is opening it; a retired generation is never written again */
+	/* another thread is opening it; a retired generation is never written again */
+	if (status == SHMETA_ERR_BUSY)
 		return r->env != NULL ? SHMETA_OK : SHMETA_ERR_CONTENDED;
 	if (status == SHMETA_UNKNOWN)
 		return status;
@@ -172,7 +173,8 @@ void shmeta__reader_use_core(struct shmeta_reader *r, struct core *core)
 	r->parked = 0;
 	r->followed = r->untold = 1;
 	r->since_txn = 0;
-	shmeta_poke(&r->core, core); /* before the former one may be freed: a child may be forked here */
+	/* before the former one may be freed: a child may be forked here */
+	shmeta_poke(&r->core, core);
 	r->board = core->board;
 	r->next_join_ns = 0;
 	shmeta__core_unref(former, 0);

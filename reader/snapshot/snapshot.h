@@ -29,35 +29,44 @@ struct shmeta_reader {
 	const uint64_t *fork_word;
 	uint64_t fork_token;
 	uint64_t snapshot;     /* the commit being read; 0: none */
-	const uint32_t *guard; /* not 0: pins are not honoured (revoked, or never registered): judge by grace */
+	const uint32_t *guard; /* not 0: pins are not honoured (revoked, or never registered): judge
+                                * by grace */
 	const struct shmeta_generation *gen;
 	struct shmeta_slot *slot; /* of the registration page, or `own` */
 	const struct shmeta_board *board;
-	uint64_t parked; /* the commit that view shows and that was published when it was made; 0: none */
+	uint64_t parked; /* the commit that view shows and that was published when it was made; 0:
+                          * none */
 	uint64_t epoch;
 	struct attached attached;
 	struct touch_view touch; /* of the membership */
 	uint32_t clock;          /* enum reader_clock */
 	uint32_t tick;           /* lookups, for sampling */
 	uint32_t serial;         /* of the snapshot: iterators remember it */
-	uint32_t ageless;        /* 1: no stamp can be compared with this process's clock. age.c's, as the next two */
+	uint32_t ageless;        /* 1: no stamp can be compared with this process's clock. age.c's,
+                                  * as the next two */
 	uint64_t judge_ns;       /* CLOCK_MONOTONIC: when it looks again */
 	int64_t offset_least;    /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
 
-	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
+	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot
+                                                * shows it */
 	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */
 	struct env *env;
 	struct membership *membership;
 	struct core *core;
 	struct shmeta *instance;
-	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such tenant */
+	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such
+                                                * tenant */
 	uint64_t quarantined_txn, quarantined; /* rows that this snapshot counts as quarantined */
-	uint64_t incomplete;                   /* and 1 << class: it lacks some that the source has */
+	uint64_t incomplete;                   /* and 1 << class: it lacks some that the source
+                                                * has */
 	uint32_t tenant;                       /* number in this env; 0: not known */
-	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
+	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had
+                                                * outlived its grace */
 	uint32_t slotless;                     /* 1: of one lookup, see shmeta__reader_aside() */
-	uint32_t followed; /* 1: its directory was made anew; the first snapshot there is since_generation, since_txn */
-	uint32_t untold;   /* 1: shmeta_changes_since() was not asked there yet */
+	uint32_t followed;                     /* 1: its directory was made anew; the first snapshot
+                                                * there is since_generation, since_txn */
+	uint32_t untold;                       /* 1: shmeta_changes_since() was not asked there
+                                                * yet */
 	uint64_t since_generation, since_txn;
 
 	/* lookup/ is above this module: what it remembers of the env and core that the reader is
@@ -76,7 +85,8 @@ struct shmeta_reader {
 	uint64_t look_ns;               /* when a stale answer next asks for attention */
 	struct view view;               /* of commit `parked` */
 	struct shmeta_slot own;         /* counters of a reader without a slot */
-	struct reader_error **error;    /* the last one: own_error, or that of the reader that it was made aside of */
+	struct reader_error **error;    /* the last one: own_error, or that of the reader that it
+                                         * was made aside of */
 	struct reader_error *own_error; /* NULL: there was none, or no memory for it */
 };
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A block of segment rows: its layout, and reading it. Private to shm/index; row_template.h spells its
- * strings, builder.h makes it.
+ * A block of segment rows: its layout, and reading it. Private to shm/index; row_template.h spells
+ * its strings, builder.h makes it.
  *
- *   block: head (112 bytes) | rows, row-major, each `stride` bytes | pool of strings | zeros up to SHMETA_BLOCK_BYTES
+ *   block: head (112 bytes) | rows, row-major, each `stride` bytes | pool of strings | zeros up to
+ *   SHMETA_BLOCK_BYTES
  *
  * A row is ten unsigned little-endian numbers of 0..8 bytes each, one after the other; a field's
  * width and bias belong to the block: value = bias + number, modulo 2^64. The last three are the
  * places of the row's strings in the pool.
- *   base | end - base | record_count - (end - base + 1) | size | created | min timestamp | max - min timestamp | id | bucket | key
+ *   base | end - base | record_count - (end - base + 1) | size | created | min timestamp | max -
+ *   min timestamp | id | bucket | key
  * A string in the pool: uint16_t (bytes, SHMETA_STRING_TEMPLATE or'ed in), the bytes. In a template
  * the bytes 1..5 stand for topic, partition, base, base as %020 and end; a string that itself holds
  * such a byte is stored as it is.
@@ -130,7 +132,8 @@ struct shmeta__block {
 	uint32_t rows;
 	uint32_t stride;
 	uint64_t widths;  /* byte k: of number k */
-	uint64_t offsets; /* byte k: where number k begins in a row; byte 7: the first string field */
+	uint64_t offsets; /* byte k: where number k begins in a row; byte 7: the first string
+                           * field */
 };
 
 /* Judge everything that shmeta__block_row() relies on, in a block of which `bytes` are readable. 1:
@@ -141,8 +144,8 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 {
 	uint64_t widths = shmeta__once64(shmeta__ld64(bytes + offsetof(struct shmeta_block_head, width)));
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
-	/* Where the compiler knows the two to be equal it takes the sum for the stride from there on, and the
-	 * address of a row waits for the block's head to arrive. */
+	/* Where the compiler knows the two to be equal it takes the sum for the stride from there
+	 * on, and the address of a row waits for the block's head to arrive. */
 	uint32_t expected = shmeta__once32(stride);
 
 	/* With every width below 32 no sum carries; with the last sum equal to the stride every
@@ -206,7 +209,8 @@ int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shm
 const char *shmeta__block_verify(const uint8_t *bytes, size_t readable, const struct shmeta_part_entry *entry,
                                  uint64_t key);
 
-uint64_t shmeta__block_checksum(const uint8_t *bytes); /* of SHMETA_BLOCK_BYTES, a block's or a directory page's */
+uint64_t shmeta__block_checksum(const uint8_t *bytes); /* of SHMETA_BLOCK_BYTES, a block's or a
+                                                        * directory page's */
 uint64_t shmeta__head_checksum(const uint8_t *head, size_t bytes, uint64_t key);
 
 #endif

@@ -17,7 +17,8 @@ struct shmeta__builder {
 	uint32_t pool_bytes;
 	uint64_t low[SHMETA_FIELDS], high[SHMETA_FIELDS]; /* as signed numbers */
 	uint8_t width[SHMETA_FIELDS];
-	struct { /* the pool's strings that this kind of string had last: tried before a template is derived anew */
+	struct { /* the pool's strings that this kind of string had last: tried before a template is
+                  * derived anew */
 		uint16_t literal, pattern;
 	} recent[SHMETA_STRINGS];
 	uint32_t string_count;

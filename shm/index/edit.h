@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A partition being changed, as the files of the edit share it. edit_pages.c is below the others:
- * block entries, directory pages, sealing. Above it edit_rows.c puts rows into builders and appends,
- * and part_edit.c opens and encodes; edit_replace.c, on top, replaces a range. */
+ * block entries, directory pages, sealing. Above it edit_rows.c puts rows into builders and
+ * appends, and part_edit.c opens and encodes; edit_replace.c, on top, replaces a range. */
 #ifndef SHMETA_SHM_INDEX_EDIT_H
 #define SHMETA_SHM_INDEX_EDIT_H
 
@@ -33,7 +33,8 @@ struct shmeta__part_edit {
 	struct dir_page *dirs;
 	size_t dir_count, dir_capacity;
 	struct entries blocks;               /* the tail's not included */
-	struct shmeta_part_entry tail_entry; /* rows 0: there is no tail; meaningful while !tail_built */
+	struct shmeta_part_entry tail_entry; /* rows 0: there is no tail; meaningful while
+                                              * !tail_built */
 	size_t tail_size;
 	int tail_built; /* the tail is in `tail` */
 	int rewritten;  /* something but appending and dropping from the front was done */
@@ -42,9 +43,10 @@ struct shmeta__part_edit {
 	char topic[SHMETA_NAME_MAX];
 	uint8_t *out;
 	size_t out_capacity;
-	uint8_t tail_bytes
-		[SHMETA_BLOCK_BYTES]; /* the old head's tail and what could be put behind it; while !tail_built */
-	uint8_t scratch[SHMETA_BLOCK_BYTES]; /* a copy of the block being read: the pager's views may move */
+	uint8_t tail_bytes[SHMETA_BLOCK_BYTES]; /* the old head's tail and what could be put behind
+                                                 * it; while !tail_built */
+	uint8_t scratch[SHMETA_BLOCK_BYTES];    /* a copy of the block being read: the pager's views
+                                              * may move */
 	struct shmeta__builder builders[2];
 };
 

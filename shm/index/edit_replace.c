@@ -16,7 +16,8 @@ struct pass {
 	const struct shmeta_segment *rows;
 	size_t count;
 	uint64_t changed;
-	int emitted; /* an entry has gone out or a row into work: what is released from now on is not the front */
+	int emitted; /* an entry has gone out or a row into work: what is released from now on is
+                      * not the front */
 	struct shmeta_err *err;
 };
 

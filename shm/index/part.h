@@ -2,9 +2,11 @@
  * The segment index of one partition: a head (the value in PARTS), sealed blocks and directory
  * pages (values in BLOCKS).
  *
- *   head:  fixed fields | entries: directory pages, then blocks, oldest first, the tail's last | tail: the newest rows, unsealed
- *   block: up to a page of sealed rows; immutable; dropped from the front, added at the end, rewritten whole otherwise
- *   directory page: SHMETA_DIR_FANOUT block entries that were moved out of the head, so that a head stays small
+ *   head: fixed fields | entries: directory pages, then blocks, oldest first, the tail's last |
+ *   tail: the newest rows, unsealed
+ *   block: up to a page of sealed rows; immutable; dropped from the front, added at the end,
+ *   rewritten whole otherwise directory page: SHMETA_DIR_FANOUT block entries that were moved out
+ *   of the head, so that a head stays small
  *
  * Rows (struct shmeta_segment) are encoded row-major with per-block biases and widths (frame of
  * reference): a StreamHouse-shaped segment takes 12-18 bytes, and a floor search that interpolates
@@ -28,8 +30,9 @@
 
 enum {
 	SHMETA_BLOCK_BYTES = 4096 - 16, /* a block fills one LMDB overflow page exactly */
-	SHMETA_HEAD_PINNED = 1024,      /* a head of this size or more, or one that refers to any block, is padded onto
-					 * pages of its own, so that its address outlives commits that do not touch it */
+	SHMETA_HEAD_PINNED = 1024,      /* a head of this size or more, or one that refers to any
+                                         * block, is padded onto pages of its own, so that its
+                                         * address outlives commits that do not touch it */
 	SHMETA_HEAD_PADDED = 4096 - 16, /* ... to this size at least, 4096 * k - 16 in general */
 	SHMETA_DIR_FANOUT = 63          /* entries in a directory page: it fills one page exactly */
 };
@@ -38,7 +41,8 @@ enum {
 
 enum shmeta_part_flags {
 	SHMETA_PART_OVERLAPS = 1u << 0, /* some row begins at or below the end of an earlier one */
-	SHMETA_PART_WINDOW = 1u << 1    /* older rows are not here: struct shmeta_part_window follows the head */
+	SHMETA_PART_WINDOW = 1u << 1    /* older rows are not here: struct shmeta_part_window
+                                         * follows the head */
 };
 
 /* The value in PARTS. Fields are read by memcpy: a small head may lie at any address. */
@@ -86,8 +90,8 @@ SHMETA_FROZEN(shmeta_part_head, blocks, 108);
 SHMETA_FROZEN(shmeta_part_head, entries_at, 110);
 SHMETA_FROZEN_SIZE(shmeta_part_head, 112);
 
-/* Behind the head where SHMETA_PART_WINDOW is set: what is known of the rows that are not resident, as
- * it was when they left. */
+/* Behind the head where SHMETA_PART_WINDOW is set: what is known of the rows that are not resident,
+ * as it was when they left. */
 struct shmeta_part_window {
 	uint64_t from;            /*  0  rows with this base or a higher one are all here, no others */
 	uint64_t max_end;         /*  8  largest end_offset below; UINT64_MAX: not known */
@@ -109,7 +113,8 @@ SHMETA_FROZEN_SIZE(shmeta_part_window, 64);
 enum shmeta_part_entry_flags {
 	SHMETA_ENTRY_DIR = 1u << 0,        /* of a directory page */
 	SHMETA_ENTRY_OVERLAPS = 1u << 1,   /* rows below it overlap one another */
-	SHMETA_ENTRY_TIME_SORTED = 1u << 2 /* max_timestamp_ms never decreases from row to row (block only) */
+	SHMETA_ENTRY_TIME_SORTED = 1u << 2 /* max_timestamp_ms never decreases from row to row
+                                            * (block only) */
 };
 
 /* One block, the tail or a directory page. One cache line where the head or page has pages of its
@@ -174,7 +179,8 @@ struct shmeta__pages {
 	const uint8_t *base;
 	uint64_t bytes; /* readable from base on */
 	uint32_t page_bytes;
-	struct shmeta__verified *verified; /* what the process has verified of this store; NULL: nobody remembers */
+	struct shmeta__verified *verified; /* what the process has verified of this store; NULL:
+                                            * nobody remembers */
 };
 
 /* The row that was found last, decoded: one cache line. A consumer asks for offsets of one segment
@@ -217,9 +223,11 @@ struct shmeta__part {
 	uint32_t first_dir;
 	uint32_t reserved;
 	uint32_t dir_words;     /* power of two: words in use of dir_inline or dir_heap */
-	uint64_t dir_inline[4]; /* a word for each directory page by ordinal: bit 63 the page, the others its blocks */
+	uint64_t dir_inline[4]; /* a word for each directory page by ordinal: bit 63 the page, the
+                                 * others its blocks */
 	uint64_t *dir_heap;     /* the same, for more pages than fit inline */
-	/* A line of its own in a handle, whose alignment is a line and in which this stands 32 bytes behind one. */
+	/* A line of its own in a handle, whose alignment is a line and in which this stands 32
+	 * bytes behind one. */
 	uint64_t spare;
 	struct shmeta__part_hit last;
 };
@@ -252,11 +260,12 @@ uint64_t shmeta__part_footprint(const void *head, size_t bytes);
 enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_bytes, struct shmeta_part_window *ret);
 
 /* As the public functions of the same names say (strings left empty, locator set). OK, ABSENT_*,
- * UNKNOWN where a row that is not resident may be the one, ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
- * at or beyond the high watermark, then gap. */
+ * UNKNOWN where a row that is not resident may be the one, ERR_CORRUPT. Which ABSENT, where the
+ * source contradicts itself: below the log start first, then at or beyond the high watermark, then
+ * gap. */
 enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret);
-/* Remember what shmeta__part_find() found, until the part is opened again. Where rows overlap, the row that has an
- * offset is not the answer for each of its offsets: then nothing is remembered. */
+/* Remember what shmeta__part_find() found, until the part is opened again. Where rows overlap, the
+ * row that has an offset is not the answer for each of its offsets: then nothing is remembered. */
 static inline void shmeta__part_keep(struct shmeta__part *part, const struct shmeta_segment *found)
 {
 	struct shmeta__part_hit *last = &part->last;
@@ -273,7 +282,8 @@ static inline void shmeta__part_keep(struct shmeta__part *part, const struct shm
 	last->locator = (uint32_t)found->locator[0];
 	last->row_at = (uint32_t)found->locator[1];
 }
-/* The same answer for an offset of the row that is remembered: 1. Otherwise 0, and *ret is untouched. */
+/* The same answer for an offset of the row that is remembered: 1. Otherwise 0, and *ret is
+ * untouched. */
 static inline int shmeta__part_find_again(const struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret)
 {
 	const struct shmeta__part_hit *last = &part->last;
@@ -319,10 +329,11 @@ enum shmeta_status shmeta__part_seek(struct shmeta__part *part, uint64_t from, u
 enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__part_cursor *cursor,
                                      struct shmeta_segment *ret); /* OK, END, ERR_CORRUPT */
 
-/* Bytes of all resident rows whose base is below the offset. Takes time in proportion to the directory
- * pages between the row and the nearer end, a page for 63 blocks. OK, ERR_CORRUPT. */
+/* Bytes of all resident rows whose base is below the offset. Takes time in proportion to the
+ * directory pages between the row and the nearer end, a page for 63 blocks. OK, ERR_CORRUPT. */
 enum shmeta_status shmeta__part_bytes_below(struct shmeta__part *part, uint64_t offset, uint64_t *ret);
-int shmeta__part_overlaps(const struct shmeta__part *part); /* 1: some row begins below the end of an earlier one */
+int shmeta__part_overlaps(const struct shmeta__part *part); /* 1: some row begins below the end of
+                                                             * an earlier one */
 
 /* Spell the strings of a row that a lookup of this part gave; found again by its base_offset.
  * ERR_BUFFER, ERR_CORRUPT, ERR_INVALID_ARGUMENT when the part has no such row. Each string is
@@ -376,8 +387,8 @@ enum shmeta_status shmeta__part_edit_replace(struct shmeta__part_edit *edit, uin
                                              const struct shmeta_segment *rows, size_t count, uint64_t *ret_changed,
                                              struct shmeta_err *err);
 
-/* Rows below window->from leave, without being absent: the window says so from now on. NULL: all rows
- * that the source has are here, or are about to be put here. */
+/* Rows below window->from leave, without being absent: the window says so from now on. NULL: all
+ * rows that the source has are here, or are about to be put here. */
 enum shmeta_status shmeta__part_edit_window(struct shmeta__part_edit *edit, const struct shmeta_part_window *window,
                                             struct shmeta_err *err);
 

@@ -167,7 +167,8 @@ static enum shmeta_status flush(struct shmeta__part_edit *edit, struct shmeta_er
 			edit->dirs[g + i] = (struct dir_page){.entry = dir};
 			done += count;
 		}
-		free(entries.at); /* NOLINT(clang-analyzer-unix.Malloc): the page was emptied above */
+		/* NOLINT(clang-analyzer-unix.Malloc): the page was emptied above */
+		free(entries.at);
 		g += pages - 1;
 	}
 	return SHMETA_OK;

@@ -85,8 +85,9 @@ static inline void set_mark(struct mark mark)
 /* Judge a block's checksum, and that it is the one of its entry, which says this id. */
 int shmeta__part_block_verify(const struct shmeta__part *part, const uint8_t *entry, uint64_t id, const uint8_t *bytes);
 
-/* Is the tail there, and still this partition's? The head was verified when it was opened; a page that has come in its place since is, mostly,
- * another partition's. The same question of a block would cost each lookup in one a cache line. */
+/* Is the tail there, and still this partition's? The head was verified when it was opened; a page
+ * that has come in its place since is, mostly, another partition's. The same question of a block
+ * would cost each lookup in one a cache line. */
 static inline int has_tail(const struct shmeta__part *part)
 {
 	return part->tail_bytes > 0 && shmeta__ld64(part->tail + offsetof(struct shmeta_block_head, key)) == part->key;

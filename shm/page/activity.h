@@ -85,7 +85,8 @@ struct shmeta_activity {
 	uint32_t users_total;                  /*     28  users, shown or not                     */
 	uint64_t reserved[12];                 /*     32                                          */
 	struct shmeta_user user[SHMETA_USERS]; /*    128                                          */
-	/* By minute of CLOCK_REALTIME modulo 60; [0]: asking the source, [1]: commits of the store. */
+	/* By minute of CLOCK_REALTIME modulo 60; [0]: asking the source, [1]: commits of the
+	 * store. */
 	struct shmeta_event slow[2][SHMETA_SLOW_MINUTES][SHMETA_SLOW_EACH]; /*   4224           */
 	struct shmeta_event event[SHMETA_EVENTS]; /* 127104  by number modulo their count          */
 };

@@ -2,7 +2,8 @@
  * The board and the generation page: what every reader maps. One writer stores here; readers never
  * do.
  *
- *   board                  one page: who the writer is, whether it lives, which generation is current
+ *   board                  one page: who the writer is, whether it lives, which generation is
+ *                          current
  *   store.<N>/generation   one page and the touched words: commit numbers and freshness stamps of
  *                          that generation alone
  *   store.<N>/data.mdb     the LMDB environment of generation N; lock.mdb is the writer's alone
@@ -191,8 +192,10 @@ static inline uint32_t shmeta__touched_name(uint64_t name_hash)
 }
 
 /* Clocks. */
-uint64_t shmeta__boottime_ns(void);                          /* precise */
-uint64_t shmeta__coarse_boottime_ns(int64_t boot_offset_ns); /* CLOCK_MONOTONIC_COARSE + offset: 3 ns, 4 ms steps */
-int64_t shmeta__boot_offset_ns(void);                        /* CLOCK_BOOTTIME - CLOCK_MONOTONIC, now */
+uint64_t shmeta__boottime_ns(void); /* precise */
+/* CLOCK_MONOTONIC_COARSE + offset: 3 ns, 4 ms steps */
+uint64_t shmeta__coarse_boottime_ns(int64_t boot_offset_ns);
+/* CLOCK_BOOTTIME - CLOCK_MONOTONIC, now */
+int64_t shmeta__boot_offset_ns(void);
 
 #endif

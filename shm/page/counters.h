@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the writer counts: C(name, kind, unit, help). A line makes the field that counts, the row of the stats page and its name in
- * JSON; tools name a counter by SHMETA_COUNTER_... */
+ * What the writer counts: C(name, kind, unit, help). A line makes the field that counts, the row of
+ * the stats page and its name in JSON; tools name a counter by SHMETA_COUNTER_... */
 #ifndef SHMETA_SHM_PAGE_COUNTERS_H
 #define SHMETA_SHM_PAGE_COUNTERS_H
 
@@ -77,8 +77,8 @@
 	C(pressure, "gauge", "level", "bounded store: 0 normal, 1 elevated, 2 high, 3 critical")        \
 	C(relieved, "counter", "partitions", "partitions evicted for the pressure, not for the budgets")
 
-/* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
- * are found by name. */
+/* The order of the writer's stats page: appended to, never changed. Another version of the writer
+ * may have other counters, so they are found by name. */
 enum shmeta_counter {
 #define C(name, kind, unit, help) SHMETA_COUNTER_##name,
 	SHMETA_CONTROL_COUNTERS(C) SHMETA_SYNC_COUNTERS(C)

@@ -78,7 +78,8 @@ void shmeta__journal_begin(struct shmeta_journal *journal, uint64_t generation, 
 	}
 	if (can_go_on(journal, txn) && journal->generation == generation && journal->first_generation <= generation)
 		return;
-	/* Readers may have it mapped: whatever it says until it is signed, they take nothing of it. */
+	/* Readers may have it mapped: whatever it says until it is signed, they take nothing of
+	 * it. */
 	memset(journal->signature, 0, sizeof journal->signature);
 	journal->version = SHMETA_JOURNAL_VERSION;
 	journal->ring_bytes = SHMETA_JOURNAL_RING;
@@ -140,8 +141,8 @@ enum shmeta_status shmeta__journal_check(const struct shmeta_journal *copy, uint
 	return copy->generation == generation && copy->first_generation <= generation ? SHMETA_OK : SHMETA_ERR_CORRUPT;
 }
 
-/* Where the frames begin that are to be copied: with the newest one that is of `since` or older, so that what
- * is left out is known by a sealed number. What is read here is judged in the copy. */
+/* Where the frames begin that are to be copied: with the newest one that is of `since` or older, so
+ * that what is left out is known by a sealed number. What is read here is judged in the copy. */
 static enum shmeta_status find_first(const struct shmeta_journal *journal, uint64_t since, uint64_t tail, uint64_t head,
                                      uint64_t *ret)
 {
@@ -162,7 +163,8 @@ static enum shmeta_status find_first(const struct shmeta_journal *journal, uint6
 	return SHMETA_OK;
 }
 
-/* Each frame is what the writer put there, and follows the one before. ret_first: the first one's head. */
+/* Each frame is what the writer put there, and follows the one before. ret_first: the first one's
+ * head. */
 static bool is_whole(const uint8_t *frames, size_t bytes, struct shmeta_journal_frame *ret_first)
 {
 	struct shmeta_journal_frame frame;

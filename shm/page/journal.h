@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * store.<N>/journal: which keys the newest commits of a generation changed. A ring of frames, one for
- * each commit that changed any; what is pushed out is forgotten, and who asks for it is told so. The
- * writer alone stores here, within its commits; readers copy what they need, judge the copy, and see
- * afterwards whether it was overwritten meanwhile. */
+ * store.<N>/journal: which keys the newest commits of a generation changed. A ring of frames, one
+ * for each commit that changed any; what is pushed out is forgotten, and who asks for it is told
+ * so. The writer alone stores here, within its commits; readers copy what they need, judge the
+ * copy, and see afterwards whether it was overwritten meanwhile. */
 #ifndef SHMETA_SHM_PAGE_JOURNAL_H
 #define SHMETA_SHM_PAGE_JOURNAL_H
 
@@ -18,11 +18,12 @@ enum {
 	SHMETA_JOURNAL_VERSION = 1,
 	SHMETA_JOURNAL_RING = 1 << 20, /* bytes of frames */
 	SHMETA_JOURNAL_BYTES = SHMETA_PAGE + SHMETA_JOURNAL_RING,
-	SHMETA_JOURNAL_KEYS_MAX = SHMETA_JOURNAL_RING / 2 /* bytes of one commit; what is larger is not told */
+	SHMETA_JOURNAL_KEYS_MAX = SHMETA_JOURNAL_RING / 2 /* bytes of one commit; what is larger is
+                                                           * not told */
 };
 
-/* tail, head: bytes since the journal was made; the frames in [tail, head) are there, each at its place
- * modulo the ring's size. */
+/* tail, head: bytes since the journal was made; the frames in [tail, head) are there, each at its
+ * place modulo the ring's size. */
 struct shmeta_journal {
 	uint8_t signature[8]; /*  0  "SHMJOURN"                                             */
 	uint32_t version;     /*  8                                                         */
@@ -88,12 +89,13 @@ SHMETA_FROZEN_SIZE(shmeta_journal_key, 16);
 
 /* ---- the writer's ---- */
 
-/* The journal goes on behind commit txn: as it is, where it told of that one; as a copy of `like`, where
- * that did; otherwise anew. like: of the generation that this one was copied from, or NULL. */
+/* The journal goes on behind commit txn: as it is, where it told of that one; as a copy of `like`,
+ * where that did; otherwise anew. like: of the generation that this one was copied from, or
+ * NULL. */
 void shmeta__journal_begin(struct shmeta_journal *journal, uint64_t generation, uint64_t txn,
                            const struct shmeta_journal *like);
-/* Commit txn changed these keys. keys NULL with count > 0: too many to be told. Before the commit is
- * published. */
+/* Commit txn changed these keys. keys NULL with count > 0: too many to be told. Before the commit
+ * is published. */
 void shmeta__journal_put(struct shmeta_journal *journal, uint64_t txn, const void *keys, size_t bytes, uint32_t count);
 
 /* ---- readers' ---- */
@@ -108,8 +110,8 @@ struct shmeta__journal_part {
 	size_t frame_end; /* of the frame that is walked */
 	uint64_t since, until, txn;
 };
-/* The frames of all commits after `since`, up to `until`. OK; TOO_OLD: not all of them are there (any more);
- * ERR_CORRUPT, ERR_NO_MEMORY. Takes time in proportion to what changed since. */
+/* The frames of all commits after `since`, up to `until`. OK; TOO_OLD: not all of them are there
+ * (any more); ERR_CORRUPT, ERR_NO_MEMORY. Takes time in proportion to what changed since. */
 enum shmeta_status shmeta__journal_since(const struct shmeta_journal *journal, uint64_t since, uint64_t until,
                                          struct shmeta__journal_part *ret);
 /* The next key, in order of commits: a view into part->frames. False: that was all. */

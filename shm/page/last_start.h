@@ -4,8 +4,9 @@
  * milliseconds, and the sentence. It is replaced as a whole, only by who holds writer.lock, and
  * removed by the next start that succeeds.
  *
- * <instance>/paused: a file of the same form, there while the source is to be left alone: since when
- * and why. Made and removed by the writer alone, which obeys the one that it finds at its start. */
+ * <instance>/paused: a file of the same form, there while the source is to be left alone: since
+ * when and why. Made and removed by the writer alone, which obeys the one that it finds at its
+ * start. */
 #ifndef SHMETA_SHM_PAGE_LAST_START_H
 #define SHMETA_SHM_PAGE_LAST_START_H
 

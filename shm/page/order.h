@@ -5,13 +5,15 @@
  *
  * PAIR 1: pin before commit
  *   writer: shmeta_store(gen->committing, T), commits LMDB transaction T,
- *           shmeta_store(gen->committed, T), then reads the pins, before it begins transaction T + 1
- *   reader: c = shmeta_load(gen->committed), shmeta_swap(slot->pin, c), makes its view show c or has
+ *           shmeta_store(gen->committed, T), then reads the pins, before it begins transaction T +
+ *           1
+ *   reader: c = shmeta_load(gen->committed), shmeta_swap(slot->pin, c), makes its view show c or
+ *   has
  *           one that already does, then shmeta_load(gen->committed): still c, or it begins again
  *   All are sequentially consistent. When the second load says c, the pin was visible before commit
- *   c + 1 was published, so the writer's next look at the pins sees it; and no commit wrote the meta
- *   page while it was copied. gen->committing is read only where a commit seems stuck between LMDB
- *   and its publication.
+ *   c + 1 was published, so the writer's next look at the pins sees it; and no commit wrote the
+ *   meta page while it was copied. gen->committing is read only where a commit seems stuck between
+ *   LMDB and its publication.
  * PAIR 2: touch before commit
  *   writer: shmeta_publish(touched[i], T), before it commits T
  *   reader: begins its snapshot, then shmeta_observe(touched[i])
@@ -38,19 +40,24 @@
  * PAIR 7: an event within its number
  *   writer: sets event->number to 0, then shmeta_fence_write(), writes the event, then
  *           shmeta_publish(event->number)
- *   reader: shmeta_observe(event->number), copies the event, then shmeta_fence_read(): the number is
+ *   reader: shmeta_observe(event->number), copies the event, then shmeta_fence_read(): the number
+ *   is
  *           still the same
  * PAIR 8: a frame before its commit's number
- *   writer: writes a frame, shmeta_publish(journal->head), then shmeta_publish(journal->newest), before it
+ *   writer: writes a frame, shmeta_publish(journal->head), then shmeta_publish(journal->newest),
+ *   before it
  *           publishes the commit
- *   reader: shmeta_observe(journal->newest): not below its snapshot, then shmeta_observe(journal->head)
+ *   reader: shmeta_observe(journal->newest): not below its snapshot, then
+ *   shmeta_observe(journal->head)
  * PAIR 9: tail before what was behind it
- *   writer: shmeta_publish(journal->tail), then shmeta_fence_write(), then writes over the frames before it
- *   reader: shmeta_observe(journal->tail), copies frames, then shmeta_fence_read(): the tail has not passed
+ *   writer: shmeta_publish(journal->tail), then shmeta_fence_write(), then writes over the frames
+ *   before it reader: shmeta_observe(journal->tail), copies frames, then shmeta_fence_read(): the
+ *   tail has not passed
  *           the first of them
  * PAIR 10: a key before its state
  *   reader: takes a free place of a miss, writes the key, then shmeta_publish(miss->state): left
- *   writer: shmeta_observe(miss->state): left, copies the key, then shmeta_publish(miss->state): free */
+ *   writer: shmeta_observe(miss->state): left, copies the key, then shmeta_publish(miss->state):
+ *   free */
 #ifndef SHMETA_SHM_PAGE_ORDER_H
 #define SHMETA_SHM_PAGE_ORDER_H
 

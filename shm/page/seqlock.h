@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The seqlock of a page that one process writes and any process copies: a copy is consistent when the page's sequence is even and the
- * same before and after. */
+ * The seqlock of a page that one process writes and any process copies: a copy is consistent when
+ * the page's sequence is even and the same before and after. */
 #ifndef SHMETA_SHM_PAGE_SEQLOCK_H
 #define SHMETA_SHM_PAGE_SEQLOCK_H
 
@@ -11,7 +11,8 @@
 
 #include "shm/page/order.h"
 
-/* Writer: bracket every change of the page. One that died in the middle left it odd; the next one takes it from there. */
+/* Writer: bracket every change of the page. One that died in the middle left it odd; the next one
+ * takes it from there. */
 static inline void shmeta__seqlock_begin(uint64_t *sequence)
 {
 	shmeta_poke(sequence, shmeta_peek(sequence) | 1);
@@ -23,8 +24,8 @@ static inline void shmeta__seqlock_end(uint64_t *sequence)
 	shmeta_publish(sequence, shmeta_peek(sequence) + 1); /* PAIR 6: a page within an even sequence */
 }
 
-/* Anyone: copy the page, which `sequence` is of. false: it was being written at every try of a bounded number; ret then holds what is
- * there. */
+/* Anyone: copy the page, which `sequence` is of. false: it was being written at every try of a
+ * bounded number; ret then holds what is there. */
 static inline bool shmeta__seqlock_copy(void *ret, const void *page, size_t bytes, const uint64_t *sequence)
 {
 	enum { TRIES = 1000 };

@@ -49,7 +49,8 @@ SHMETA_FROZEN(shmeta_slots, agent_version, 144);
 SHMETA_FROZEN(shmeta_slots, agent_name, 152);
 SHMETA_FROZEN_SIZE(shmeta_slots, 512);
 
-/* C(name, unit, help): one line makes the field, the column of `shmetactl readers`, and the metric. */
+/* C(name, unit, help): one line makes the field, the column of `shmetactl readers`, and the
+ * metric. */
 #define SHMETA_READER_COUNTERS(C)                                                      \
 	C(begins, "snapshots", "snapshots begun")                                      \
 	C(retries, "snapshots", "snapshots begun anew because a commit was in flight") \

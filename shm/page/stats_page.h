@@ -17,14 +17,20 @@
 
 /* flags: what the writer says of its configuration and its socket. */
 enum {
-	SHMETA_STATS_RELOAD_REFUSED = 1u << 0, /* the newest reload was refused; `reason` says why */
-	SHMETA_STATS_RESTART_NEEDED = 1u << 1, /* the newest reload changed options that wait for a restart */
-	SHMETA_STATS_CUT = 1u << 2             /* nobody can connect: control.sock is gone, or descriptors ran out */
+	SHMETA_STATS_RELOAD_REFUSED = 1u << 0, /* the newest reload was refused; `reason` says
+                                                * why */
+	SHMETA_STATS_RESTART_NEEDED = 1u << 1, /* the newest reload changed options that wait for a
+                                                * restart */
+	SHMETA_STATS_CUT = 1u << 2             /* nobody can connect: control.sock is gone, or
+                                                * descriptors ran out */
 };
 
 /* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
 enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1000, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
-enum { SHMETA_STATS_MORE = 48 }; /* counters behind the readers, where the first ones fill their places */
+enum {
+	SHMETA_STATS_MORE = 48
+}; /* counters behind the readers, where the first ones fill their
+                                  * places */
 
 /* One registered process. Names and numbers that the process gave itself were bounds-checked and
  * are otherwise untrusted. */
@@ -121,7 +127,8 @@ SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
  * may be torn. */
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err);
-/* The counters of a page or a copy, in order; at: below shmeta__stats_counters(). The name need not end with NUL. */
+/* The counters of a page or a copy, in order; at: below shmeta__stats_counters(). The name need not
+ * end with NUL. */
 static inline uint32_t shmeta__stats_counters(const struct shmeta_stats *stats)
 {
 	uint32_t first = stats->counter_count < SHMETA_STATS_COUNTERS ? stats->counter_count : SHMETA_STATS_COUNTERS;

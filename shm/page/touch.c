@@ -27,7 +27,8 @@ uint32_t touch_collect(void *mapping, uint32_t ceiling, uint8_t *seen)
 	uint64_t *line = (uint64_t *)((char *)mapping + SHMETA_TOUCH_HEADER);
 	uint32_t touched = 0;
 
-	/* The file is whole pages, so the last line may be read and cleared as a whole; of it only the slots count. */
+	/* The file is whole pages, so the last line may be read and cleared as a whole; of it only
+	 * the slots count. */
 	for (uint32_t at = 0; at < ceiling; at += LINE, line += WORDS) {
 		uint64_t word[WORDS], any = 0;
 		uint32_t n = ceiling - at < LINE ? ceiling - at : LINE;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The touch map: which resident records a process has used. It lies behind the slots of a registration page, in the same memfd, where
- * the writer that made the page is in bounded mode. The process stores a byte at a record's place (slot), which is a hash of its key; the
- * writer collects the bytes of all processes and clears them. Two records may share a slot, and a byte that is stored while it is
- * collected may be lost: touches are hints.
+ * The touch map: which resident records a process has used. It lies behind the slots of a
+ * registration page, in the same memfd, where the writer that made the page is in bounded mode. The
+ * process stores a byte at a record's place (slot), which is a hash of its key; the writer collects
+ * the bytes of all processes and clears them. Two records may share a slot, and a byte that is
+ * stored while it is collected may be lost: touches are hints.
  *
- * Neither side believes the other: the process is bound by the ceiling of its own view, the writer by the sizes that it chose itself,
- * and a byte means no more than zero or not. */
+ * Neither side believes the other: the process is bound by the ceiling of its own view, the writer
+ * by the sizes that it chose itself, and a byte means no more than zero or not. */
 #ifndef SHMETA_SHM_PAGE_TOUCH_H
 #define SHMETA_SHM_PAGE_TOUCH_H
 
@@ -21,7 +22,8 @@ enum {
 	SHMETA_TOUCH_CEILING_MAX = 1 << 28
 };
 
-/* Written by the writer before it passes the memfd on, and never again. Behind it lie the misses (miss.h). */
+/* Written by the writer before it passes the memfd on, and never again. Behind it lie the misses
+ * (miss.h). */
 struct shmeta_touch {
 	uint8_t signature[8]; /*  0  "SHMTOUCH"                                          */
 	uint32_t version;     /*  8  SHMETA_TOUCH_VERSION                                */
@@ -46,7 +48,8 @@ static inline size_t touch_file_bytes(uint32_t ceiling)
 struct touch_view {
 	uint8_t *slots; /* in the mapping, which outlives the view */
 	uint32_t ceiling;
-	struct shmeta_miss *misses; /* SHMETA_MISSES of them, in the map's first page; NULL: none is left */
+	struct shmeta_miss *misses; /* SHMETA_MISSES of them, in the map's first page; NULL: none is
+                                     * left */
 };
 
 /* The misses of a map. */
@@ -57,8 +60,9 @@ static inline struct shmeta_miss *touch_misses(void *mapping)
 	return (struct shmeta_miss *)(void *)((char *)mapping + SHMETA_MISSES_AT);
 }
 
-/* The view of a mapping of so many bytes for readers of this generation. One that marks nothing when the map is of another generation or
- * version, or says of itself what the mapping does not hold. Does not block; any thread. */
+/* The view of a mapping of so many bytes for readers of this generation. One that marks nothing
+ * when the map is of another generation or version, or says of itself what the mapping does not
+ * hold. Does not block; any thread. */
 static inline struct touch_view touch_view(void *mapping, size_t bytes, uint64_t generation)
 {
 	const struct shmeta_touch *map = mapping;
@@ -81,8 +85,9 @@ static inline uint32_t touch_slot(uint64_t key, uint32_t ceiling)
 	return (uint32_t)((key * UINT64_C(0x9E3779B97F4A7C15) >> 32) * ceiling >> 32);
 }
 
-/* The record in this slot was used: one plain store, and none where the slot is marked, so that threads of a process do not take the line
- * from each other. A slot beyond the ceiling is ignored. */
+/* The record in this slot was used: one plain store, and none where the slot is marked, so that
+ * threads of a process do not take the line from each other. A slot beyond the ceiling is
+ * ignored. */
 static inline void touch_mark(struct touch_view view, uint32_t slot)
 {
 	if (slot < view.ceiling && shmeta_peek(&view.slots[slot]) == 0)
@@ -99,11 +104,13 @@ static inline uint32_t touch_ceiling(uint64_t records)
 
 /* The writer's side, in touch.c; the library does not have it. */
 
-/* Write the header into a new mapping of touch_file_bytes(ceiling) zero bytes. ceiling: at most SHMETA_TOUCH_CEILING_MAX. */
+/* Write the header into a new mapping of touch_file_bytes(ceiling) zero bytes. ceiling: at most
+ * SHMETA_TOUCH_CEILING_MAX. */
 void touch_init(void *mapping, uint32_t ceiling, uint64_t generation);
-/* Or the touched bytes of a mapping into seen[ceiling], private memory of the writer, and clear them. ceiling is the one that the writer
- * gave to touch_init(); what stands in the mapping now is not asked. A byte of seen is 0 or 1. Only cache lines that hold a touch are
- * written. Returns how many slots were touched. Does not block. */
+/* Or the touched bytes of a mapping into seen[ceiling], private memory of the writer, and clear
+ * them. ceiling is the one that the writer gave to touch_init(); what stands in the mapping now is
+ * not asked. A byte of seen is 0 or 1. Only cache lines that hold a touch are written. Returns how
+ * many slots were touched. Does not block. */
 uint32_t touch_collect(void *mapping, uint32_t ceiling, uint8_t *seen);
 
 #endif

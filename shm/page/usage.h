@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * <instance>/usage: which keys this host's processes look up most, from the samples that readers leave in their slots, so that looking
- * needs no socket. Written once a second; a seqlock (PAIR 6), as the stats page. What processes say of themselves is believed as far as a
- * bound on how much each may say. */
+ * <instance>/usage: which keys this host's processes look up most, from the samples that readers
+ * leave in their slots, so that looking needs no socket. Written once a second; a seqlock (PAIR 6),
+ * as the stats page. What processes say of themselves is believed as far as a bound on how much
+ * each may say. */
 #ifndef SHMETA_SHM_PAGE_USAGE_H
 #define SHMETA_SHM_PAGE_USAGE_H
 
@@ -13,8 +14,9 @@
 
 enum { SHMETA_USAGE_VERSION = 1, SHMETA_USAGE_KEYS = 250 };
 
-/* Sizes at which the miss-ratio curve is told: room for SHMETA_USAGE_SIZE(i) partitions. A miss of 0 is not known; otherwise it is 1 and the
- * share of lookups that would miss, in parts of SHMETA_USAGE_ALL. */
+/* Sizes at which the miss-ratio curve is told: room for SHMETA_USAGE_SIZE(i) partitions. A miss of
+ * 0 is not known; otherwise it is 1 and the share of lookups that would miss, in parts of
+ * SHMETA_USAGE_ALL. */
 enum { SHMETA_USAGE_SIZES = 22, SHMETA_USAGE_ALL = 10000 };
 #define SHMETA_USAGE_SIZE(i) (UINT64_C(16) << (i))
 
@@ -52,7 +54,8 @@ SHMETA_FROZEN(shmeta_usage, miss, 52);
 SHMETA_FROZEN(shmeta_usage, used, 96);
 SHMETA_FROZEN_SIZE(shmeta_usage, 4096);
 
-/* A consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries, ERR_CONTENDED. */
+/* A consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries,
+ * ERR_CONTENDED. */
 enum shmeta_status shmeta__usage_copy(const struct shmeta_usage *page, struct shmeta_usage *ret,
                                       struct shmeta_err *err);
 

@@ -31,13 +31,13 @@ enum shmeta_db {
 enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 }; /* but for those of QUARANTINE: below */
 
 /* Keys of META. */
-#define SHMETA_META_FORMAT "format"     /* struct shmeta_store_format (store.h)                                      */
-#define SHMETA_META_BEACON "beacon"     /* one overflow page whose address gives the map's                           */
-#define SHMETA_META_COUNTERS "counters" /* struct shmeta_store_counters                                              */
-#define SHMETA_META_TENANT "tenant/"    /* + tenant text -> uint32_t number, from 1                                  */
-#define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque                                */
-#define SHMETA_META_UNLISTED "unlisted" /* uint64_t[8] by class: quarantined rows that are counted, not listed       */
-#define SHMETA_META_ABSENT "absent/"    /* + place -> uint64_t, CLOCK_BOOTTIME when the source did not have it       */
+#define SHMETA_META_FORMAT "format"     /* struct shmeta_store_format (store.h) */
+#define SHMETA_META_BEACON "beacon"     /* one overflow page whose address gives the map's */
+#define SHMETA_META_COUNTERS "counters" /* struct shmeta_store_counters */
+#define SHMETA_META_TENANT "tenant/"    /* + tenant text -> uint32_t number, from 1 */
+#define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque */
+#define SHMETA_META_UNLISTED "unlisted" /* uint64_t[8] by class: quarantined rows beyond the list */
+#define SHMETA_META_ABSENT "absent/"    /* + place -> uint64_t, CLOCK_BOOTTIME when it was absent */
 
 /* The sentinel is in every database: one without it is broken, not empty. It sorts before every
  * other key (tenants, topic ids and block ids count from 1), because LMDB packs pages full only
@@ -87,9 +87,9 @@ static inline size_t shmeta__offset_key(uint8_t *key, uint32_t tenant, const voi
 	return n + 8;
 }
 
-/* Keys of META for what the source was asked for and did not have: tenant, topic, NUL, and the partition,
- * or UINT32_MAX for the topic itself. They are needed where a class is incomplete. bytes <=
- * SHMETA_NAME_MAX is the caller's duty. */
+/* Keys of META for what the source was asked for and did not have: tenant, topic, NUL, and the
+ * partition, or UINT32_MAX for the topic itself. They are needed where a class is incomplete. bytes
+ * <= SHMETA_NAME_MAX is the caller's duty. */
 enum { SHMETA_ABSENT_KEY_MAX = sizeof SHMETA_META_ABSENT - 1 + 4 + 249 + 1 + 4 };
 static inline size_t shmeta__absent_prefix(uint8_t *key, uint32_t tenant, const void *topic, size_t bytes)
 {
@@ -114,10 +114,12 @@ static inline size_t shmeta__absent_key(uint8_t *key, uint32_t tenant, const voi
  * partitions, segments and leases, the agent, the group of groups and offsets. A name that cannot
  * be read, or holds a NUL, is empty; an unreadable tenant is 0. */
 struct shmeta__quarantine_place {
-	uint64_t topic;        /* of offsets: hash of the topic's name; otherwise, and of a group's row, 0 */
-	uint32_t partition_id; /* 0 where the class has none                                               */
-	uint64_t base;         /* of segments. Where part of the key cannot be read: hash of the sentence  */
-	uint32_t number;       /* of several rows at one place                                             */
+	uint64_t topic;        /* of offsets: hash of the topic's name; otherwise, and of a group's
+                                * row, 0 */
+	uint32_t partition_id; /* 0 where the class has none */
+	uint64_t base;         /* of segments. Where part of the key cannot be read: hash of the
+                                * sentence */
+	uint32_t number;       /* of several rows at one place */
 };
 enum { SHMETA_QUARANTINE_PLACE = 24, SHMETA_QUARANTINE_KEY_MAX = 1 + 4 + 249 + 1 + SHMETA_QUARANTINE_PLACE };
 

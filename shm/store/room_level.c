@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * When a store is too full, and what is to be done: for the daemon and for tools, which do without LMDB. */
+ * When a store is too full, and what is to be done: for the daemon and for tools, which do without
+ * LMDB. */
 #include "shm/store/store.h"
 
 unsigned shmeta__room_level(uint64_t used_bytes, uint64_t pinned_bytes, uint64_t max_bytes, const char **ret)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Generations: create, open, copy, remove. Their environments are in store_env.c, transactions in store_txn.c, the ladder of
- * proxies in store_proxy.c. */
+ * Generations: create, open, copy, remove. Their environments are in store_env.c, transactions in
+ * store_txn.c, the ladder of proxies in store_proxy.c. */
 #include "shm/store/store_private.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@ static void name_of(char (*ret_name)[32], uint64_t number)
 	(void)snprintf(*ret_name, sizeof *ret_name, "store.%llu", (unsigned long long)number);
 }
 
-/* ---- create, open, copy, remove --------------------------------------------------------------------------------------- */
+/* ---- create, open, copy, remove ---- */
 
 static struct shmeta__store *store_new(uint64_t number)
 {
@@ -83,7 +83,8 @@ static enum shmeta_status make_directory(struct shmeta__store *store, int dir_fd
 		(void)unlinkat(dir_fd, name, AT_REMOVEDIR);
 		return shmeta_fail_errno(err, e, "%s: opening the directory", name);
 	}
-	/* Whatever the umask; and its files belong to the instance directory's group, as it does itself. */
+	/* Whatever the umask; and its files belong to the instance directory's group, as it does
+	 * itself. */
 	(void)fchmod(store->dir_fd, 02750);
 	fd = openat(store->dir_fd, "data.mdb", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
 	if (fd < 0)
@@ -322,7 +323,7 @@ enum shmeta_status shmeta__store_remove(int dir_fd, uint64_t number, struct shme
 	return SHMETA_OK;
 }
 
-/* ---- what one can ask it ---------------------------------------------------------------------------------------------- */
+/* ---- what one can ask it ---- */
 
 struct shmeta_generation *shmeta__store_generation(struct shmeta__store *store)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A generation's LMDB environment: opened, proved to be laid out as locators need it, opened again after a panic.
+ * A generation's LMDB environment: opened, proved to be laid out as locators need it, opened again
+ * after a panic.
  *
- * LMDB takes a path where we have a directory: it gets /proc/self/fd/<directory>, so that a rename above us cannot lead it
- * elsewhere. data.mdb and lock.mdb are made by us before LMDB opens them, with their modes whatever the umask, without following
- * links, and lock.mdb allocated in full: a sparse one kills whoever touches it when the tmpfs is full. */
+ * LMDB takes a path where we have a directory: it gets /proc/self/fd/<directory>, so that a rename
+ * above us cannot lead it elsewhere. data.mdb and lock.mdb are made by us before LMDB opens them,
+ * with their modes whatever the umask, without following links, and lock.mdb allocated in full: a
+ * sparse one kills whoever touches it when the tmpfs is full. */
 #include "shm/store/store_private.h"
 
 #include <errno.h>
@@ -16,15 +18,17 @@
 #include "shm/record/entry.h"
 
 enum {
-	/* struct MDB_txninfo and MDB_reader of LMDB 0.9 are cache lines; a few pages more do not matter. */
+	/* struct MDB_txninfo and MDB_reader of LMDB 0.9 are cache lines; a few pages more do not
+	 * matter. */
 	STORE_LOCK_BYTES = ((STORE_LOCK_READERS + 16) * 64 + SHMETA_PAGE - 1) / SHMETA_PAGE * SHMETA_PAGE
 };
 
 static const char beacon_text[8] = "SHMBEACN";
 
-/* ---- LMDB's library and layout ---------------------------------------------------------------------------------------- */
+/* ---- LMDB's library and layout ---- */
 
-/* LMDB 0.9.26 to 0.9.31 destroy their mutexes under another process that opens at the same moment (ITS#10095). */
+/* LMDB 0.9.26 to 0.9.31 destroy their mutexes under another process that opens at the same moment
+ * (ITS#10095). */
 static enum shmeta_status check_library(struct shmeta_err *err)
 {
 	int major, minor, patch;
@@ -54,8 +58,8 @@ static const struct store_page *page_of(const MDB_val *value)
 	return page;
 }
 
-/* Locators are LMDB page numbers. Prove with two values of this very file that a page number leads to the address that
- * mdb_get() gives, and derive the address of the map. */
+/* Locators are LMDB page numbers. Prove with two values of this very file that a page number leads
+ * to the address that mdb_get() gives, and derive the address of the map. */
 static enum shmeta_status prove(struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err)
 {
 	MDB_val key = {strlen(SHMETA_META_BEACON), (void *)SHMETA_META_BEACON}, beacon, block;
@@ -82,9 +86,10 @@ static enum shmeta_status prove(struct shmeta__store *store, MDB_txn *txn, struc
 	return SHMETA_OK;
 }
 
-/* ---- environment ------------------------------------------------------------------------------------------------------ */
+/* ---- environment ---- */
 
-/* lock.mdb is made anew: nobody but the one writer uses it, and it says nothing that outlives a process. */
+/* lock.mdb is made anew: nobody but the one writer uses it, and it says nothing that outlives a
+ * process. */
 static enum shmeta_status make_lock(int dir_fd, struct shmeta_err *err)
 {
 	int fd, rc;
@@ -312,7 +317,8 @@ fail:
 	return status;
 }
 
-/* What LMDB holds is what counts. A writer that was killed between LMDB's commit and the page left the page one behind. */
+/* What LMDB holds is what counts. A writer that was killed between LMDB's commit and the page left
+ * the page one behind. */
 enum shmeta_status store_env_adopt(struct shmeta__store *store, const struct shmeta_journal *like,
                                    struct shmeta_err *err)
 {

@@ -23,7 +23,7 @@ static enum shmeta_status damaged(enum shmeta_db db, struct shmeta_err *err)
 	                   store_db_name(db));
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 static enum shmeta_status read_page(struct shmeta__inspected *of, int dir_fd, struct shmeta_err *err)
 {
@@ -156,7 +156,7 @@ void shmeta__inspect_close(struct shmeta__inspected *of)
 	free(of);
 }
 
-/* ---- entries -------------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 enum shmeta_status shmeta__inspect_get(const struct shmeta__inspected *of, enum shmeta_db db, const void *key,
                                        size_t key_bytes, const void **ret_value, size_t *ret_bytes,
@@ -199,7 +199,7 @@ enum shmeta_status shmeta__inspect_next(struct shmeta__inspect_walk *walk, struc
 	return shown(walk, shmeta__tree_next(&walk->of->pages, &walk->of->tree[walk->db], &walk->place, ret), ret, err);
 }
 
-/* ---- usage ---------------------------------------------------------------------------------------------------------------- */
+/* ---- usage ---- */
 
 static enum shmeta_status free_bytes(const struct shmeta__inspected *of, uint64_t *ret, struct shmeta_err *err)
 {
@@ -231,7 +231,8 @@ enum shmeta_status shmeta__inspect_usage(const struct shmeta__inspected *of, str
 	if (status != SHMETA_OK)
 		return status;
 	for (enum shmeta_db db = 0; db < SHMETA_DB_COUNT; db++) {
-		usage.entries[db] = of->tree[db].entries - (of->tree[db].entries > 0); /* without the sentinel */
+		/* without the sentinel */
+		usage.entries[db] = of->tree[db].entries - (of->tree[db].entries > 0);
 		usage.db_bytes[db] = of->tree[db].pages * SHMETA_PAGE;
 	}
 	usage.used_bytes = of->pages.bytes - (usage.free_bytes < of->pages.bytes ? usage.free_bytes : of->pages.bytes);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A generation as a tool looks at it, its writer alive, dead or unknown: by code of ours (shm/tree/tree.h), which believes nothing, never by
- * LMDB, which a damaged page ends. Nothing is written, locked or registered. One commit is looked at, the newest when it was opened; the
- * caller keeps the rules of grace, and is ended by SIGBUS when somebody makes the file shorter meanwhile.
+ * A generation as a tool looks at it, its writer alive, dead or unknown: by code of ours
+ * (shm/tree/tree.h), which believes nothing, never by LMDB, which a damaged page ends. Nothing is
+ * written, locked or registered. One commit is looked at, the newest when it was opened; the caller
+ * keeps the rules of grace, and is ended by SIGBUS when somebody makes the file shorter meanwhile.
  *
- * Errors, with a sentence: ERR_NOT_RUNNING (no such directory or file), ERR_CORRUPT, ERR_VERSION, ERR_PERMISSION, ERR_NO_MEMORY, ERR_SYSTEM. */
+ * Errors, with a sentence: ERR_NOT_RUNNING (no such directory or file), ERR_CORRUPT, ERR_VERSION,
+ * ERR_PERMISSION, ERR_NO_MEMORY, ERR_SYSTEM. */
 #ifndef SHMETA_SHM_STORE_STORE_INSPECT_H
 #define SHMETA_SHM_STORE_STORE_INSPECT_H
 
@@ -24,7 +26,8 @@ struct shmeta__inspected {
 	uint64_t map_bytes;
 };
 
-/* path: the generation's directory. Its page may be missing, data.mdb not. *ret is to be closed, and left as it was after an error. */
+/* path: the generation's directory. Its page may be missing, data.mdb not. *ret is to be closed,
+ * and left as it was after an error. */
 enum shmeta_status shmeta__inspect_open(const char *path, struct shmeta__inspected **ret, struct shmeta_err *err);
 void shmeta__inspect_close(struct shmeta__inspected *of); /* accepts NULL */
 
@@ -33,7 +36,8 @@ enum shmeta_status shmeta__inspect_get(const struct shmeta__inspected *of, enum 
                                        size_t key_bytes, const void **ret_value, size_t *ret_bytes,
                                        struct shmeta_err *err);
 
-/* The first entry at or behind the key (NULL: of all), then the next one, and so on; sentinels are not shown. OK, END, ERR_CORRUPT. */
+/* The first entry at or behind the key (NULL: of all), then the next one, and so on; sentinels are
+ * not shown. OK, END, ERR_CORRUPT. */
 struct shmeta__inspect_walk {
 	const struct shmeta__inspected *of;
 	enum shmeta_db db;
@@ -49,8 +53,10 @@ enum shmeta_status shmeta__inspect_next(struct shmeta__inspect_walk *walk, struc
 enum shmeta_status shmeta__inspect_usage(const struct shmeta__inspected *of, struct shmeta__store_usage *ret,
                                          struct shmeta_err *err);
 
-/* Verify the whole store as that commit shows it: every record's checksum and bounds, every reference both ways (names <-> topics,
- * parts -> topics, blocks <-> parts, locators), counters. Each problem is reported; returns OK when there was none, ERR_CORRUPT
+/* Verify the whole store as that commit shows it: every record's checksum and bounds, every
+ * reference both ways (names <-> topics,
+ * parts -> topics, blocks <-> parts, locators), counters. Each problem is reported; returns OK when
+ * there was none, ERR_CORRUPT
  * when there was one, other errors when it could not look. */
 struct shmeta__verify_report {
 	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, quarantined, problems;

@@ -10,8 +10,8 @@
 #include "shm/page/journal.h"
 #include "shm/store/store.h"
 
-/* LMDB's page header, as far as locators depend on it: shmeta__store_prove() compares it with what mdb_get() answers, whenever
- * a store is created or opened. */
+/* LMDB's page header, as far as locators depend on it: shmeta__store_prove() compares it with what
+ * mdb_get() answers, whenever a store is created or opened. */
 struct store_page {
 	uint64_t number; /*  0 */
 	uint16_t pad;    /*  8 */
@@ -24,7 +24,8 @@ enum { STORE_PAGE_OVERFLOW = 0x04 };
 /* The private reader table: the ladder, copies and read transactions. Nobody else opens it. */
 enum { STORE_LOCK_READERS = 512, STORE_PROXIES_MAX = 64 };
 
-/* A read transaction of ours that keeps LMDB from recycling what commit `txn` and later ones can reach. */
+/* A read transaction of ours that keeps LMDB from recycling what commit `txn` and later ones can
+ * reach. */
 struct store_proxy {
 	MDB_txn *lmdb;
 	uint64_t txn;
@@ -47,7 +48,8 @@ struct shmeta__store {
 
 	struct shmeta_generation *gen;
 	uint64_t *touched;
-	struct shmeta_journal *journal; /* NULL: none could be made; readers are told that it does not reach back */
+	struct shmeta_journal *journal; /* NULL: none could be made; readers are told that it does
+                                         * not reach back */
 	struct shmeta_store_format format;
 	struct shmeta_store_counters counters, saved;
 
@@ -78,7 +80,8 @@ struct shmeta__txn {
 	uint32_t key_count;
 	shmeta__committed_fn *committed; /* shmeta__txn_watch(); NULL: nobody is told */
 	void *committed_arg;
-	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
+	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked
+                                    * yet */
 	enum shmeta_status failed; /* the first error of a change; then it can only be aborted */
 	struct shmeta_err why;     /* its words */
 };
@@ -87,8 +90,8 @@ struct shmeta__txn {
 __attribute__((format(printf, 3, 4))) enum shmeta_status store_fail(struct shmeta_err *err, int code, const char *fmt,
                                                                     ...);
 
-/* Values as this format has them: with their seals (shm/record/entry.h). LMDB's codes; MDB_CORRUPTED: a seal is wrong. value must not lie in the
- * store. */
+/* Values as this format has them: with their seals (shm/record/entry.h). LMDB's codes;
+ * MDB_CORRUPTED: a seal is wrong. value must not lie in the store. */
 int store_put(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, const void *value,
               size_t bytes);
 int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, MDB_val *ret_value);
@@ -97,8 +100,8 @@ int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_
 
 /* Is data.mdb there, a regular file? Notes which. ERR_NOT_RUNNING, ERR_CORRUPT, ERR_SYSTEM. */
 enum shmeta_status store_env_find(struct shmeta__store *store, struct shmeta_err *err);
-/* Open LMDB's environment and the databases; create: make them, in an empty data.mdb. Nothing stays open when
- * it fails. */
+/* Open LMDB's environment and the databases; create: make them, in an empty data.mdb. Nothing stays
+ * open when it fails. */
 enum shmeta_status store_env_open(struct shmeta__store *store, bool create, struct shmeta_err *err);
 /* What LMDB holds is what counts: the page follows it, and the newest commit has its proxy. */
 enum shmeta_status store_env_adopt(struct shmeta__store *store, const struct shmeta_journal *like,

@@ -90,7 +90,8 @@ enum shmeta_status store_judge_format(uint64_t number, const void *value, size_t
 	                   (unsigned long long)number, format, SHMETA_STORE_FORMAT);
 }
 
-/* The generation page beside it is what the same writer left: stamps and commit numbers carry no checksum. */
+/* The generation page beside it is what the same writer left: stamps and commit numbers carry no
+ * checksum. */
 static enum shmeta_status judge_page(const struct shmeta_generation *page, uint64_t txn, struct shmeta_err *err)
 {
 	unsigned long long number = page->generation;
@@ -100,7 +101,8 @@ static enum shmeta_status judge_page(const struct shmeta_generation *page, uint6
 		                   "store.%llu: its page speaks of commit %llu, its data.mdb ends with %llu; it was "
 		                   "rolled back from outside",
 		                   number, (unsigned long long)page->committed, (unsigned long long)txn);
-	/* Killed within a commit: LMDB's comes before it is published, and after it was announced. */
+	/* Killed within a commit: LMDB's comes before it is published, and after it was
+	 * announced. */
 	if (txn != page->committed && txn != page->committing)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
 		                   "store.%llu: its page speaks of commits %llu and %llu, its data.mdb ends with %llu",
@@ -137,8 +139,8 @@ static enum shmeta_status judge_counters(const struct found *found, uint64_t num
 	                   (unsigned long long)number);
 }
 
-/* Whose it is, before all of it is looked at: in another boot its stamps mean nothing, and its writer may have ended within a write to a
- * disk. */
+/* Whose it is, before all of it is looked at: in another boot its stamps mean nothing, and its
+ * writer may have ended within a write to a disk. */
 static enum shmeta_status judge_origin(const struct found *found, uint64_t number, const uint8_t boot_id[16],
                                        struct shmeta_err *err)
 {

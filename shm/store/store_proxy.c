@@ -1,38 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The ladder of proxies: read transactions of our own that keep LMDB from recycling pages that readers can still reach.
+ * The ladder of proxies: read transactions of our own that keep LMDB from recycling pages that
+ * readers can still reach.
  *
- * What LMDB promises: write transaction N reuses only pages that were freed by a transaction X < min(N - 1, oldest read
- * transaction in the lock table). Snapshot S can reach pages that were freed by X > S. So a proxy at P keeps every snapshot
- * S >= P whole, and only the oldest proxy counts: one that lies between others protects nothing by itself, it is a step to
- * which the oldest can move on later. Dropping an inner one is therefore always safe and costs only pages that stay unusable for
- * longer; dropping at the old end is what needs the argument below.
+ * What LMDB promises: write transaction N reuses only pages that were freed by a transaction X <
+ * min(N - 1, oldest read transaction in the lock table). Snapshot S can reach pages that were freed
+ * by X > S. So a proxy at P keeps every snapshot S >= P whole, and only the oldest proxy counts:
+ * one that lies between others protects nothing by itself, it is a step to which the oldest can
+ * move on later. Dropping an inner one is therefore always safe and costs only pages that stay
+ * unusable for longer; dropping at the old end is what needs the argument below.
  *
  * Let d be the moment at which a write transaction is about to begin. The drop rule keeps
  *   K  the newest proxy with txn <= oldest pin, and everything newer;
  *   G  the newest proxy that was taken at or before d - grace, and everything newer.
  * Everything older than both goes.
  *
- * Registered readers: a reader that pinned c holds a snapshot T >= c >= K. A reader whose pin this scan missed stored it after
- * the scan; PAIR 1 then makes sure that T + 2 is at least the transaction that begins now, which LMDB protects without us (it
- * never reuses what N - 1 or N - 2 can reach), and the next scan sees the pin.
+ * Registered readers: a reader that pinned c holds a snapshot T >= c >= K. A reader whose pin this
+ * scan missed stored it after the scan; PAIR 1 then makes sure that T + 2 is at least the
+ * transaction that begins now, which LMDB protects without us (it never reuses what N - 1 or N - 2
+ * can reach), and the next scan sees the pin.
  *
- * Unregistered readers: one that began at time t0 holds a snapshot S that was the newest commit at t0 or later.
- *   t0 >  d - grace: G was taken at or before d - grace < t0, so G's commit was already made at t0, so S >= G: whole.
- *   t0 <= d - grace: its own clock says, at its end, that more than grace / 2 has passed, and it discards what it read, unless S
- *   is still the newest commit: then S is whole until a grace period after the next one. The other half of grace is for the
- *   distance between its clock (steps of 4 ms) and ours.
- *   Began after d: S >= N - 1, which LMDB protects in this transaction; the next begin judges anew. So it does not matter how
- *   long the write transaction takes.
- * A reader that began grace / 2 ago on the oldest snapshot there was is the first case, whatever the rate of commits and however
- * the ladder was thinned, because thinning never moves G forward past a proxy that is younger than grace.
+ * Unregistered readers: one that began at time t0 holds a snapshot S that was the newest commit at
+ * t0 or later.
+ *   t0 > d - grace: G was taken at or before d - grace < t0, so G's commit was already made at t0,
+ *   so S >= G: whole. t0 <= d - grace: its own clock says, at its end, that more than grace / 2 has
+ *   passed, and it discards what it read, unless S is still the newest commit: then S is whole
+ *   until a grace period after the next one. The other half of grace is for the distance between
+ *   its clock (steps of 4 ms) and ours.
+ *   Began after d: S >= N - 1, which LMDB protects in this transaction; the next begin judges anew.
+ *   So it does not matter how long the write transaction takes.
+ * A reader that began grace / 2 ago on the oldest snapshot there was is the first case, whatever
+ * the rate of commits and however the ladder was thinned, because thinning never moves G forward
+ * past a proxy that is younger than grace.
  *
- * Age is CLOCK_MONOTONIC, not CLOCK_BOOTTIME: while the machine sleeps no reader makes progress either, and a reader that
- * measures by the monotonic clock must not lose its pages to a night's suspend. A reader that measures by boot time merely
- * discards more.
+ * Age is CLOCK_MONOTONIC, not CLOCK_BOOTTIME: while the machine sleeps no reader makes progress
+ * either, and a reader that measures by the monotonic clock must not lose its pages to a night's
+ * suspend. A reader that measures by boot time merely discards more.
  *
- * Thinning: the newest proxy replaces its neighbour while that one was taken less than grace / 16 after the one before. So there
- * are at most about 18 younger than grace. Older ones stay only while a pin holds K; when the table is full the inner one whose
- * neighbours lie closest together in time goes. */
+ * Thinning: the newest proxy replaces its neighbour while that one was taken less than grace / 16
+ * after the one before. So there are at most about 18 younger than grace. Older ones stay only
+ * while a pin holds K; when the table is full the inner one whose neighbours lie closest together
+ * in time goes. */
 #include "shm/store/store_private.h"
 
 #include <string.h>

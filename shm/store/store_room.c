@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is left of a generation: how much its content takes, how much of the rest is kept for readers, and what each database takes. */
+ * What is left of a generation: how much its content takes, how much of the rest is kept for
+ * readers, and what each database takes. */
 #include "shm/store/store_private.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* The pages that transaction `from` and later ones freed. to > 0: stop behind the one with which they are as many, *ret_txn. LMDB's free
- * list is database 0: transaction -> count, page numbers. */
+/* The pages that transaction `from` and later ones freed. to > 0: stop behind the one with which
+ * they are as many, *ret_txn. LMDB's free list is database 0: transaction -> count, page
+ * numbers. */
 static int freed_since(MDB_txn *txn, uint64_t from, uint64_t to, uint64_t *ret_pages, uint64_t *ret_txn)
 {
 	MDB_val key = {sizeof from, &from}, value;

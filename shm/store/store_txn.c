@@ -31,7 +31,7 @@ static void step(struct shmeta__store *store, const char *where)
 		store->step(store->step_arg, where);
 }
 
-/* ---- begin, commit, abort --------------------------------------------------------------------------------------------- */
+/* ---- begin, commit, abort ---- */
 
 enum shmeta_status shmeta__txn_begin(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__txn **ret,
                                      struct shmeta_err *err)
@@ -151,8 +151,9 @@ static void publish_touched(struct shmeta__txn *txn)
 			shmeta_publish(&store->gen->stamp[cls].changed_txn, txn->number);
 }
 
-/* A page that was allocated and released within the transaction is counted by LMDB and not written: the file may end before it. Readers
- * and later writers take a file that is shorter than its commit says for one that was cut off, see shmeta__data_check(). */
+/* A page that was allocated and released within the transaction is counted by LMDB and not written:
+ * the file may end before it. Readers and later writers take a file that is shorter than its commit
+ * says for one that was cut off, see shmeta__data_check(). */
 static void lengthen(struct shmeta__store *store)
 {
 	uint64_t bytes;
@@ -233,8 +234,9 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		if (txn->committed != NULL)
 			txn->committed(txn->committed_arg, store->touching);
 		step(store, "committed");
-		/* After `committed`, so that whoever begins later than the proxy's time begins on this commit. When it
-		 * fails the next begin tries again, and does not begin without it. */
+		/* After `committed`, so that whoever begins later than the proxy's time begins on
+		 * this commit. When it fails the next begin tries again, and does not begin without
+		 * it. */
 		(void)store_proxy_take(store, NULL);
 		*ret_txn = number;
 	} else {
@@ -280,7 +282,7 @@ uint64_t shmeta__txn_number(struct shmeta__txn *txn)
 	return txn->number;
 }
 
-/* ---- get, put, delete ------------------------------------------------------------------------------------------------- */
+/* ---- get, put, delete ---- */
 
 /* LMDB compares integer keys as aligned words. *number holds the copy. */
 static MDB_val key_of(enum shmeta_db db, const void *key, size_t key_bytes, uint64_t *number)
@@ -382,7 +384,7 @@ enum shmeta_status shmeta__delete(struct shmeta__txn *txn, enum shmeta_db db, co
 	return SHMETA_OK;
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---- */
 
 static enum shmeta_status pager_alloc(void *arg, size_t bytes, uint64_t *ret_id, uint64_t *ret_locator,
                                       void **ret_block)
@@ -405,7 +407,8 @@ static enum shmeta_status pager_alloc(void *arg, size_t bytes, uint64_t *ret_id,
 	store->counters.next_block_id++;
 	txn->changed = true;
 	memcpy(&page, (const uint8_t *)value.mv_data - sizeof page, sizeof page);
-	/* LMDB hands out recycled buffers: what the caller leaves unwritten must not be somebody's old rows. */
+	/* LMDB hands out recycled buffers: what the caller leaves unwritten must not be somebody's
+	 * old rows. */
 	memset(value.mv_data, 0, value.mv_size);
 	*ret_id = id;
 	*ret_locator = page.number;
@@ -450,7 +453,7 @@ struct shmeta__pages shmeta__txn_pages(struct shmeta__txn *txn)
 	return pages;
 }
 
-/* ---- cursors ---------------------------------------------------------------------------------------------------------- */
+/* ---- cursors ---- */
 
 enum shmeta_status shmeta__cursor_open(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
                                        struct shmeta__cursor **ret, struct shmeta_err *err)
@@ -519,7 +522,7 @@ void shmeta__cursor_close(struct shmeta__cursor *cursor)
 	free(cursor);
 }
 
-/* ---- what the store keeps of its own --------------------------------------------------------------------------------------- */
+/* ---- what the store keeps of its own ---- */
 
 enum shmeta_status shmeta__store_step(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta_err *err)
 {

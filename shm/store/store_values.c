@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every other file of the store says to LMDB: its codes as statuses, values with their seals, and how much content there is.
+ * What every other file of the store says to LMDB: its codes as statuses, values with their seals,
+ * and how much content there is.
  *
- * A change copies the pages it touches before the former ones become free, so a store whose content fills it could not even shrink.
- * Therefore content grows to all but a part of max_bytes, STORE_KEPT_BACK; what does not make it larger is always taken, as soon as
- * the pages that it needs are no reader's. */
+ * A change copies the pages it touches before the former ones become free, so a store whose content
+ * fills it could not even shrink. Therefore content grows to all but a part of max_bytes,
+ * STORE_KEPT_BACK; what does not make it larger is always taken, as soon as the pages that it needs
+ * are no reader's. */
 #include "shm/store/store_private.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The whole store, as one commit shows it, checked against itself: every byte that a checksum covers, every reference in both
- * directions, every count. */
+ * The whole store, as one commit shows it, checked against itself: every byte that a checksum
+ * covers, every reference in both directions, every count. */
 #include "shm/store/store_inspect.h"
 
 #include <stdarg.h>
@@ -73,7 +73,7 @@ static bool key_is(struct verify *v, const struct shmeta__tree_entry *row, struc
 	       str_equal(text, (struct shmeta_str){(const char *)row->key + 4, row->key_bytes - 4});
 }
 
-/* ---- one function per database: judges one row ------------------------------------------------------------------------ */
+/* ---- one function per database: judges one row ---- */
 
 static void verify_meta(struct verify *v, const struct shmeta__tree_entry *row)
 {
@@ -261,7 +261,8 @@ static void verify_lease(struct verify *v, const struct shmeta__tree_entry *row)
 			(unsigned int)key, (unsigned long long)(key >> 32));
 }
 
-/* The key is the one of this record, but for its number and for what stands for what cannot be read. */
+/* The key is the one of this record, but for its number and for what stands for what cannot be
+ * read. */
 static void verify_quarantined(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta__quarantined q;
@@ -306,7 +307,8 @@ static void missing_blocks(struct verify *v, uint64_t id)
 		         (unsigned long long)v->refs[v->next_ref].id);
 }
 
-/* Blocks come in ascending order of id, and so do the references, sorted when the last partition has been looked at. */
+/* Blocks come in ascending order of id, and so do the references, sorted when the last partition
+ * has been looked at. */
 static void verify_block(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	const struct block_ref *ref;
@@ -334,7 +336,7 @@ static void verify_block(struct verify *v, const struct shmeta__tree_entry *row)
 		         (unsigned long long)(v->refs[v->next_ref].part >> 32));
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---- */
 
 static enum shmeta_status walk(struct verify *v, enum shmeta_db db,
                                void (*judge)(struct verify *v, const struct shmeta__tree_entry *row),

@@ -5,9 +5,10 @@
 #include "shm/record/entry.h"
 #include "shm/tree/tree_page.h"
 
-/* ---- pages -------------------------------------------------------------------------------------------------------------- */
+/* ---- pages ---- */
 
-/* Does the page hold all that it held? Nodes lie without gaps: one that is hidden, shortened or shown twice is missed in their sum. */
+/* Does the page hold all that it held? Nodes lie without gaps: one that is hidden, shortened or
+ * shown twice is missed in their sum. */
 static bool whole(const struct shmeta__tree_level *level, bool leaf)
 {
 	struct page_header header;
@@ -23,7 +24,7 @@ static bool whole(const struct shmeta__tree_level *level, bool leaf)
 	return header.upper + sum == SHMETA_PAGE;
 }
 
-/* ---- places ----------------------------------------------------------------------------------------------------------- */
+/* ---- places ---- */
 
 enum edge { FIRST, LAST };
 
@@ -68,7 +69,8 @@ static enum shmeta_status move(const struct shmeta__pages *pages, const struct s
 	return SHMETA_OK;
 }
 
-/* Where the key is (*ret_exact), or would be: the leaf's `at` may be its count. OK or ERR_CORRUPT. */
+/* Where the key is (*ret_exact), or would be: the leaf's `at` may be its count. OK or
+ * ERR_CORRUPT. */
 static enum shmeta_status find(const struct shmeta__pages *pages, const struct shmeta__tree *tree, const void *key,
                                size_t key_bytes, struct shmeta__tree_level *level, bool *ret_exact)
 {
@@ -129,7 +131,7 @@ static enum shmeta_status entry_at(const struct shmeta__pages *pages, const stru
 	return SHMETA_OK;
 }
 
-/* ---- proof ------------------------------------------------------------------------------------------------------------ */
+/* ---- proof ---- */
 
 /* Is the entry at that place the writer's, and on the right side of the key? */
 static bool witnesses(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
@@ -181,8 +183,8 @@ static bool between(const struct shmeta__tree *tree, const struct shmeta__tree_l
 	return true;
 }
 
-/* The key would be at this place, and is not: OK when that is proved. Where a key would be there is always an entry before it: the
- * sentinel. */
+/* The key would be at this place, and is not: OK when that is proved. Where a key would be there is
+ * always an entry before it: the sentinel. */
 static __attribute__((noinline)) enum shmeta_status prove(const struct shmeta__pages *pages,
                                                           const struct shmeta__tree *tree, const void *key,
                                                           size_t key_bytes, const struct shmeta__tree_level *level)
@@ -212,7 +214,7 @@ static __attribute__((noinline)) enum shmeta_status prove(const struct shmeta__p
 	               : SHMETA_ERR_CORRUPT;
 }
 
-/* ---- databases ------------------------------------------------------------------------------------------------------ */
+/* ---- databases ---- */
 
 enum shmeta_status shmeta__tree_open(const struct shmeta__pages *pages, const struct shmeta__tree *databases,
                                      enum shmeta_db db, struct shmeta__tree *ret)
@@ -232,7 +234,7 @@ enum shmeta_status shmeta__tree_open(const struct shmeta__pages *pages, const st
 	return tree_of_database(&database, db, ret) ? SHMETA_OK : SHMETA_ERR_CORRUPT;
 }
 
-/* ---- looking up and walking ------------------------------------------------------------------------------------------- */
+/* ---- looking up and walking ---- */
 
 enum shmeta_status shmeta__tree_get(const struct shmeta__pages *pages, const struct shmeta__tree *tree, const void *key,
                                     size_t key_bytes, const void **ret_value, size_t *ret_bytes)

@@ -11,7 +11,8 @@
 enum {
 	METAS = 2,
 	FLAG_INTEGER = 0x08,  /* of a database: MDB_INTEGERKEY; no other flag is used */
-	NODE_BYTES_MAX = 2038 /* LMDB puts what makes a larger node on pages of its own: two nodes fit a page */
+	NODE_BYTES_MAX = 2038 /* LMDB puts what makes a larger node on pages of its own: two nodes
+                               * fit a page */
 };
 
 enum kind { FREE_LIST, DATABASES, RECORDS };
@@ -50,7 +51,7 @@ static bool complain(const struct walk *walk, uint64_t page, const char *what)
 	return false;
 }
 
-/* ---- which pages are in use ------------------------------------------------------------------------------------------------ */
+/* ---- which pages are in use ---- */
 
 /* false: one of them is no page of this commit's, or taken already. */
 static bool take(struct check *check, uint64_t first, uint64_t count)
@@ -93,10 +94,11 @@ static bool take_free(struct walk *walk, uint64_t page, const struct shmeta__tre
 	return true;
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ---- */
 
-/* Do the nodes fill their page from `upper` on, none of them over another? Nodes have even places and lengths; when each begins at a
- * place of its own, and ends at one of its own, at the beginning of another or at the page's end, nothing is left between them. */
+/* Do the nodes fill their page from `upper` on, none of them over another? Nodes have even places
+ * and lengths; when each begins at a place of its own, and ends at one of its own, at the beginning
+ * of another or at the page's end, nothing is left between them. */
 static bool tiled(const struct shmeta__tree_level *level, bool leaf)
 {
 	uint64_t begins[SHMETA_PAGE / 128 + 1] = {0}, ends[SHMETA_PAGE / 128 + 1] = {0};
@@ -152,7 +154,7 @@ static bool ordered(const struct walk *walk, const struct stage *stage, bool lea
 	       compare(walk->integer, last.key, last.key_bytes, stage->high.key, stage->high.key_bytes) < 0;
 }
 
-/* ---- entries ----------------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static bool note_database(struct walk *walk, uint64_t page, const struct shmeta__tree_entry *entry)
 {
@@ -223,7 +225,7 @@ static bool check_entries(struct walk *walk, uint64_t page, const struct shmeta_
 	return true;
 }
 
-/* ---- trees -------------------------------------------------------------------------------------------------------------------- */
+/* ---- trees ---- */
 
 static bool enter(struct walk *walk, uint64_t number, bool leaf, struct stage *stage)
 {

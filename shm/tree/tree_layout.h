@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The file layout of LMDB 0.9 on little-endian machines with 64-bit words. Private to tree*.c.
  *
- *   page:      number (8) | pad (2) | flags (2) | lower (2) | upper (2) | offsets of the nodes, 2 bytes each, in order of their keys | a gap
+ *   page:      number (8) | pad (2) | flags (2) | lower (2) | upper (2) | offsets of the nodes, 2
+ *              bytes each, in order of their keys | a gap
  *              from lower to upper | the nodes, without gaps between them, to the page's end
  *   node:      lo (2) | hi (2) | flags (2) | bytes of the key (2) | key | value
- *              of a leaf: lo and hi are the value's size; flags say whether it is there, or on pages of its own whose number is there
- *              of a branch: lo, hi and flags are the number of the page below, which has the keys from this node's key on to that of
- *              the next one; the first node's key counts as lower than any
+ *              of a leaf: lo and hi are the value's size; flags say whether it is there, or on
+ *              pages of its own whose number is there of a branch: lo, hi and flags are the number
+ *              of the page below, which has the keys from this node's key on to that of the next
+ *              one; the first node's key counts as lower than any
  *   own pages: number (8) | pad (2) | flags (2) | how many pages (4) | the value */
 #ifndef SHMETA_SHM_TREE_TREE_LAYOUT_H
 #define SHMETA_SHM_TREE_TREE_LAYOUT_H
@@ -57,7 +59,8 @@ struct meta {
 };
 _Static_assert(sizeof(struct meta) == 152, "LMDB's meta page");
 
-/* OK, ERR_CORRUPT, ERR_VERSION, as shmeta__tree_read_meta() has them: of one page, copied. err may be NULL. */
+/* OK, ERR_CORRUPT, ERR_VERSION, as shmeta__tree_read_meta() has them: of one page, copied. err may
+ * be NULL. */
 enum shmeta_status shmeta__tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err);
 
 /* false: it cannot be. */

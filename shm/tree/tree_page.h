@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Pages, nodes and keys of LMDB's trees, each number bounded where it is used. Private to tree*.c. */
+ * Pages, nodes and keys of LMDB's trees, each number bounded where it is used. Private to
+ * tree*.c. */
 #ifndef SHMETA_SHM_TREE_TREE_PAGE_H
 #define SHMETA_SHM_TREE_TREE_PAGE_H
 
@@ -32,7 +33,7 @@ static inline uint32_t offset_of(const uint8_t *page, uint32_t i)
 	return shmeta__once32(v);
 }
 
-/* ---- pages and nodes -------------------------------------------------------------------------------------------------- */
+/* ---- pages and nodes ---- */
 
 /* NULL: no run of so many pages begins there. */
 static inline const uint8_t *page_at(const struct shmeta__pages *pages, uint64_t number, uint64_t count)
@@ -114,7 +115,7 @@ static inline bool read_value(const struct shmeta__pages *pages, const struct no
 	return header.number == number && header.flags == PAGE_OWN && header.pages >= count;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 /* < 0, 0, > 0. Integer keys have 8 bytes; judged before. */
 static inline int compare(bool integer, const void *a, size_t a_bytes, const void *b, size_t b_bytes)

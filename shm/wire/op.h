@@ -4,8 +4,9 @@
  * them.
  *
  * An operation is struct shmeta_wire_op, its strings one after the other in the order of
- * string_bytes[], zeros up to a multiple of 8, and with HAS_TRACE its trace id. The last string of REPLACE_SEGMENTS is its segments,
- * the old ones first: each is struct shmeta_wire_segment, its strings, zeros up to a multiple of 8. */
+ * string_bytes[], zeros up to a multiple of 8, and with HAS_TRACE its trace id. The last string of
+ * REPLACE_SEGMENTS is its segments, the old ones first: each is struct shmeta_wire_segment, its
+ * strings, zeros up to a multiple of 8. */
 #ifndef SHMETA_SHM_WIRE_OP_H
 #define SHMETA_SHM_WIRE_OP_H
 
@@ -25,7 +26,8 @@ enum shmeta_wire_string {
 	SHMETA_WIRE_A,     /* segment.id, agent.address, topic.cleanup_policy */
 	SHMETA_WIRE_B,     /* s3_bucket, availability_zone                   */
 	SHMETA_WIRE_C,     /* s3_key, agent_group                            */
-	SHMETA_WIRE_MAP,   /* topic.config, agent.metadata, committed.metadata, replace's segments */
+	SHMETA_WIRE_MAP,   /* topic.config, agent.metadata, committed.metadata, replace's
+                            * segments */
 	SHMETA_WIRE_STRINGS
 };
 enum {

@@ -23,9 +23,10 @@ int shmeta__status_known(int32_t status)
 	}
 }
 
-/* What a refusal is about beside its sentence. It travels where a success has its count, or the end of its lease: earlier versions take
- * any number there, and none anywhere else.
- *   REPLACE_SEGMENTS  FENCED by its compaction epoch: the highest that was given; CONFLICT: the segment's base, and 1
+/* What a refusal is about beside its sentence. It travels where a success has its count, or the end
+ * of its lease: earlier versions take any number there, and none anywhere else.
+ *   REPLACE_SEGMENTS FENCED by its compaction epoch: the highest that was given; CONFLICT: the
+ *   segment's base, and 1
  *   ACQUIRE_LEASE     CONFLICT: for how many ms another agent holds it */
 static void gather_refusal(uint32_t has, const struct shmeta_result *result, struct shmeta_wire_result *w)
 {

@@ -13,27 +13,28 @@
 
 enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                                   \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */        \
-	X(REGISTERED, 2, "registered")                                                                         \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */        \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */        \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */        \
-	X(ANSWER, 6, "answer")                                                                                 \
-	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */           \
-	X(WELCOME, 8, "welcome")                                                                               \
-	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */           \
-	X(RESULTS, 10, "results")                                                                              \
-	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */        \
-	X(OBJECT_LIST, 12, "object_list")                                                                      \
-	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */        \
-	X(INVALIDATED, 14, "invalidated")                                                                      \
-	X(CONFIG, 15, "config")       /* -> ANSWER: text is one JSON object, the running configuration     */  \
-	X(ACCEPT, 16, "accept")       /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
-	X(REVOKE, 17, "revoke")       /* -> ANSWER: txn is how many registrations ended                  */    \
-	X(OPERATE, 18, "operate")     /* -> ANSWER: text is what became of it                            */    \
-	X(EPOCH_END, 19, "epoch_end") /* -> ANSWER: generation is the epoch, txn where it ends           */    \
-	X(WAIT, 20, "wait")           /* -> ANSWER when it is to be looked at again; with WAIT_END none     */
+#define SHMETA_FRAME_LIST(X)                                                                         \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER */       \
+	X(REGISTERED, 2, "registered")                                                               \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key */                        \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object */                            \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused */    \
+	X(ANSWER, 6, "answer")                                                                       \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */ \
+	X(WELCOME, 8, "welcome")                                                                     \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */ \
+	X(RESULTS, 10, "results")                                                                    \
+	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER */                            \
+	X(OBJECT_LIST, 12, "object_list")                                                            \
+	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER */      \
+	X(INVALIDATED, 14, "invalidated")                                                            \
+	X(CONFIG, 15, "config")       /* -> ANSWER: text is the running configuration, in JSON */    \
+	X(ACCEPT, 16, "accept")       /* -> ANSWER: text is what to accept, txn its fingerprint */   \
+	X(REVOKE, 17, "revoke")       /* -> ANSWER: txn is how many registrations ended */           \
+	X(OPERATE, 18, "operate")     /* -> ANSWER: text is what became of it */                     \
+	X(EPOCH_END, 19, "epoch_end") /* -> ANSWER: generation is the epoch, txn where it ends */    \
+	X(WAIT, 20, "wait")           /* -> ANSWER when it is to be looked at again; with WAIT_END
+                                       * none */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -79,13 +80,16 @@ SHMETA_FROZEN(shmeta_frame_registered, slot_count, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_registered, 40);
 
 enum {
-	SHMETA_REFRESH_ASK_RECENT = 1u << 0,   /* what was found absent a moment before will do         */
-	SHMETA_REFRESH_ASK_SEGMENTS = 1u << 1, /* TOPIC: its partitions with all of their segments      */
-	SHMETA_REFRESH_ASK_NO_FILL = 1u << 2   /* what has to be loaded is the first to leave again     */
+	SHMETA_REFRESH_ASK_RECENT = 1u << 0,   /* what was found absent a moment before will do */
+	SHMETA_REFRESH_ASK_SEGMENTS = 1u << 1, /* TOPIC: its partitions with all of their
+                                                * segments */
+	SHMETA_REFRESH_ASK_NO_FILL = 1u << 2   /* what has to be loaded is the first to leave
+                                                * again */
 };
 
-/* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant, and then, up to the
- * frame's end, the id of an agent (AGENT) or a group (OFFSET). Without any name the whole class is meant. */
+/* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant, and then, up to
+ * the frame's end, the id of an agent (AGENT) or a group (OFFSET). Without any name the whole class
+ * is meant. */
 struct shmeta_frame_refresh {
 	struct shmeta_frame head; /*  0 */
 	uint32_t cls;             /* 16  enum shmeta_class */
@@ -138,7 +142,8 @@ struct shmeta_frame_revoke {
 SHMETA_FROZEN(shmeta_frame_revoke, reader, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_revoke, 24);
 
-/* What an operator asks for, besides what has a frame of its own. text_bytes bytes of text follow, then tenant_bytes bytes of tenant. */
+/* What an operator asks for, besides what has a frame of its own. text_bytes bytes of text follow,
+ * then tenant_bytes bytes of tenant. */
 struct shmeta_frame_operate {
 	struct shmeta_frame head; /*  0 */
 	uint32_t operation;       /* 16  enum shmeta_operation */
@@ -172,8 +177,8 @@ SHMETA_FROZEN_SIZE(shmeta_frame_hello, 96);
 
 enum { SHMETA_VERB_READ = 1u << 0, SHMETA_VERB_WRITE = 1u << 1, SHMETA_VERB_ADMIN = 1u << 2 };
 
-/* Beside them, no rights of the peer's: its operations may carry trace ids; it may send WAIT. Clients that do not know
- * them ignore them. */
+/* Beside them, no rights of the peer's: its operations may carry trace ids; it may send WAIT.
+ * Clients that do not know them ignore them. */
 enum { SHMETA_WELCOME_TRACES = 1u << 8, SHMETA_WELCOME_WAITS = 1u << 9 };
 
 struct shmeta_frame_welcome {
@@ -250,8 +255,9 @@ SHMETA_FROZEN(shmeta_frame_object_list, object_count, 16);
 SHMETA_FROZEN(shmeta_frame_object_list, more, 20);
 SHMETA_FROZEN_SIZE(shmeta_frame_object_list, 24);
 
-/* How far the log goes that was written under an epoch of a partition. name_bytes bytes of topic follow the
- * struct, then tenant_bytes bytes of tenant. The answer's status is OK, ABSENT or ABSENT_BEFORE_START. */
+/* How far the log goes that was written under an epoch of a partition. name_bytes bytes of topic
+ * follow the struct, then tenant_bytes bytes of tenant. The answer's status is OK, ABSENT or
+ * ABSENT_BEFORE_START. */
 struct shmeta_frame_epoch_end {
 	struct shmeta_frame head; /*  0 */
 	uint64_t epoch;           /* 16 */
@@ -268,13 +274,14 @@ SHMETA_FROZEN(shmeta_frame_epoch_end, timeout_ms, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_epoch_end, 40);
 
 enum {
-	SHMETA_WAIT_ANY = 1u << 0, /* any commit will do; word_count is 0                                    */
-	SHMETA_WAIT_END = 1u << 1  /* the wait that this connection began with the same id ends, and is answered
-	                              END, unless it was answered already; word_count is 0                   */
+	SHMETA_WAIT_ANY = 1u << 0, /* any commit will do; word_count is 0 */
+	SHMETA_WAIT_END = 1u << 1  /* the wait that this connection began with the same id ends, and
+                                    * is answered END, unless it was answered already; word_count is
+                                    * 0 */
 };
 
-/* Answered once the commit `txn` of the generation is not the newest one that changed what hashes to one of the
- * touched words, whose indices follow. */
+/* Answered once the commit `txn` of the generation is not the newest one that changed what hashes
+ * to one of the touched words, whose indices follow. */
 struct shmeta_frame_wait {
 	struct shmeta_frame head; /*  0 */
 	uint64_t generation;      /* 16 */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every engine answers every batch as the in-memory engine does, and shows the same rows afterwards: random batches of all operations
- * on few names, so that nearly everything meets what came before it, in the same batch too. */
+ * Every engine answers every batch as the in-memory engine does, and shows the same rows
+ * afterwards: random batches of all operations on few names, so that nearly everything meets what
+ * came before it, in the same batch too. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,8 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	world_servers_stop();
 }
 
-/* AFRESH: by an engine that has just been opened, each batch, which expects nothing bad. IN_HALVES: started, everything read, finished. */
+/* AFRESH: by an engine that has just been opened, each batch, which expects nothing bad. IN_HALVES:
+ * started, everything read, finished. */
 enum way { AT_ONE_GO, AFRESH, IN_HALVES };
 
 /* One source and what it gave out. */
@@ -65,8 +67,9 @@ static struct shmeta_str one_of(struct pair *p, const char *const *names, uint32
 static const char *const topics[] = {"a", "b", "c"}, *const agents[] = {"x", "y", "z"}, *const groups[] = {"g", "h"},
 			 *const objects[] = {"o1", "o2", "o3"};
 
-/* A segment's id is its place's, most of them its base's; ids of one place do not appear at another: whether one that was deleted there
- * is free here depends on an order that is promised only within a partition. */
+/* A segment's id is its place's, most of them its base's; ids of one place do not appear at
+ * another: whether one that was deleted there is free here depends on an order that is promised
+ * only within a partition. */
 static struct shmeta_str segment_id(struct pair *p, struct shmeta_str topic, uint32_t partition, uint32_t base)
 {
 	char *name = p->name[p->names++ % NAMES];
@@ -108,7 +111,8 @@ static struct shmeta_str keep(struct pair *p, struct shmeta_str text)
 	return rows_str(name);
 }
 
-/* Neighbours that are there as the batch begins, now and then altered, by one new segment, or two, or none: of an object of its own, or slices. */
+/* Neighbours that are there as the batch begins, now and then altered, by one new segment, or two,
+ * or none: of an object of its own, or slices. */
 static void pick_replacement(struct pair *p, struct shmeta_op *op)
 {
 	struct shmeta_segment(*list)[4] = p->list[p->lists++ % BATCH_MAX], *there;
@@ -157,7 +161,8 @@ static void pick_replacement(struct pair *p, struct shmeta_op *op)
 		if (s->end_offset < s->base_offset)
 			s->end_offset = s->base_offset;
 		s->size_bytes = 5;
-		/* R7 of docs/backends.md: there nobody else is to have an id that is made of a place. */
+		/* R7 of docs/backends.md: there nobody else is to have an id that is made of a
+		 * place. */
 		if (p->engine.world.engine == WORLD_DYNAMODB && s->base_offset != list[0][0].base_offset)
 			s->id = keep(p, rows_str(id));
 	}
@@ -331,7 +336,8 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 			p->engine.transfers[p->transfers++] = b->transfer_id;
 		}
 	}
-	/* DynamoDB's feed has what a transaction changed of the store's rows, not an entry for each operation. */
+	/* DynamoDB's feed has what a transaction changed of the store's rows, not an entry for each
+	 * operation. */
 	if (p->engine.world.engine != WORLD_DYNAMODB)
 		cr_assert_eq(p->model.told, p->engine.told);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The contract of backends/backend.h, sentence by sentence, over every engine: memory, SQLite and PostgreSQL, each with
- * shmeta's own schema and attached to a StreamHouse database of each shape; and but for its feed over CockroachDB's dialect. */
+ * The contract of backends/backend.h, sentence by sentence, over every engine: memory, SQLite and
+ * PostgreSQL, each with shmeta's own schema and attached to a StreamHouse database of each shape;
+ * and but for its feed over CockroachDB's dialect. */
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <inttypes.h>
@@ -185,7 +186,7 @@ static void fill(struct world *w)
 	world_lease(w, NULL, "orders", 1, "agent-1", 3);
 }
 
-/* ---- load ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- load ---- */
 
 READ_CLAIM(load_of_an_empty_source_is_empty)
 {
@@ -338,7 +339,7 @@ READ_CLAIM(progress_comes_at_least_every_100000_rows)
 	cr_expect_geq(w->recorder.progressed, 2);
 }
 
-/* ---- what the sink answers --------------------------------------------------------------------------------------------------------- */
+/* ---- what the sink answers ---- */
 
 READ_CLAIM(a_sink_that_stops_ends_load_with_its_own_status)
 {
@@ -406,7 +407,7 @@ FEED_CLAIM(changes_that_the_sink_refused_are_told_again)
 	cr_expect_eq(w->recorder.changed, 0);
 }
 
-/* ---- quarantined rows ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- quarantined rows ---- */
 
 /* A row that only a hand with foreign keys off can write. */
 static void unchecked(struct world *w, const char *sql)
@@ -523,7 +524,8 @@ READ_CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
 	cr_expect_eq(w->recorder.topics, 2);
 	cr_expect_eq(w->recorder.partitions, 2);
 	cr_expect_eq(w->recorder.segments, 4);
-	/* four topics, their four partitions, the segment below one of them; the partition of B and its segment */
+	/* four topics, their four partitions, the segment below one of them; the partition of B and
+	 * its segment */
 	cr_expect_eq(w->recorder.quarantined, w->pg == NULL ? 11 : 9, "%s", recorder_text(&w->recorder));
 	has("has 250 bytes; the limit is 249");
 	has("name 'tab\\x09here' has a control character");
@@ -538,7 +540,8 @@ READ_CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
 	has("B/0 absent");
 }
 
-/* By load() and by fetch(): class, tenant, topic, name, partition, base and end offset, and what could not be read. */
+/* By load() and by fetch(): class, tenant, topic, name, partition, base and end offset, and what
+ * could not be read. */
 READ_CLAIM(every_kind_of_bad_row_is_reported_with_its_key)
 {
 	static const char of[] = SHMETA_DEFAULT_TENANT " ";
@@ -645,7 +648,7 @@ READ_CLAIM(a_map_of_more_than_64_kib_is_quarantined)
 	free(big);
 }
 
-/* ---- fetch ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- fetch ---- */
 
 READ_CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
 {
@@ -809,7 +812,7 @@ CLAIM(statements_grow_with_chunks_not_with_keys)
 	free(names);
 }
 
-/* ---- one moment -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one moment ---- */
 
 struct meanwhile {
 	struct world *world;
@@ -837,7 +840,8 @@ static bool waits_for_readers(const struct world *w)
 	return w->memory != NULL || w->engine == WORLD_SQLITE_V01;
 }
 
-/* With the first partition, in the middle of the call, the application commits, or tries to: a rollback journal makes it wait. */
+/* With the first partition, in the middle of the call, the application commits, or tries to: a
+ * rollback journal makes it wait. */
 static enum shmeta_status partition_meanwhile(void *arg, const struct shmeta_partition *partition)
 {
 	if (!meanwhile.started) {
@@ -912,9 +916,9 @@ CLAIM(fetch_shows_one_moment)
 	free(keys);
 }
 
-/* ---- changes ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- changes ---- */
 
-/* ---- a status for each ------------------------------------------------------------------------------------------ */
+/* ---- a status for each ---- */
 
 Test(memory_with_faults, a_key_that_cannot_be_read_fails_alone)
 {
@@ -1108,7 +1112,8 @@ FEED_CLAIM(every_change_becomes_its_key)
 	EXPECT("segment %s orders/2 0..9223372036854775807", t);
 	world_delete_topic(w, NULL, "new");
 	EXPECT("topic %s new with_segments deleted", t);
-	/* An engine whose log names these tells which; the others say that the class has changed. */
+	/* An engine whose log names these tells which; the others say that the class has
+	 * changed. */
 	world_agent(w, "agent-1", 99, NULL);
 	if (names)
 		EXPECT("agent %s agent-1", t);
@@ -1173,8 +1178,8 @@ FEED_CLAIM(a_topic_deleted_and_made_again_is_another_one)
 	world_segment(w, NULL, "orders", 0, 0, 4);
 	ok(world_changes(w));
 	has("changed topic 00000000-0000-0000-0000-000000000000 orders with_segments deleted");
-	if (w->engine !=
-	    WORLD_DYNAMODB) { /* which tells keys as they were logged, also those that another one covers */
+	/* which tells keys as they were logged, also those that another one covers */
+	if (w->engine != WORLD_DYNAMODB) {
 		has_not("changed segment");
 		has_not("changed partition");
 	}
@@ -1197,7 +1202,8 @@ CLAIM(wake_fd_becomes_readable_with_a_change_and_changes_drain_it)
 	if (w->pg != NULL && poller.fd < 0)
 		return; /* nothing wakes us there but the clock, unless NOTIFY is asked for */
 	cr_assert_geq(poller.fd, 0);
-	for (int i = 0; poll(&poller, 1, 200) > 0; i++) { /* what opening it has stirred up settles */
+	/* what opening it has stirred up settles */
+	for (int i = 0; poll(&poller, 1, 200) > 0; i++) {
 		cr_assert_lt(i, 20, "readable for ever though nothing happens");
 		ok(world_changes(w));
 		cr_assert_eq(w->changed, 0);
@@ -1211,7 +1217,7 @@ CLAIM(wake_fd_becomes_readable_with_a_change_and_changes_drain_it)
 	}
 }
 
-/* ---- positions --------------------------------------------------------------------------------------------------------------------- */
+/* ---- positions ---- */
 
 static size_t keep_position(struct world *w, char position[128])
 {
@@ -1266,7 +1272,8 @@ CLAIM(an_engine_fetches_as_many_keys_in_one_call_as_it_states)
 	free(keys);
 }
 
-/* One unit of the most operations that an engine takes as one: an object with all its slices, which all show, or none. */
+/* One unit of the most operations that an engine takes as one: an object with all its slices, which
+ * all show, or none. */
 CLAIM(an_engine_takes_as_many_operations_in_one_unit_as_it_states)
 {
 	enum { ID = 24 };
@@ -1390,7 +1397,7 @@ READ_CLAIM(it_says_what_it_is)
 	cr_expect_eq(world_writable(w), w->engine != WORLD_SKELETON);
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- objects ---- */
 
 static enum shmeta_status no_change(void *arg, const struct backend_key *key)
 {
@@ -1541,10 +1548,11 @@ CLAIM(the_pages_of_the_objects_are_in_order_of_their_keys_and_know_the_tenant)
 	cr_expect_str_eq(listed.text, "", "of another tenant");
 }
 
-/* ---- all of it, at random ----------------------------------------------------------------------------------------------------------- */
+/* ---- all of it, at random ---- */
 
-/* A store kept up by nothing but changes() and fetch(): the keys of a round are applied to it, and then it must hold what a load
- * of the source shows. It is a database of the memory engine, which makes it easy to compare. */
+/* A store kept up by nothing but changes() and fetch(): the keys of a round are applied to it, and
+ * then it must hold what a load of the source shows. It is a database of the memory engine, which
+ * makes it easy to compare. */
 struct follower {
 	struct memory_db *store;
 	struct world *world;
@@ -1577,7 +1585,8 @@ static enum shmeta_status follow_changed(void *arg, const struct backend_key *ke
 	kept->tenant = str(f->names[f->count][0]);
 	kept->topic = str(f->names[f->count][1]);
 	kept->name = str(f->names[f->count][2]);
-	/* A store of the memory engine forgets no single offset: with one of them the group is read. */
+	/* A store of the memory engine forgets no single offset: with one of them the group is
+	 * read. */
 	if (key->cls == SHMETA_CLASS_OFFSET)
 		kept->topic.bytes = 0;
 	f->count++;
@@ -1738,7 +1747,8 @@ static uint64_t dice(uint64_t *seed, uint64_t sides)
 	return (*seed >> 33) % sides;
 }
 
-/* One thing that an application may do. What the source would refuse is not tried: `there` knows what there is. */
+/* One thing that an application may do. What the source would refuse is not tried: `there` knows
+ * what there is. */
 struct there {
 	bool topic[2][6], partition[2][6][4], agent[4], group[2][4];
 	uint64_t first[2][6][4], next[2][6][4]; /* offsets of the segments */
@@ -1933,7 +1943,8 @@ FEED_CLAIM(following_the_changes_shows_what_a_load_shows)
 		cr_assert_not(f->list, "seed %" PRIu64 ": the feed gave up", seed);
 		cr_assert_eq(changed, f->count > 0);
 		cr_assert_eq(lag_ns, 0);
-		/* Classes last, in their order: in the follower a topic or an agent that goes takes its leases along. */
+		/* Classes last, in their order: in the follower a topic or an agent that goes takes
+		 * its leases along. */
 		qsort(f->keys, f->count, sizeof f->keys[0], topics_first);
 		ok(w->ops->source->fetch(w->state, f->keys, f->count, &sink, &w->err));
 		compare(w, f, seed, round);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance, part A of the contract: what every operation does, row by row, through the public API and a real writer, on each engine.
- * Where the engines of the reference differ (1.9), the claim is our one answer. */
+ * Conformance, part A of the contract: what every operation does, row by row, through the public
+ * API and a real writer, on each engine. Where the engines of the reference differ (1.9), the claim
+ * is our one answer. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 
 CONFORMANCE_SUITES
 
-/* ---- 1.1 topics ------------------------------------------------------------------------------------------------------------- */
+/* ---- 1.1 topics ---- */
 
 CLAIM(a_1_1_a_topic_comes_with_its_partitions_at_watermark_0)
 {
@@ -126,7 +127,7 @@ CLAIM(a_1_9_topics_are_listed_by_the_bytes_of_their_names)
 	cr_expect_str_eq(api_topics(NULL, 0), "B a1 a10 a2 b z_ \xc3\xa9");
 }
 
-/* ---- 1.2 partitions ---------------------------------------------------------------------------------------------------------- */
+/* ---- 1.2 partitions ---- */
 
 CLAIM(a_1_2_an_unknown_partition_or_topic_is_absent)
 {
@@ -163,7 +164,7 @@ CLAIM(a_1_2_partitions_are_listed_by_number)
 	cr_expect_str_eq(api_partitions("orders"), "0 1 2 3 4 5 6 7 8 9 10 11");
 }
 
-/* ---- 1.3 segments ------------------------------------------------------------------------------------------------------------- */
+/* ---- 1.3 segments ---- */
 
 CLAIM(a_1_3_adding_a_segment_leaves_the_watermark_alone)
 {
@@ -300,7 +301,7 @@ CLAIM(a_1_3_delete_before_keeps_the_segment_that_holds_the_offset)
 	cr_expect_eq(api.result[0].count, 0);
 }
 
-/* ---- 1.4 consumer groups -------------------------------------------------------------------------------------------------------- */
+/* ---- 1.4 consumer groups ---- */
 
 CLAIM(a_1_4_a_group_is_made_once_and_its_times_stay)
 {
@@ -376,7 +377,7 @@ CLAIM(a_1_4_deleting_a_group_takes_its_offsets_and_is_idempotent)
 	cr_expect_eq(api_do(&op, 1), SHMETA_OK);
 }
 
-/* ---- 1.5 agents ------------------------------------------------------------------------------------------------------------------- */
+/* ---- 1.5 agents ---- */
 
 CLAIM(a_1_5_registering_again_overwrites_all_but_the_start)
 {
@@ -442,7 +443,7 @@ CLAIM(a_1_5_deregistering_takes_the_leases_and_is_idempotent)
 	cr_expect_eq(api_deregister("a"), SHMETA_OK);
 }
 
-/* ---- 1.6 leases ------------------------------------------------------------------------------------------------------------------- */
+/* ---- 1.6 leases ---- */
 
 CLAIM(a_1_6_a_renewal_takes_the_next_epoch)
 {

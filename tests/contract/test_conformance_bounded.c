@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance, the first part, where the store has one partition at a time: what it does not have is resolved by FRESH. */
+ * Conformance, the first part, where the store has one partition at a time: what it does not have
+ * is resolved by FRESH. */
 #include "tests/support/conformance.h"
 
 #undef CONFORMANCE_ENGINES

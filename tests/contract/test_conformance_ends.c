@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance at the ends of every range (C9): each number of each operation at 0, at its limit, beyond it, and where its type ends,
- * through the public API on each engine. It is refused with a sentence that names the value, and nothing has changed; or it is done.
- * Whatever was answered, the daemon goes on: it shows the next write, and in the end the store is what the source is. */
+ * Conformance at the ends of every range (C9): each number of each operation at 0, at its limit,
+ * beyond it, and where its type ends, through the public API on each engine. It is refused with a
+ * sentence that names the value, and nothing has changed; or it is done. Whatever was answered, the
+ * daemon goes on: it shows the next write, and in the end the store is what the source is. */
 #include <criterion/criterion.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -191,7 +192,8 @@ static void at_its_ends(enum shmeta_op_type type, const struct number *number)
 			memcpy(at, &ends64[i], sizeof ends64[i]);
 			(void)snprintf(value, sizeof value, "%llu", (unsigned long long)ends64[i]);
 		}
-		/* A segment of one offset there; one that ends before it begins is a fault of its end. */
+		/* A segment of one offset there; one that ends before it begins is a fault of its
+		 * end. */
 		if (number->at == offsetof(struct shmeta_op, u.segment.base_offset) && ends64[i] <= INT64_MAX)
 			op.u.segment.end_offset = op.u.segment.base_offset;
 		if (number->at == offsetof(struct shmeta_op, u.segment.end_offset) && ends64[i] < INT64_MAX / 2)
@@ -295,7 +297,9 @@ CLAIM(c9_names_are_done_or_refused_at_their_ends_in_every_operation)
 				if (api.engine->slow && lengths[i] == 1)
 					continue; /* as any other name */
 				if (type == SHMETA_OP_ADD_SLICE || type == SHMETA_OP_DELETE_TOPIC)
-					continue; /* the one has units of its own, the other would take the topic away */
+					/* the one has units of its own, the other would take the
+					 * topic away */
+					continue;
 				memcpy((char *)&op + places[place], &(struct shmeta_str){text, lengths[i]},
 				       sizeof(struct shmeta_str));
 				judge(&op, "", "");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance: leader epochs, C13 of the contract, through the public API and a real writer, on each engine. */
+ * Conformance: leader epochs, C13 of the contract, through the public API and a real writer, on
+ * each engine. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,7 +154,8 @@ CLAIM(c13_the_lowest_base_of_an_epoch_is_its_start)
 {
 	struct shmeta_op op[4] = {{.type = SHMETA_OP_COMMIT_OBJECT,
 	                           .u.object = {.s3_bucket = S("bucket"), .s3_key = S("shared"), .size_bytes = 100}}};
-	static const uint64_t bases[3] = {20, 10, 30}; /* the lowest is neither the first nor the last */
+	/* the lowest is neither the first nor the last */
+	static const uint64_t bases[3] = {20, 10, 30};
 	char id[4][64];
 
 	begin();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance after a move: what `shmetactl export` and `import` carry from each engine to each other one gives the same answers there,
- * through the public API and a real writer. */
+ * Conformance after a move: what `shmetactl export` and `import` carry from each engine to each
+ * other one gives the same answers there, through the public API and a real writer. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -86,7 +86,8 @@ static void furnish(void)
 	cr_assert_eq(api_release("orders", 1, "b"), SHMETA_OK);
 }
 
-/* Export, import into an empty source of that engine, and go there. false: this machine has none. */
+/* Export, import into an empty source of that engine, and go there. false: this machine has
+ * none. */
 static bool move_to(const struct conformance_engine *engine)
 {
 	struct run_daemon other;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance: operations that do many things at once, C12 and C14 of the contract, through the public API and a real writer, on each engine. */
+ * Conformance: operations that do many things at once, C12 and C14 of the contract, through the
+ * public API and a real writer, on each engine. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 
 CONFORMANCE_SUITES
 
-/* ---- C12 replace_segments ------------------------------------------------------------------------------------------------------- */
+/* ---- C12 replace_segments ---- */
 
 enum { OLD = 4 };
 static struct shmeta_segment old_one[OLD], new_one[OLD];
@@ -364,7 +365,7 @@ CLAIM(c12_reference_counts_of_objects_follow)
 		SHMETA_OK, "%s", api.result[0].text);
 }
 
-/* ---- C14 renew_agent ------------------------------------------------------------------------------------------------------------ */
+/* ---- C14 renew_agent ---- */
 
 static enum shmeta_status renew(const char *agent, int64_t heartbeat_ms, int64_t duration_ms)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance, part C of the contract: what shmeta promises beyond its reference, clause by clause, through the public API and a real
- * writer, on each engine. */
+ * Conformance, part C of the contract: what shmeta promises beyond its reference, clause by clause,
+ * through the public API and a real writer, on each engine. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 
 CONFORMANCE_SUITES
 
-/* ---- C2 identity, C3 outcomes, C4 consistency, C5 snapshots ------------------------------------------------------------------ */
+/* ---- C2 identity, C3 outcomes, C4 consistency, C5 snapshots ---- */
 
 CLAIM(c2_a_topic_made_again_is_another_one_and_handles_know_it)
 {
@@ -152,7 +152,8 @@ CLAIM(c4_fresh_asks_the_source_when_the_answer_is_stale)
 	cr_assert_eq(kill(api.d.pid, SIGCONT), 0);
 	if (api.engine->sql != NULL)
 		cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = 77"), 0);
-	/* What FRESH returns was true within the time to live: at the latest then it is the new one. */
+	/* What FRESH returns was true within the time to live: at the latest then it is the new
+	 * one. */
 	read.timeout_ms = API_WAIT_MS;
 	api_look();
 	for (end = run_now_s() + 10; run_now_s() < end;) {
@@ -432,8 +433,8 @@ static uint64_t rounds(void)
 	return api.engine->slow ? SLOW_ROUNDS : ROUNDS;
 }
 
-/* Snapshots in which the partitions of the topic did not all show the same write, or a watermark lay behind its segments. Also, how
- * often the topic was not there. In a child: no Criterion. */
+/* Snapshots in which the partitions of the topic did not all show the same write, or a watermark
+ * lay behind its segments. Also, how often the topic was not there. In a child: no Criterion. */
 static int watch_them_move(void)
 {
 	struct shmeta *instance = run_daemon_open(&api.d, "watcher", 0);
@@ -497,7 +498,7 @@ CLAIM(c5_what_one_call_does_to_a_topic_shows_together_or_not_at_all)
 	cr_expect_eq(run_reap(watcher), 0, "torn snapshots (above 100: it could not look)");
 }
 
-/* ---- C6 writes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C6 writes ---- */
 
 CLAIM(c6_what_is_acknowledged_shows_in_every_new_snapshot)
 {
@@ -626,7 +627,7 @@ CLAIM(c6_another_operation_under_an_id_is_a_conflict_and_not_done)
 	cr_expect_str_eq(api_segments("orders", 0), "0-9");
 }
 
-/* ---- C7 leases -------------------------------------------------------------------------------------------------------------------- */
+/* ---- C7 leases ---- */
 
 CLAIM(c7_epochs_never_go_back_through_release_deregistration_and_recreation)
 {
@@ -745,7 +746,7 @@ CLAIM(c7_a_lease_is_handed_to_the_agent_that_accepted_it)
 	cr_expect_eq(api_do(&reject, 1), SHMETA_ERR_NOT_FOUND);
 }
 
-/* ---- C8 more operations -------------------------------------------------------------------------------------------------------------- */
+/* ---- C8 more operations ---- */
 
 CLAIM(c8_a_segment_and_its_watermark_are_one_write)
 {
@@ -925,7 +926,7 @@ CLAIM(c8_objects_are_listed_and_without_slices_not_deletable_before_their_grace)
 	             SHMETA_ERR_INVALID_ARGUMENT);
 }
 
-/* ---- C9 limits --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- C9 limits ---- */
 
 CLAIM(c20_a_read_of_the_source_leaves_the_snapshot_alone_unless_it_may_move)
 {
@@ -1066,9 +1067,10 @@ CLAIM(c9_a_map_is_64_kib_at_most)
 	free(map);
 }
 
-/* ---- C17 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C17 ---- */
 
-/* How often the snapshot's journal tells of the key since that position; -1: too old. A key's topic or name is `text`. */
+/* How often the snapshot's journal tells of the key since that position; -1: too old. A key's topic
+ * or name is `text`. */
 static int times_told(const struct shmeta_token *since, enum shmeta_class cls, const char *text, uint32_t partition,
                       bool deleted)
 {
@@ -1122,7 +1124,7 @@ CLAIM(c17_the_keys_of_what_changed_are_told_and_of_another_generation_it_is_too_
 	cr_expect_eq(times_told(&now, SHMETA_CLASS_TOPIC, "orders", 0, true), -1);
 }
 
-/* ---- C19 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C19 ---- */
 
 CLAIM(c19_a_read_that_fills_nothing_is_answered_as_any_other)
 {
@@ -1153,11 +1155,12 @@ CLAIM(c19_a_read_that_fills_nothing_is_answered_as_any_other)
 	}
 }
 
-/* ---- C21 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C21 ---- */
 
 enum { C21_RECORDS = 9 };
 
-/* Lookups that nothing but an unreadable row keeps from OK: each is answered `expected`, or is told by its number. */
+/* Lookups that nothing but an unreadable row keeps from OK: each is answered `expected`, or is told
+ * by its number. */
 static void c21_expect_each(const struct shmeta_read *read, uint32_t topic_id, enum shmeta_status expected)
 {
 	enum shmeta_status status[C21_RECORDS];

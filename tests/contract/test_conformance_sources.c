@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance, the rest: what is only text stays text (C1), order within a call (C6), leases and offers that run out (A 1.6, C7), strangers
- * on the socket (C9), and sources with less than everything (C10); through the public API and a real writer, on each engine. */
+ * Conformance, the rest: what is only text stays text (C1), order within a call (C6), leases and
+ * offers that run out (A 1.6, C7), strangers on the socket (C9), and sources with less than
+ * everything (C10); through the public API and a real writer, on each engine. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,7 +26,7 @@ static void let_pass_ms(int ms)
 		;
 }
 
-/* ---- C1 ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- C1 ---- */
 
 CLAIM(c1_quotes_wildcards_and_commands_in_names_are_only_text)
 {
@@ -95,7 +96,7 @@ CLAIM(c1_every_list_of_names_is_ordered_by_bytes)
 	cr_expect_str_eq(api_leases(NULL, NULL, 0), leases);
 }
 
-/* ---- C6 ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- C6 ---- */
 
 CLAIM(c6_operations_of_one_call_take_effect_in_their_order)
 {
@@ -132,7 +133,7 @@ CLAIM(c6_operations_of_one_call_take_effect_in_their_order)
 	cr_expect_eq(api_watermark("orders", 0), 5);
 }
 
-/* ---- leases and offers that run out ------------------------------------------------------------------------------------------- */
+/* ---- leases and offers that run out ---- */
 
 CLAIM(a_1_6_the_holder_releases_also_what_has_expired)
 {
@@ -190,7 +191,7 @@ CLAIM(c7_an_offer_that_nobody_took_times_out_and_leaves_the_lease)
 	cr_expect_eq(api_do(&offer, 1), SHMETA_OK, "another one may be made: %s", api.result[0].text);
 }
 
-/* ---- C9 ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- C9 ---- */
 
 CLAIM(c9_a_frame_that_does_not_parse_closes_its_connection_alone)
 {
@@ -215,7 +216,7 @@ CLAIM(c9_a_frame_that_does_not_parse_closes_its_connection_alone)
 	cr_expect_str_eq(api_topics(NULL, 0), "orders");
 }
 
-/* ---- C10 ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- C10 ---- */
 
 /* The writer again, with another configuration. */
 static void restart_with(const char *config)

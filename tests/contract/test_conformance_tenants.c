@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conformance, C2: tenants. What two of them call by the same name are two things, and neither reads or changes what is the other's,
- * through the public API and a real writer, on each engine. */
+ * Conformance, C2: tenants. What two of them call by the same name are two things, and neither
+ * reads or changes what is the other's, through the public API and a real writer, on each
+ * engine. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 
 CONFORMANCE_SUITES
 
-/* Ids of segments and agents are keys of whole tables in the shapes that have tenants: so these differ by tenant. */
+/* Ids of segments and agents are keys of whole tables in the shapes that have tenants: so these
+ * differ by tenant. */
 static enum shmeta_status append(const char *prefix, uint32_t partition, uint64_t base, uint64_t end)
 {
 	char id[64], named[80];
@@ -21,7 +23,8 @@ static enum shmeta_status append(const char *prefix, uint32_t partition, uint64_
 	return api_do(&op, 1);
 }
 
-/* One tenant's share: a topic of two partitions with `partitions`' watermarks, a group, an agent with a lease. */
+/* One tenant's share: a topic of two partitions with `partitions`' watermarks, a group, an agent
+ * with a lease. */
 static void furnish(const char *prefix, uint64_t records)
 {
 	char agent[16];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DynamoDB behind a faulty network and under load: what holds under each fault that an emulator does not show (support/ddb_proxy.h).
- * In each test every request's signature is checked, and no read is eventually consistent. */
+ * DynamoDB behind a faulty network and under load: what holds under each fault that an emulator
+ * does not show (support/ddb_proxy.h). In each test every request's signature is checked, and no
+ * read is eventually consistent. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -61,7 +62,8 @@ static void begin(void)
 	               sizeof direct);
 	*strchr(direct + strlen("dynamodb://"), '?') = '\0';
 	(void)snprintf(direct + strlen(direct), sizeof direct - strlen(direct), "?endpoint=http://127.0.0.1:%u", real);
-	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text); /* from here on its feed tells */
+	/* from here on its feed tells */
+	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
 }
 
 static void end(void)
@@ -78,7 +80,7 @@ static void end(void)
 
 TestSuite(dynamodb_faults, .init = begin, .fini = end, .timeout = 180);
 
-/* ---- what is done, and what is there ------------------------------------------------------------------------------------------- */
+/* ---- what is done, and what is there ---- */
 
 static struct shmeta_result result;
 
@@ -148,7 +150,8 @@ static void expect_line(const char *line, bool there)
 	             recorder_text(&w.recorder));
 }
 
-/* Topic t of four partitions, an agent; then so many segments in partition 0 through the fault, each done exactly once. */
+/* Topic t of four partitions, an agent; then so many segments in partition 0 through the fault,
+ * each done exactly once. */
 static void fill(void)
 {
 	expect_ok(add_topic("t", 4));
@@ -242,7 +245,8 @@ static void give(uint32_t ms)
 	((struct ddb_state *)w.state)->options.timeout_ms = ms;
 }
 
-/* Two in a row leave time for a third one; if the first took all of it, the second would find none. */
+/* Two in a row leave time for a third one; if the first took all of it, the second would find
+ * none. */
 Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call)
 {
 	fill();
@@ -257,7 +261,8 @@ Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call
 	expect_segments(2);
 }
 
-/* Every answer to the transaction is lost, until its time is over: its entry in the log says that it was done. */
+/* Every answer to the transaction is lost, until its time is over: its entry in the log says that
+ * it was done. */
 Test(dynamodb_faults, a_write_that_was_never_answered_is_known_by_its_entry_in_the_log)
 {
 	fill();
@@ -315,7 +320,8 @@ static void expect_status(enum shmeta_status status, enum shmeta_status expected
 	cr_expect_eq(status, expected, "%s: %s / %s", shmeta_strerror(status), result.text, w.err.text);
 }
 
-/* While that is not known others write, also to the same partition; the feed tells what it knows, and for how long it does not know all. */
+/* While that is not known others write, also to the same partition; the feed tells what it knows,
+ * and for how long it does not know all. */
 static void lose_everything(enum ddb_fault fault, bool done)
 {
 	lose(fault, "t-0-20");
@@ -367,7 +373,8 @@ Test(dynamodb_faults, what_an_unknown_outcome_may_yet_write_over_waits_alone)
 	expect_line("committed=7", true);
 }
 
-/* Who begins to follow the log looks at its newest entries: one that may come late has to be among them. */
+/* Who begins to follow the log looks at its newest entries: one that may come late has to be among
+ * them. */
 Test(dynamodb_faults, behind_an_unknown_outcome_no_more_is_written_than_followers_look_at)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -385,7 +392,8 @@ Test(dynamodb_faults, behind_an_unknown_outcome_no_more_is_written_than_follower
 	expect_ok(add_segment(1, (written - 1) * 10));
 }
 
-/* The request arrives when its writer has given it up, and has said in the log that it never happened. */
+/* The request arrives when its writer has given it up, and has said in the log that it never
+ * happened. */
 Test(dynamodb_faults, a_write_that_comes_late_is_not_done)
 {
 	enum shmeta_status status;
@@ -586,7 +594,8 @@ static void expect_keys(struct backend_key *keys, size_t count, uint64_t good)
 	expect_line("ProvisionedThroughputExceeded", good < count);
 }
 
-/* The segments of one partition, or its item, are throttled until nobody waits any more; those who ask for it again ask once. */
+/* The segments of one partition, or its item, are throttled until nobody waits any more; those who
+ * ask for it again ask once. */
 static void expect_one_hot_key(const char *target, const char *part, size_t beside)
 {
 	struct backend_key keys[4];
@@ -906,8 +915,8 @@ static void *load_in_thread(void *arg)
 	return NULL;
 }
 
-/* The halves of a transaction in two pages: while a page of segments is held another host moves two of them, one of them before
- * the page's end, and the watermark. */
+/* The halves of a transaction in two pages: while a page of segments is held another host moves two
+ * of them, one of them before the page's end, and the watermark. */
 Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 {
 	struct backend_options options;
@@ -932,7 +941,8 @@ Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 		cr_assert_lt(run_now_s(), last, "no page of segments was asked for");
 		(void)usleep(1000);
 	}
-	/* The first ten are deleted, and a fifth is added: a page that was handed out shows what is no more. */
+	/* The first ten are deleted, and a fifth is added: a page that was handed out shows what is
+	 * no more. */
 	ddb_world_do(other, NULL,
 	             &(struct shmeta_op){.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = rows_str("t"), .offset = 10},
 	             1700000000000);
@@ -958,7 +968,7 @@ Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
 	ddb_world_close(other);
 }
 
-/* ---- the feed ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 static void throttle_after(uint32_t pages)
 {
@@ -974,7 +984,8 @@ static void throttle_after(uint32_t pages)
 	                                         .times = UINT32_MAX});
 }
 
-/* The source gives three pages, and then nothing more until time is up: what came is told, and the next look goes on behind it. */
+/* The source gives three pages, and then nothing more until time is up: what came is told, and the
+ * next look goes on behind it. */
 Test(dynamodb_faults, what_came_of_a_backlog_is_told_though_the_rest_did_not)
 {
 	char id[16];
@@ -1002,7 +1013,7 @@ Test(dynamodb_faults, what_came_of_a_backlog_is_told_though_the_rest_did_not)
 	expect_line("late-5", true);
 }
 
-/* ---- what a deleted topic leaves ------------------------------------------------------------------------------------------------ */
+/* ---- what a deleted topic leaves ---- */
 
 static struct ddb_state *state(void)
 {
@@ -1037,13 +1048,15 @@ static int64_t swept_to(char inc[DDB_RANDOM_BYTES])
 	return ret;
 }
 
-/* Topic t with so many segments in partition 0, and as many in 2, is deleted, and nothing of them swept. */
+/* Topic t with so many segments in partition 0, and as many in 2, is deleted, and nothing of them
+ * swept. */
 static void delete_unswept(uint64_t count)
 {
 	fill();
 	for (uint64_t i = 0; i < count * 2; i++)
 		expect_ok(add_segment((uint32_t)(i % 2 * 2), i / 2 * 10));
-	meet(DDB_FAULT_INVALID, "Query", 0, UINT32_MAX); /* the deletion itself needs one: the headers' */
+	/* the deletion itself needs one: the headers' */
+	meet(DDB_FAULT_INVALID, "Query", 0, UINT32_MAX);
 	expect_ok(do_op(&(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("t")}));
 	ddb_proxy_clear(&proxy);
 	expect_ok(add_topic("another", 2));
@@ -1149,13 +1162,14 @@ Test(dynamodb_faults, no_write_waits_for_a_sweep)
 	cr_expect_eq(swept_to(inc), -1);
 }
 
-/* ---- segments in place of others ------------------------------------------------------------------------------------------------ */
+/* ---- segments in place of others ---- */
 
 enum { OLD_MAX = 120 };
 static struct shmeta_segment olds[OLD_MAX], merged;
 static char old_ids[OLD_MAX][40];
 
-/* Segments of ten offsets each in partition 0, in calls of 40, and one that may come in place of all of them. */
+/* Segments of ten offsets each in partition 0, in calls of 40, and one that may come in place of
+ * all of them. */
 static void add_olds(uint32_t count)
 {
 	for (uint32_t from = 0; from < count; from += 40) {
@@ -1240,7 +1254,8 @@ static void *replace_aside(void *arg)
 	return NULL;
 }
 
-/* While the transaction is under way, another host adds a segment: what the query found is no longer so. */
+/* While the transaction is under way, another host adds a segment: what the query found is no
+ * longer so. */
 static enum shmeta_status replace_beside_an_add(uint64_t base)
 {
 	struct backend_options options;
@@ -1295,7 +1310,7 @@ Test(dynamodb_faults, a_replacement_is_done_once_though_another_host_adds_a_segm
 	expect_line("20..29", true);
 }
 
-/* ---- many segments that are deleted --------------------------------------------------------------------------------------------- */
+/* ---- many segments that are deleted ---- */
 
 /* Time is up behind the first transactions. */
 Test(dynamodb_faults, a_deletion_that_has_no_time_for_all_says_so_alone_and_goes_on_where_it_is_repeated)
@@ -1333,7 +1348,7 @@ Test(dynamodb_faults, a_deletion_that_has_no_time_for_all_says_so_alone_and_goes
 	cr_expect_eq(w.recorder.segments, 0);
 }
 
-/* ---- leader epochs --------------------------------------------------------------------------------------------------------------- */
+/* ---- leader epochs ---- */
 
 static enum shmeta_status append_as_leader(uint64_t base)
 {
@@ -1447,7 +1462,7 @@ Test(dynamodb_faults, an_offer_of_a_lease_ends_a_day_after_it_has_timed_out)
 	json_decref(offer);
 }
 
-/* ---- the tables ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the tables ---- */
 
 static char told[4000];
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The feed of DynamoDB where entries have ended, or are many: what a follower cannot be told by name is never passed over in silence. The
- * emulator ends no entries; the tests take them away. */
+ * The feed of DynamoDB where entries have ended, or are many: what a follower cannot be told by
+ * name is never passed over in silence. The emulator ends no entries; the tests take them away. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,7 +176,7 @@ static bool is_void(uint64_t seq)
 	return ret;
 }
 
-/* ---- entries that ended -------------------------------------------------------------------------------------------------------- */
+/* ---- entries that ended ---- */
 
 Test(dynamodb_feed, entries_that_ended_by_their_writers_time_are_not_declared_void)
 {
@@ -262,7 +262,8 @@ Test(dynamodb_feed, a_writer_whose_item_ended_meanwhile_is_noticed)
 	cr_expect_eq(w.changed, 0);
 }
 
-/* Entries end in no order. Where the newest look like that a follower begins behind them, and is not told to begin anew for ever. */
+/* Entries end in no order. Where the newest look like that a follower begins behind them, and is
+ * not told to begin anew for ever. */
 Test(dynamodb_feed, a_log_with_holes_is_followed_from_behind_them)
 {
 	write_some(0, 40);
@@ -277,7 +278,7 @@ Test(dynamodb_feed, a_log_with_holes_is_followed_from_behind_them)
 	expect_names(true, 40);
 }
 
-/* ---- many entries -------------------------------------------------------------------------------------------------------------- */
+/* ---- many entries ---- */
 
 /* As many transactions would leave them, each naming one agent. */
 static void put_entries(uint64_t count)
@@ -340,7 +341,7 @@ Test(dynamodb_feed, a_long_backlog_is_told_in_parts_in_order_and_wholly)
 	cr_expect_eq(w.lag_ns, 0);
 }
 
-/* ---- the writer's item --------------------------------------------------------------------------------------------------------- */
+/* ---- the writer's item ---- */
 
 static int64_t now_s(void)
 {

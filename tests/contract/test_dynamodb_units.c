@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What each operation costs on DynamoDB, in units as an emulator counts them: the table of docs/backends.md, and what a fleet pays that does
- * nothing. A figure that changes here is changed there. */
+ * What each operation costs on DynamoDB, in units as an emulator counts them: the table of
+ * docs/backends.md, and what a fleet pays that does nothing. A figure that changes here is changed
+ * there. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,7 +215,8 @@ Test(dynamodb_units, each_operation_takes_what_the_document_says)
 		op->duration_ms = 60000;
 		add_segment(41, epoch * 20);
 		ops[1].fence = (struct shmeta_fence){rows_str("agent"), epoch};
-		/* The first lease of a partition takes 6 more; epochs before this one have an item of their own. */
+		/* The first lease of a partition takes 6 more; epochs before this one have an item
+		 * of their own. */
 		expect("a lease and the first segment under it", epoch == 1 ? 12 : 8, 4);
 		add_segment(41, epoch * 20 + 10);
 		ops[0].fence = (struct shmeta_fence){rows_str("agent"), epoch};
@@ -222,7 +224,8 @@ Test(dynamodb_units, each_operation_takes_what_the_document_says)
 	}
 }
 
-/* Ten hosts that have written and do nothing: what a month of their polls costs at feed.poll_max_ms (1 s), and of their signs of life. */
+/* Ten hosts that have written and do nothing: what a month of their polls costs at feed.poll_max_ms
+ * (1 s), and of their signs of life. */
 Test(dynamodb_units, ten_hosts_that_do_nothing_cost_less_than_ten_dollars_a_month)
 {
 	enum { HOSTS = 10, POLLS = 20 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Databases of PostgreSQL whose own schema stands in the way of what shmeta writes: triggers that raise, that keep a row out without a
- * word, that fail for a table of their own, constraints that are looked at only by COMMIT, rules, row-level security, collations
- * for which different names are one. The rule: an operation that the source did not do, or not whole, is not answered OK and leaves
- * nothing behind, and those around it are done. */
+ * Databases of PostgreSQL whose own schema stands in the way of what shmeta writes: triggers that
+ * raise, that keep a row out without a word, that fail for a table of their own, constraints that
+ * are looked at only by COMMIT, rules, row-level security, collations for which different names are
+ * one. The rule: an operation that the source did not do, or not whole, is not answered OK and
+ * leaves nothing behind, and those around it are done. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -47,7 +48,8 @@ static void end(void)
 	world_free(&world);
 }
 
-/* Each operation with its row hindered: refused, with a sentence that says how, and nothing has changed. */
+/* Each operation with its row hindered: refused, with a sentence that says how, and nothing has
+ * changed. */
 static void expect_refused(const struct hostile_op *op, uint64_t *mark, const char *before, const char *word)
 {
 	struct shmeta_result result;
@@ -107,7 +109,8 @@ Test(hostile_postgres, a_trigger_that_keeps_a_row_out_without_a_word_is_noticed,
 	hinder_each(BEFORE, DROP, "the source ");
 }
 
-/* As after a migration that took the audit table and forgot the trigger. To us the source is as it was. */
+/* As after a migration that took the audit table and forgot the trigger. To us the source is as it
+ * was. */
 Test(hostile_postgres, a_trigger_whose_own_table_is_gone_is_not_taken_for_our_tables_being_gone, .init = begin_usual,
      .fini = end)
 {
@@ -144,7 +147,8 @@ Test(hostile_postgres, without_hindrance_each_operation_is_done)
 	}
 }
 
-/* A rule cannot be told from a trigger by who is answered; PostgreSQL refuses them to statements that answer with what they wrote. */
+/* A rule cannot be told from a trigger by who is answered; PostgreSQL refuses them to statements
+ * that answer with what they wrote. */
 Test(hostile_postgres, a_rule_that_does_something_else_instead_is_refused, .init = begin_usual, .fini = end)
 {
 	uint64_t mark = 0;
@@ -224,7 +228,8 @@ Test(hostile_postgres, a_watermark_that_a_trigger_changes_is_shown_as_the_source
 	cr_expect(recorder_has(&world.recorder, "watermark=500"), "%s", recorder_text(&world.recorder));
 }
 
-/* Columns of the application's that have no default, and one that the database computes by itself. */
+/* Columns of the application's that have no default, and one that the database computes by
+ * itself. */
 Test(hostile_postgres, columns_that_nobody_fills_are_refused_by_name, .init = begin_usual, .fini = end)
 {
 	uint64_t mark = 0;
@@ -240,7 +245,7 @@ Test(hostile_postgres, columns_that_nobody_fills_are_refused_by_name, .init = be
 	free(before);
 }
 
-/* ---- row-level security -------------------------------------------------------------------------------------------------------------- */
+/* ---- row-level security ---- */
 
 /* The condition of a policy: a row has no NEW and OLD. */
 static const char *condition(const char *when)
@@ -295,9 +300,10 @@ Test(hostile_postgres, what_a_policy_forbids_or_hides_is_refused, .init = begin_
 	world_sql(&world, "DROP OWNED BY policy; DROP ROLE policy");
 }
 
-/* ---- collations ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- collations ---- */
 
-/* A database in which 'T' and 't' are one name. Those that differ by it are strangers to us all the same. */
+/* A database in which 'T' and 't' are one name. Those that differ by it are strangers to us all the
+ * same. */
 Test(hostile_postgres, names_that_a_collation_takes_for_equal_are_not_confused, .init = begin_usual, .fini = end)
 {
 	static const struct hostile_op ops[] = {
@@ -364,7 +370,7 @@ Test(hostile_postgres, names_that_a_collation_takes_for_equal_are_not_confused, 
 		}
 }
 
-/* ---- orphans ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- orphans ---- */
 
 /* Rows that a deletion without cascades left behind make no name unusable. */
 Test(hostile_postgres, a_topic_can_be_made_where_another_left_its_partitions, .init = begin_usual, .fini = end)
@@ -432,7 +438,7 @@ Test(hostile_postgres, a_cascade_that_a_trigger_keeps_back_is_a_deletion_that_wa
 	}
 }
 
-/* ---- what the source cannot do ------------------------------------------------------------------------------------------------------------------- */
+/* ---- what the source cannot do ---- */
 
 /* Such a partition is quarantined; what an append would raise is not there. */
 Test(hostile_postgres, a_watermark_that_is_no_integer_is_not_answered_as_raised)
@@ -472,8 +478,8 @@ Test(hostile_postgres, a_watermark_that_is_no_integer_is_not_answered_as_raised)
 	end();
 }
 
-/* A page or a file that cannot be read or written, memory, a server that a trigger asks: the operation says nothing wrong, and those
- * around it are done. */
+/* A page or a file that cannot be read or written, memory, a server that a trigger asks: the
+ * operation says nothing wrong, and those around it are done. */
 Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_fault, .init = begin_usual, .fini = end)
 {
 	static const char *const states[] = {"XX001", "XX000", "58030", "58P01", "57000",
@@ -510,7 +516,8 @@ Test(hostile_postgres, what_the_source_cannot_do_is_not_told_as_the_operations_f
 	free(before);
 }
 
-/* One page of a disk that fails is not the source that is away: who needs nothing of it is answered. */
+/* One page of a disk that fails is not the source that is away: who needs nothing of it is
+ * answered. */
 Test(hostile_postgres, a_row_that_cannot_be_read_from_its_disk_keeps_no_other_from_being_read)
 {
 	static const char *const states[] = {"58030", "58P01", "XX000", "XX001"};
@@ -624,7 +631,7 @@ Test(hostile_postgres, an_epoch_ends_nowhere_where_the_watermark_cannot_be_read)
 	end();
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- objects ---- */
 
 struct listing {
 	pthread_t thread;

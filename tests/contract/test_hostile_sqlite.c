@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * SQLite files whose own schema refuses or changes what shmeta writes: CHECKs, RAISE of each kind, triggers that write elsewhere,
- * deferred constraints, generated and further columns, collations that take two names for one. */
+ * SQLite files whose own schema refuses or changes what shmeta writes: CHECKs, RAISE of each kind,
+ * triggers that write elsewhere, deferred constraints, generated and further columns, collations
+ * that take two names for one. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static void make(struct world *w, enum world_engine engine)
 	hostile_rows(w);
 }
 
-/* The operation is refused with a sentence, nothing of it is there, and what stands beside it in the batch is done. */
+/* The operation is refused with a sentence, nothing of it is there, and what stands beside it in
+ * the batch is done. */
 static void is_refused(struct world *w, const struct hostile_op *op, const char *by)
 {
 	char *before = hostile_dump(w), *after;
@@ -54,7 +56,8 @@ static void raises(const char *what, enum world_engine engine)
 			          strcmp(what, "IGNORE") == 0 ? "" : ", 'the law says no'");
 			(void)snprintf(by, sizeof by, "RAISE(%s) %s, %s", what, after ? "after" : "before",
 			               world_names[engine]);
-			/* Some of the rows go, and are counted: what the trigger keeps is nobody's refusal. */
+			/* Some of the rows go, and are counted: what the trigger keeps is nobody's
+			 * refusal. */
 			if (strcmp(what, "IGNORE") == 0 && op->op.type == SHMETA_OP_DELETE_SEGMENTS_BEFORE) {
 				struct shmeta_result result;
 
@@ -157,7 +160,8 @@ Test(hostile_sqlite, what_a_commit_refuses_is_refused_alone)
 			}
 }
 
-/* A trigger that cannot be compiled, or whose expression fails, stands in the way of its own operations only. */
+/* A trigger that cannot be compiled, or whose expression fails, stands in the way of its own
+ * operations only. */
 Test(hostile_sqlite, a_broken_trigger_refuses_its_own_operations_only)
 {
 	struct world w;
@@ -336,7 +340,8 @@ Test(hostile_sqlite, conflict_clauses_of_the_schema_neither_replace_nor_roll_bac
 	}
 }
 
-/* Many operations, some of them refused in ways that take the transaction with them: every result says what became of it. */
+/* Many operations, some of them refused in ways that take the transaction with them: every result
+ * says what became of it. */
 Test(hostile_sqlite, of_many_operations_each_is_answered_for_itself)
 {
 	enum { OPS = 60 };
@@ -383,7 +388,8 @@ Test(hostile_sqlite, of_many_operations_each_is_answered_for_itself)
 	world_free(&w);
 }
 
-/* An object of more slices than what was redone before it: it is done whole but for the slices that roll everything back. */
+/* An object of more slices than what was redone before it: it is done whole but for the slices that
+ * roll everything back. */
 Test(hostile_sqlite, slices_that_are_rolled_back_take_neither_their_object_nor_its_other_slices_along)
 {
 	enum { SLICES = 9, OPS = SLICES + 2 };

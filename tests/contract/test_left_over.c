@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What was left behind in a source and what is at the end of its range, on every engine: rows of a topic that somebody deleted
- * without its cascades do not keep its name, and no epoch comes after the last one. */
+ * What was left behind in a source and what is at the end of its range, on every engine: rows of a
+ * topic that somebody deleted without its cascades do not keep its name, and no epoch comes after
+ * the last one. */
 #include <criterion/criterion.h>
 #include <string.h>
 

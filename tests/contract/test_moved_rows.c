@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Moving between engines, below the tool: what load() and extras() show of one source and restore() puts into another one is shown by
- * that one the same; and what is there already is never changed. */
+ * Moving between engines, below the tool: what load() and extras() show of one source and restore()
+ * puts into another one is shown by that one the same; and what is there already is never
+ * changed. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,7 +186,8 @@ static enum shmeta_status apply(struct world *w, const struct shmeta_op *ops, si
 	                     results, count);
 }
 
-/* Everything that a source can have of the default tenant, and with other tenants a topic of theirs. */
+/* Everything that a source can have of the default tenant, and with other tenants a topic of
+ * theirs. */
 static void fill(struct world *w)
 {
 	static const char *const config[] = {"b", "2", "a", "\xc3\xa9 x", NULL};
@@ -407,7 +409,8 @@ Test(move, an_epoch_only_goes_up)
 		epochs(WORLD_PG_NEW);
 }
 
-/* A lease that comes in behind an epoch that was given here: its holder would pass as the one that it was before others held it. */
+/* A lease that comes in behind an epoch that was given here: its holder would pass as the one that
+ * it was before others held it. */
 static void late_lease(enum world_engine engine)
 {
 	static const struct {
@@ -577,7 +580,8 @@ Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
 		refusals(WORLD_PG_NEW);
 }
 
-/* A value that the server will not take fails its whole statement: the others of it are put all the same. */
+/* A value that the server will not take fails its whole statement: the others of it are put all the
+ * same. */
 Test(move, a_value_that_postgresql_does_not_take_harms_no_other_row)
 {
 	struct backend_row row[64];
@@ -605,8 +609,8 @@ Test(move, a_value_that_postgresql_does_not_take_harms_no_other_row)
 	world_free(&w);
 }
 
-/* Whatever class of failure it is, by the application's trigger, at the end of the transaction or by another session's lock: it is the row's
- * that met it. */
+/* Whatever class of failure it is, by the application's trigger, at the end of the transaction or
+ * by another session's lock: it is the row's that met it. */
 Test(move, what_postgresql_refuses_for_one_row_harms_no_other_row)
 {
 	static const struct {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pass over everything, on each engine and for each reason that there is for one: who writes and who reads has a turn all the time,
- * nothing is lost or taken back, nothing goes that is there, and little is held. Turns are counted in rows that came in between, not in
- * time. */
+ * The pass over everything, on each engine and for each reason that there is for one: who writes
+ * and who reads has a turn all the time, nothing is lost or taken back, nothing goes that is there,
+ * and little is held. Turns are counted in rows that came in between, not in time. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,8 @@ TestSuite(pass, .timeout = 120);
 enum reason { LOST_POSITION, NO_FEED, NO_SECOND_CONNECTION, BREAKING_ROW, REASONS };
 static const char *const reasons[REASONS] = {"lost position", "no feed", "no second connection", "breaking row"};
 
-/* One partition has LARGE segments more: several pages of a pass by keys. FETCH_MOST: what the keys of one fetch may show. */
+/* One partition has LARGE segments more: several pages of a pass by keys. FETCH_MOST: what the keys
+ * of one fetch may show. */
 enum {
 	TOPICS = 10,
 	PARTITIONS = 4,
@@ -161,7 +162,8 @@ static void look_for_answers(void)
 	meanwhile.waits = false;
 }
 
-/* The application changes something, too; memory has no snapshot that a row could be taken out of. */
+/* The application changes something, too; memory has no snapshot that a row could be taken out
+ * of. */
 static void change(void)
 {
 	world_segment(&w, NULL, "topic-00002", 1, meanwhile.base, meanwhile.base + 9);

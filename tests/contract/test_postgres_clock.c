@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hosts whose wall clocks differ, on one PostgreSQL: who holds a lease and until when is for the server's clock to say, and what a host
- * brings by its own is moved to that. The epochs of leases never go back, and end. */
+ * Hosts whose wall clocks differ, on one PostgreSQL: who holds a lease and until when is for the
+ * server's clock to say, and what a host brings by its own is moved to that. The epochs of leases
+ * never go back, and end. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,7 +186,8 @@ Test(postgres_clock, an_offer_stands_by_the_servers_clock, .init = begin_moved, 
 	cr_expect_eq(result.lease.lease_expires_at_ms, 1999 + LEASE_MS);
 }
 
-/* An agent says when it lived by its host's clock; whoever looks from another host does so by the server's, which all share. */
+/* An agent says when it lived by its host's clock; whoever looks from another host does so by the
+ * server's, which all share. */
 Test(postgres_clock, a_heartbeat_is_moved_to_the_servers_clock, .init = begin_own, .fini = end)
 {
 	static const int64_t off[] = {HOUR_MS, -HOUR_MS};
@@ -208,7 +210,8 @@ Test(postgres_clock, a_heartbeat_is_moved_to_the_servers_clock, .init = begin_ow
 		                                            "agent_id = 'c'")),
 		             600000, "a host that is %lld ms ahead", (long long)off[i]);
 	}
-	/* Where the clocks agree it is stored as it was given; the ends of the range stay what they are. */
+	/* Where the clocks agree it is stored as it was given; the ends of the range stay what they
+	 * are. */
 	agent.u.agent.last_heartbeat_ms = 12345;
 	cr_assert_eq(apply(&agent, wall_ms()), SHMETA_OK);
 	cr_expect_eq(world_sql_number(&world, "SELECT last_heartbeat FROM agents WHERE agent_id = 'c'"), 12345);
@@ -217,7 +220,7 @@ Test(postgres_clock, a_heartbeat_is_moved_to_the_servers_clock, .init = begin_ow
 	cr_expect_eq(world_sql_number(&world, "SELECT last_heartbeat FROM agents WHERE agent_id = 'c'"), INT64_MAX);
 }
 
-/* ---- the last moment ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the last moment ---- */
 
 Test(postgres_clock, what_lasts_for_ever_ends_at_the_last_moment_on_every_engine)
 {
@@ -260,7 +263,7 @@ Test(postgres_clock, a_lease_that_ended_before_all_time_is_free, .init = begin_c
 	cr_expect_eq(result.lease.epoch, 6);
 }
 
-/* ---- epochs --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- epochs ---- */
 
 Test(postgres_clock, no_epoch_is_beyond_the_last, .init = begin_callers, .fini = end)
 {
@@ -277,7 +280,8 @@ Test(postgres_clock, no_epoch_is_beyond_the_last, .init = begin_callers, .fini =
 	}
 }
 
-/* Each way in which the row of a lease can go, or say less than it said. The lease had epoch 50 from another program. */
+/* Each way in which the row of a lease can go, or say less than it said. The lease had epoch 50
+ * from another program. */
 Test(postgres_clock, an_epoch_outlives_its_lease_however_that_went, .init = begin_callers, .fini = end)
 {
 	static const char *const ways[] = {
@@ -317,7 +321,8 @@ Test(postgres_clock, an_epoch_outlives_its_lease_however_that_went, .init = begi
 	          "DELETE FROM partition_leases");
 }
 
-/* Leases that know no tenant, of topics that do: the epoch is kept where whoever acquires it looks, also the other tenant. */
+/* Leases that know no tenant, of topics that do: the epoch is kept where whoever acquires it looks,
+ * also the other tenant. */
 Test(postgres_clock, an_epoch_outlives_a_lease_that_names_no_tenant)
 {
 	static const struct shmeta_op ways[] = {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Locks that other sessions hold in PostgreSQL: the rule is that a lock keeps out the operations that need it, which are answered
- * ERR_BUSY, and nothing else; the same of an operation that takes too long, and of one that always conflicts. */
+ * Locks that other sessions hold in PostgreSQL: the rule is that a lock keeps out the operations
+ * that need it, which are answered ERR_BUSY, and nothing else; the same of an operation that takes
+ * too long, and of one that always conflicts. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,7 +197,8 @@ Test(postgres_locks, a_locked_row_keeps_out_the_same_of_a_batch_that_was_started
 	lock_a_row(true);
 }
 
-/* The first meeting with a lock costs an attempt; whoever comes again while it is held costs the others none. */
+/* The first meeting with a lock costs an attempt; whoever comes again while it is held costs the
+ * others none. */
 Test(postgres_locks, a_client_that_tries_again_and_again_makes_nobody_else_wait, .init = begin_usual, .fini = end)
 {
 	uint64_t before;
@@ -260,7 +262,8 @@ Test(postgres_locks, a_topic_that_cannot_go_yet_stays_and_holds_up_no_other, .in
 	expect_done(0);
 }
 
-/* A row that another session has written and not committed: whether it is in the way is not known yet. */
+/* A row that another session has written and not committed: whether it is in the way is not known
+ * yet. */
 Test(postgres_locks, a_key_that_another_session_is_about_to_commit_keeps_out_its_own, .init = begin_usual, .fini = end)
 {
 	world_sql(&world, "BEGIN");
@@ -319,7 +322,7 @@ Test(postgres_locks, an_operation_that_conflicts_each_time_fails_alone, .init = 
 	expect_busy(1, "40001");
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static enum shmeta_status fetch(enum shmeta_class first, enum shmeta_class second)
 {

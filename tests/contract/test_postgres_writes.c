@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes of several hosts to one PostgreSQL: each engine here is what a host's daemon has, with a connection of its own. Leases,
- * fences, conflicts, deadlocks, and commits of which nobody hears. */
+ * Writes of several hosts to one PostgreSQL: each engine here is what a host's daemon has, with a
+ * connection of its own. Leases, fences, conflicts, deadlocks, and commits of which nobody
+ * hears. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -29,7 +30,7 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 
 enum { OPS_MAX = 64, HOSTS_MAX = 16, PATIENCE_MS = 20000 };
 
-/* ---- a host ------------------------------------------------------------------------------------------------------------------- */
+/* ---- a host ---- */
 
 struct host {
 	const struct backend_engine *ops;
@@ -192,7 +193,7 @@ static void end(size_t count)
 	world_free(&world);
 }
 
-/* ---- leases ------------------------------------------------------------------------------------------------------------------- */
+/* ---- leases ---- */
 
 enum { EPOCHS_MAX = 8192, RACERS = 4, RACES = 150 };
 
@@ -208,7 +209,8 @@ struct racer {
 	char agent[16];
 };
 
-/* Acquire, now and then release, deregister, make the topic anew: whatever loses an epoch in a careless engine. */
+/* Acquire, now and then release, deregister, make the topic anew: whatever loses an epoch in a
+ * careless engine. */
 static void *race_for_lease(void *arg)
 {
 	struct racer *r = arg;
@@ -320,7 +322,8 @@ Test(postgres_writes, a_fence_holds_against_a_takeover_that_is_being_committed)
 	add_agent(&hosts[0], "b");
 	add_acquire(&hosts[0], "orders", 0, "a", 1000000);
 	done(&hosts[0], 1000);
-	/* An agent of StreamHouse's takes the lease over, and commits only after our write has begun. */
+	/* An agent of StreamHouse's takes the lease over, and commits only after our write has
+	 * begun. */
 	world_sql(&world, "BEGIN");
 	world_sql(&world, "UPDATE partition_leases SET leader_agent_id = 'b', epoch = 2");
 	add_segment(&hosts[0], "orders", 0, 0)->fence = (struct shmeta_fence){rows_str("a"), 1};
@@ -364,7 +367,7 @@ Test(postgres_writes, a_takeover_waits_for_a_fenced_write_to_end)
 	end(2);
 }
 
-/* ---- conflicts -------------------------------------------------------------------------------------------------------------------- */
+/* ---- conflicts ---- */
 
 enum { WRITERS = 16, BATCHES = 12, PER_BATCH = 20, PLACES = 3 };
 
@@ -449,7 +452,8 @@ Test(postgres_writes, sixteen_hosts_get_through_their_serialisation_failures)
 	sixteen_write(WORLD_COCKROACH, true);
 }
 
-/* What a topic takes with it when it goes is locked with everything else, before anything is done. */
+/* What a topic takes with it when it goes is locked with everything else, before anything is
+ * done. */
 static void *make_and_drop(void *arg)
 {
 	struct writer *w = arg;
@@ -524,7 +528,8 @@ static uint64_t add_again(struct host *h, const char *topic)
 	return transactions(h) - before;
 }
 
-/* Adds are written as if nothing were in their way; what is costs a second transaction, but not each time. */
+/* Adds are written as if nothing were in their way; what is costs a second transaction, but not
+ * each time. */
 Test(postgres_writes, adds_that_meet_a_conflict_look_before_they_write_for_a_while_and_then_no_more)
 {
 	int again = 0;
@@ -542,7 +547,8 @@ Test(postgres_writes, adds_that_meet_a_conflict_look_before_they_write_for_a_whi
 	end(1);
 }
 
-/* In one batch: places that are there and are not, fences that hold and do not, on the same partition too. */
+/* In one batch: places that are there and are not, fences that hold and do not, on the same
+ * partition too. */
 static void adds_are_told_apart(enum world_engine engine)
 {
 	enum { ROUNDS = 30 };
@@ -635,7 +641,8 @@ Test(postgres_writes, a_row_that_a_trigger_keeps_out_is_not_called_written)
 	end(1);
 }
 
-/* A row that is committed while our statement waits for it lies beyond that statement's sight: it is looked at again. */
+/* A row that is committed while our statement waits for it lies beyond that statement's sight: it
+ * is looked at again. */
 Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for_what_it_is)
 {
 	struct call c = {.host = &hosts[0], .now_ms = 1000};
@@ -665,9 +672,10 @@ Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for
 	end(1);
 }
 
-/* ---- quarantined rows ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- quarantined rows ---- */
 
-/* More records than the INTEGER of a StreamHouse database holds: an error of the whole statement. */
+/* More records than the INTEGER of a StreamHouse database holds: an error of the whole
+ * statement. */
 Test(postgres_writes, a_value_that_the_server_will_not_take_fails_alone)
 {
 	begin(WORLD_PG_V01, 1);
@@ -715,7 +723,7 @@ Test(postgres_writes, a_server_without_room_refuses_the_batch_and_is_well_otherw
 	end(1);
 }
 
-/* ---- commits of which nobody hears ---------------------------------------------------------------------------------------------------- */
+/* ---- commits of which nobody hears ---- */
 
 static struct link l;
 
@@ -805,7 +813,7 @@ Test(postgres_writes, a_commit_of_what_was_started_is_found_not_to_be_done_when_
 	lose_commit_of(true, WORLD_PG_NEW, LINK_LOSE_REQUEST, 10000, SHMETA_ERR_SOURCE, 0);
 }
 
-/* ---- in two halves ------------------------------------------------------------------------------------------------------------------- */
+/* ---- in two halves ---- */
 
 /* Sessions of ours that have begun to write and wait. */
 #define STARTED                                                                                      \
@@ -936,7 +944,7 @@ Test(postgres_writes, where_no_second_session_is_to_be_had_a_batch_is_done_at_on
 	end(2);
 }
 
-/* ---- the feed ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 Test(postgres_writes, other_hosts_hear_of_a_write_and_the_writer_itself_does_not)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The privileges that docs/backends.md names are enough: for a daemon that writes rows but may not make tables, and for one that only
- * reads and still follows the change log. The GRANTs here are those of the document. */
+ * The privileges that docs/backends.md names are enough: for a daemon that writes rows but may not
+ * make tables, and for one that only reads and still follows the change log. The GRANTs here are
+ * those of the document. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -218,7 +219,8 @@ Test(privileges, a_role_that_may_only_select_also_follows_the_log_where_it_may_r
 	close_as(w, "reader");
 }
 
-/* It is named by a row of shmeta's own; a right that another of its tables lacks for a while makes it no other source. */
+/* It is named by a row of shmeta's own; a right that another of its tables lacks for a while makes
+ * it no other source. */
 Test(privileges, a_source_stays_the_same_when_the_role_may_not_read_its_log)
 {
 	struct world world, *w = &world;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An agent that uses only what the pinned version had (former_version.sh): it writes, reads what it wrote in each way, and prints what it saw.
- * Compiled against the header of then and of now. Exit status 0: all of it was right.
+ * An agent that uses only what the pinned version had (former_version.sh): it writes, reads what it
+ * wrote in each way, and prints what it saw. Compiled against the header of then and of now. Exit
+ * status 0: all of it was right.
  *
  *   former_agent INSTANCE_DIRECTORY TOPIC */
 #include <inttypes.h>

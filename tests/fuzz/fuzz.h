@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What fuzz targets share: the entry point, a check, and an input that is taken apart from its front.
+ * What fuzz targets share: the entry point, a check, and an input that is taken apart from its
+ * front.
  *
- * `make fuzz` links a target with libFuzzer; `make test` links it with replay/main.c, which feeds it its corpus. */
+ * `make fuzz` links a target with libFuzzer; `make test` links it with replay/main.c, which feeds
+ * it its corpus. */
 #ifndef SHMETA_TESTS_FUZZ_FUZZ_H
 #define SHMETA_TESTS_FUZZ_FUZZ_H
 

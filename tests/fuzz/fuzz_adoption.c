@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A damaged instance directory: the store that a former writer left, its generation page and the board, changed anywhere. Either the proof
- * refuses the store with a sentence, or LMDB and everything that reads it can go on with it. A writer starts on it in any case, and when
- * the store was refused, it ends with a whole one.
+ * A damaged instance directory: the store that a former writer left, its generation page and the
+ * board, changed anywhere. Either the proof refuses the store with a sentence, or LMDB and
+ * everything that reads it can go on with it. A writer starts on it in any case, and when the store
+ * was refused, it ends with a whole one.
  *
- * The first byte: bit 0: a writer starts on it whatever the proof says. Then changes, each a byte: lowest two bits: of data.mdb, of the
- * generation page, of the board, and data.mdb is cut (uint16_t pages left); otherwise bits 2 and 3: 0 bytes (uint32_t offset, uint8_t n,
- * n bytes), 1 a page copied over another (uint8_t, uint8_t), 2 one bit (uint32_t offset, uint8_t), 3 a number added to a word of 32
- * bits (uint16_t word, uint8_t page, int8_t). */
+ * The first byte: bit 0: a writer starts on it whatever the proof says. Then changes, each a byte:
+ * lowest two bits: of data.mdb, of the generation page, of the board, and data.mdb is cut (uint16_t
+ * pages left); otherwise bits 2 and 3: 0 bytes (uint32_t offset, uint8_t n, n bytes), 1 a page
+ * copied over another (uint8_t, uint8_t), 2 one bit (uint32_t offset, uint8_t), 3 a number added to
+ * a word of 32 bits (uint16_t word, uint8_t page, int8_t). */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,7 +39,7 @@ static struct {
 	uint64_t number;
 } w;
 
-/* ---- the former writer's files ---------------------------------------------------------------------------------------------------- */
+/* ---- the former writer's files ---- */
 
 static void read_image(struct image *image, const char *name)
 {
@@ -137,7 +139,7 @@ static void remake(void)
 	write_image(&w.page, w.page.size);
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- damage ---- */
 
 static void change_bytes(uint8_t *bytes, size_t size, uint8_t how, struct fuzz_input *in)
 {
@@ -208,7 +210,7 @@ static bool is_whole(size_t left)
 	       memcmp(w.engine.board, w.board, sizeof w.board) == 0;
 }
 
-/* ---- what has to hold ------------------------------------------------------------------------------------------------------------------ */
+/* ---- what has to hold ---- */
 
 static void ignore(void *arg, const char *sentence)
 {
@@ -254,7 +256,8 @@ static void adopt(bool refused)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	static bool clean, adopted; /* clean: the files are those of the former writer; adopted: those were tried */
+	/* clean: the files are those of the former writer; adopted: those were tried */
+	static bool clean, adopted;
 	struct fuzz_input in = {data, bytes};
 	struct shmeta_err err = {.text = ""};
 	enum shmeta_status status;

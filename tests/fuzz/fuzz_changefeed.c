@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows of a changefeed: the first byte chooses the table, the rest is the row's value. Any bytes are the key of each image, or everything. */
+ * Rows of a changefeed: the first byte chooses the table, the rest is the row's value. Any bytes
+ * are the key of each image, or everything. */
 #include "backends/postgres/pg_changefeed_row.h"
 #include "backends/rows.h"
 #include "tests/fuzz/fuzz.h"

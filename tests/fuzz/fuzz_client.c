@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A hostile writer's answers, into the library: whatever comes, each call returns, each callback runs once, texts end, statuses are known,
- * and nothing outside of a frame is read.
+ * A hostile writer's answers, into the library: whatever comes, each call returns, each callback
+ * runs once, texts end, statuses are known, and nothing outside of a frame is read.
  *
- * The first byte chooses: even, a client that writes (its next bits: how many operations, in one call or several, greeted or not); odd, a
- * request that waits for one answer (its next bits: which one). Then frames:
- *   uint8_t how, uint8_t type, uint16_t n, n bytes. how: bit 0: as it is, without a head of ours; bits 1 to 3: whose id it has; bit 4:
- *   the connection is closed behind it; bit 5: the client gets no turn yet. */
+ * The first byte chooses: even, a client that writes (its next bits: how many operations, in one
+ * call or several, greeted or not); odd, a request that waits for one answer (its next bits: which
+ * one). Then frames:
+ *   uint8_t how, uint8_t type, uint16_t n, n bytes. how: bit 0: as it is, without a head of ours;
+ *   bits 1 to 3: whose id it has; bit 4: the connection is closed behind it; bit 5: the client gets
+ *   no turn yet. */
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -40,7 +42,7 @@ static void start(void)
 	script.fd = script.listen_fd = -1;
 }
 
-/* ---- frames -------------------------------------------------------------------------------------------------------------------- */
+/* ---- frames ---- */
 
 struct answer_frame {
 	const uint8_t *body;
@@ -70,7 +72,7 @@ static void send_frame(int fd, const struct answer_frame *f, uint64_t id)
 		(void)!send(fd, packet, at + f->bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* ---- the client that writes ------------------------------------------------------------------------------------------------------ */
+/* ---- the client that writes ---- */
 
 static const struct shmeta_str name = {"orders", 6};
 
@@ -197,7 +199,7 @@ static void write_with(struct fuzz_input *in, uint8_t how)
 	scripted_stop(&script);
 }
 
-/* ---- requests that wait for one answer -------------------------------------------------------------------------------------------- */
+/* ---- requests that wait for one answer ---- */
 
 static void list_objects(void)
 {

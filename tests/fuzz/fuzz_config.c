@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Configuration files: any bytes are either refused with a sentence or give a configuration within its limits, and a file that
- * was refused does not spoil the next one. */
+ * Configuration files: any bytes are either refused with a sentence or give a configuration within
+ * its limits, and a file that was refused does not spoil the next one. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>

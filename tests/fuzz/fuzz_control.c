@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Frames of hostile clients, through the daemon's control socket and its dispatch into an engine on an in-memory source; all on one
- * thread, the event loop included. Each frame that parses is answered once, with its id and with a frame that parses; one that does
- * not costs its own connection and nothing else: a client that was connected all the time is still served.
+ * Frames of hostile clients, through the daemon's control socket and its dispatch into an engine on
+ * an in-memory source; all on one thread, the event loop included. Each frame that parses is
+ * answered once, with its id and with a frame that parses; one that does not costs its own
+ * connection and nothing else: a client that was connected all the time is still served.
  *
  * An input is a list of steps. Each begins with a byte; its lowest two bits say what it is:
  *   0  uint16_t n, n bytes: a packet as it is
  *   1  uint8_t type, uint16_t n, n bytes: a frame with a correct head
  *   2  the daemon runs until nothing is left to do
- *   3  the next two bits: use the other connection, close the connection, let the time limits pass, run the loop without the engine */
+ *   3  the next two bits: use the other connection, close the connection, let the time limits pass,
+ *      run the loop without the engine */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -46,7 +48,7 @@ static struct {
 	bool up, asked;    /* asked: something of the engine, since it last ran */
 } w;
 
-/* ---- the daemon's part: what daemon.c does between the control socket and the engine ------------------------------------------- */
+/* ---- the daemon's part: what daemon.c does between the control socket and the engine ---- */
 
 static enum shmeta_status owed(enum shmeta_status status)
 {
@@ -220,7 +222,7 @@ static void read_mail(void)
 	}
 }
 
-/* ---- the world ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the world ---- */
 
 static void connect_peer(struct peer *peer)
 {
@@ -342,7 +344,7 @@ static void start(void)
 		world_up();
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------------------- */
+/* ---- clients ---- */
 
 static void run_loop(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lines of a file for `shmetactl import`: any bytes are refused with a sentence, or are a row that export spells the same way again. */
+ * Lines of a file for `shmetactl import`: any bytes are refused with a sentence, or are a row that
+ * export spells the same way again. */
 #include "tests/fuzz/fuzz.h"
 #include "tools/shmetactl/move_rows.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any bytes as a chain of operations, as it stands in a WRITE frame, and as results of every type. What decodes encodes to the same
- * bytes again, so no byte is without meaning, and is judged without reading beyond it. */
+ * Any bytes as a chain of operations, as it stands in a WRITE frame, and as results of every type.
+ * What decodes encodes to the same bytes again, so no byte is without meaning, and is judged
+ * without reading beyond it. */
 #include <stdlib.h>
 
 #include "shm/wire/op.h"

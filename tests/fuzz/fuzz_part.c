@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any bytes as a partition's head and the pages it refers to. Everything is read, changed and read again: what was not refused
- * must stay within its bytes (the sanitizers watch), and what verify calls good must agree with itself.
+ * Any bytes as a partition's head and the pages it refers to. Everything is read, changed and read
+ * again: what was not refused must stay within its bytes (the sanitizers watch), and what verify
+ * calls good must agree with itself.
  *
- * An input is a part file, as in tests/golden/: uint32_t bytes of the head, uint32_t number of pages, a uint32_t locator for each
- * page, the head, the pages (SHMETA_BLOCK_BYTES each). Checksums are made right, or nothing would be reached, unless the highest
- * bit of the first number is set. */
+ * An input is a part file, as in tests/golden/: uint32_t bytes of the head, uint32_t number of
+ * pages, a uint32_t locator for each page, the head, the pages (SHMETA_BLOCK_BYTES each). Checksums
+ * are made right, or nothing would be reached, unless the highest bit of the first number is
+ * set. */
 #include "shm/index/block.h"
 #include "shm/record/record.h"
 #include "tests/fuzz/fuzz.h"

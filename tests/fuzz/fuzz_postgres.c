@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a PostgreSQL server, or whatever answers in its place, may send: results of any size, types and values, rows one at a time, pieces
- * of a COPY, failures, for each statement that loading, fetching, following, listing and writing send. Each row that is shown is within
- * its limits, each call ends with a status and a sentence, and no load succeeds in which columns were missing.
+ * What a PostgreSQL server, or whatever answers in its place, may send: results of any size, types
+ * and values, rows one at a time, pieces of a COPY, failures, for each statement that loading,
+ * fetching, following, listing and writing send. Each row that is shown is within its limits, each
+ * call ends with a status and a sentence, and no load succeeds in which columns were missing.
  *
- * The functions that run statements (pg_wire.c) are replaced by ones that answer from the input; the linker puts them in (Makefile). The first
- * two bytes choose dialect and shape, the third the call. Each answer begins with a byte:
- *   bit 7: the number of columns is in its lowest four bits, otherwise it is right; bit 6: the statement fails, with one of the SQLSTATEs;
- * then uint8_t number of rows, and of each column uint8_t kind (NULL, int8, small int8, bytes, a name, JSON, int4, decimal digits) with
- * its value. A piece of a COPY: bit 5: raw, uint16_t n, n bytes; bit 4: the end; otherwise tuples of such columns. */
+ * The functions that run statements (pg_wire.c) are replaced by ones that answer from the input;
+ * the linker puts them in (Makefile). The first two bytes choose dialect and shape, the third the
+ * call. Each answer begins with a byte:
+ *   bit 7: the number of columns is in its lowest four bits, otherwise it is right; bit 6: the
+ *   statement fails, with one of the SQLSTATEs;
+ * then uint8_t number of rows, and of each column uint8_t kind (NULL, int8, small int8, bytes, a
+ * name, JSON, int4, decimal digits) with its value. A piece of a COPY: bit 5: raw, uint16_t n, n
+ * bytes; bit 4: the end; otherwise tuples of such columns. */
 #include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +45,7 @@ static struct {
 	char *piece;
 } server;
 
-/* ---- answers ------------------------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static int columns_of(enum pg_statement which)
 {
@@ -184,7 +188,7 @@ static enum shmeta_status answer(struct pg_conn *conn, enum pg_statement which, 
 	return SHMETA_OK;
 }
 
-/* ---- pg_wire.c, played ---------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_wire.c, played ---- */
 
 enum shmeta_status __wrap_pg_ensure(struct pg_state *state, struct backend_error *err);
 enum shmeta_status __wrap_pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
@@ -448,7 +452,7 @@ enum shmeta_status __wrap_pg_next_is_commit(struct pg_state *state, struct pg_co
 	return __wrap_pg_sync(state, conn, err);
 }
 
-/* ---- calls ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
 static void judged(enum shmeta_status status, const struct backend_error *err)
 {
@@ -591,7 +595,8 @@ static void apply(struct pg_state *state)
 		strict_results(results, OPS);
 }
 
-/* A state as it is behind open() and a first connection. The texts of statements are made once for each shape. */
+/* A state as it is behind open() and a first connection. The texts of statements are made once for
+ * each shape. */
 static struct pg_state *state_of(uint8_t dialect, uint8_t bits)
 {
 	static struct pg_state *states[2][256];

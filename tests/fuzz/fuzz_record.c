@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any bytes as a record of each kind, a name, a map and a text to be shown. What decodes must encode to the same bytes again:
- * then no byte of a record is without meaning, and nothing is lost. */
+ * Any bytes as a record of each kind, a name, a map and a text to be shown. What decodes must
+ * encode to the same bytes again: then no byte of a record is without meaning, and nothing is
+ * lost. */
 #include "base/escape.h"
 #include "base/row_limits.h"
 #include "base/string_map.h"

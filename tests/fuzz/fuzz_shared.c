@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Pages and frames that another process wrote: any bytes are judged without reading beyond them, and what is accepted fits. The
- * first byte of the input chooses the judge; the rest lies in a block of exactly its size, so that AddressSanitizer sees a byte
- * too far. */
+ * Pages and frames that another process wrote: any bytes are judged without reading beyond them,
+ * and what is accepted fits. The first byte of the input chooses the judge; the rest lies in a
+ * block of exactly its size, so that AddressSanitizer sees a byte too far. */
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
 #include "shm/wire/wire.h"

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows of a SQLite file that somebody else writes: any type and any value in any column, with and without parents, of every shape that
- * is served. What the engine shows of them, and what it makes of operations on them, is within its limits and in order.
+ * Rows of a SQLite file that somebody else writes: any type and any value in any column, with and
+ * without parents, of every shape that is served. What the engine shows of them, and what it makes
+ * of operations on them, is within its limits and in order.
  *
- * The first byte chooses the shape, the second the operation that is done behind the reading; then rows: uint8_t table, and of each of its
- * columns uint8_t kind (NULL, integer, small integer, float, text, blob, a name that others have, text of a map) with its value.
- * Nothing keeps the tables from holding them: they have no types, no keys and no constraints, but for shmeta's own ones. */
+ * The first byte chooses the shape, the second the operation that is done behind the reading; then
+ * rows: uint8_t table, and of each of its columns uint8_t kind (NULL, integer, small integer,
+ * float, text, blob, a name that others have, text of a map) with its value. Nothing keeps the
+ * tables from holding them: they have no types, no keys and no constraints, but for shmeta's own
+ * ones. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -31,7 +34,7 @@ struct world {
 
 static struct world worlds[SHAPES];
 
-/* ---- worlds -------------------------------------------------------------------------------------------------------------------- */
+/* ---- worlds ---- */
 
 static void run(sqlite3 *db, const char *sql)
 {
@@ -150,7 +153,7 @@ static struct world *world_of(unsigned shape)
 	return w;
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 static const char *const names[] = {"orders", "default", "a", "group", "", "orders-7", "zone", "0"};
 static const char *const maps[] = {"{}", "{\"a\":\"b\"}", "{\"a\":1}", "[", "{\"a\":\"\\u0000\"}", "null"};
@@ -224,7 +227,7 @@ static void clear(struct world *w)
 	run(w->db, "COMMIT");
 }
 
-/* ---- what the engine makes of them ----------------------------------------------------------------------------------------------- */
+/* ---- what the engine makes of them ---- */
 
 static void judged(enum shmeta_status status, const struct backend_error *err)
 {

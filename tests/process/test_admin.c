@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of a running writer: lists of objects and invalidation, through the library and through shmetactl, who
- * may, and what happens when the writer goes away in the middle. */
+ * What operators and cleaners ask of a running writer: lists of objects and invalidation, through
+ * the library and through shmetactl, who may, and what happens when the writer goes away in the
+ * middle. */
 #include <criterion/criterion.h>
 #include <grp.h>
 #include <signal.h>
@@ -107,7 +108,8 @@ static int count(uint32_t flags, int first)
 Test(admin, a_list_of_objects_has_each_once_in_order_however_many_pages, .init = start, .fini = stop)
 {
 	cr_assert_eq(count(0, 0), OBJECTS);
-	cr_assert_eq(shmeta_wait_commit(instance, UINT64_MAX - 1, 10, NULL), SHMETA_ERR_TIMEOUT); /* the grace passes */
+	/* the grace passes */
+	cr_assert_eq(shmeta_wait_commit(instance, UINT64_MAX - 1, 10, NULL), SHMETA_ERR_TIMEOUT);
 	cr_assert_eq(count(SHMETA_OBJECTS_DELETABLE, 1000), 500);
 }
 
@@ -186,7 +188,7 @@ Test(admin, shmetactl_lists_objects_and_what_may_be_deleted, .init = start, .fin
 	run_tool_done(&t);
 }
 
-/* ---- invalidation --------------------------------------------------------------------------------------------------------------- */
+/* ---- invalidation ---- */
 
 /* Something that no feed tells, as when somebody drops the triggers for a while. */
 static void change_in_silence(const char *topic)

@@ -56,7 +56,7 @@ static void expect_all_right(const char *what)
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0, "%s", what);
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------------------------------ */
+/* ---- damage ---- */
 
 /* Before anybody has mended it: the tool tells what it finds, and neither dies of it nor waits. */
 static void expect_verdict(const char *what, uint64_t store)
@@ -90,7 +90,7 @@ Test(adoption, whatever_is_damaged_the_next_start_serves_what_the_source_has, .i
 	       "0 starts that served anything wrong, needed a second one, or a hand");
 }
 
-/* ---- what restarts leave behind ---------------------------------------------------------------------------------------------- */
+/* ---- what restarts leave behind ---- */
 
 static unsigned int stores(void)
 {
@@ -105,7 +105,8 @@ static unsigned int stores(void)
 	return count;
 }
 
-/* A registered agent that the next writer does not know: each of them copies the store before it writes. */
+/* A registered agent that the next writer does not know: each of them copies the store before it
+ * writes. */
 Test(adoption, kills_leave_the_current_store_and_few_others, .init = setup, .fini = teardown)
 {
 	uint32_t kills = run_rounds(50, 200);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl objects audit as an operator runs it: what it reports is certain, whatever is in doubt is counted and not reported, and a
- * source or listing that cannot be read whole is judged not at all. */
+ * shmetactl objects audit as an operator runs it: what it reports is certain, whatever is in doubt
+ * is counted and not reported, and a source or listing that cannot be read whole is judged not at
+ * all. */
 #include <criterion/criterion.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -19,8 +20,8 @@ static struct run_daemon d;
 static char listing[128];
 static struct run_tool t;
 
-/* Topic orders has segments 0 (old), 1000 (old, its object is gone), 2000 (now, its object is gone) in bucket b, and one in bucket c. An
- * object with a slice and one without are in b, too. */
+/* Topic orders has segments 0 (old), 1000 (old, its object is gone), 2000 (now, its object is gone)
+ * in bucket b, and one in bucket c. An object with a slice and one without are in b, too. */
 static void begin(void)
 {
 	cr_assert_eq(run_daemon_init(&d), 0);
@@ -250,7 +251,8 @@ Test(audit, a_source_that_the_daemon_does_not_accept_is_not_judged, .init = begi
 	cr_expect_not(says("orphan"), "%s", t.out);
 }
 
-/* `--encoding-type url` does not say in its answer whether the keys were decoded since: a key that can be both is judged as both. */
+/* `--encoding-type url` does not say in its answer whether the keys were decoded since: a key that
+ * can be both is judged as both. */
 Test(audit, reports_nothing_that_either_spelling_of_a_key_explains, .init = begin, .fini = end)
 {
 	list("here\t5\t1990-01-01T00:00:00Z\ngone\t5\t1990-01-01T00:00:00Z\nobject\t9\t1990-01-01T00:00:00Z\n"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A daemon in bounded mode over SQLite, with budgets of a tenth of the data: what a reader is told is what the source has, or unknown, and a
- * FRESH read is never unknown; the store never has more than the budgets. */
+ * A daemon in bounded mode over SQLite, with budgets of a tenth of the data: what a reader is told
+ * is what the source has, or unknown, and a FRESH read is never unknown; the store never has more
+ * than the budgets. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -88,7 +89,8 @@ struct answer {
 	enum shmeta_status topic, partition, segment;
 };
 
-/* Look at a partition's last segment, and that what is found is right. current: the source has been read since it changed last. */
+/* Look at a partition's last segment, and that what is found is right. current: the source has been
+ * read since it changed last. */
 static struct answer look(int t, int p, enum shmeta_consistency consistency, bool current)
 {
 	const struct shmeta_read read = {

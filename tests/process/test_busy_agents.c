@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A host whose processors are all taken by agents that look up without end: writing goes on, and what is looked up is right. */
+ * A host whose processors are all taken by agents that look up without end: writing goes on, and
+ * what is looked up is right. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>

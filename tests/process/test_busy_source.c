@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A SQLite file that another application locks again and again: a write is done, or its client is told that it was not; nothing that
- * was acknowledged is lost. */
+ * A SQLite file that another application locks again and again: a write is done, or its client is
+ * told that it was not; nothing that was acknowledged is lost. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>

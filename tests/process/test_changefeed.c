@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * CockroachDB's changefeed, played by a peer in front of a PostgreSQL: no CockroachDB is packaged for Debian. The engine alone is told
- * rows, times and failures one by one. With a whole daemon: test_changefeed_daemon.c. */
+ * CockroachDB's changefeed, played by a peer in front of a PostgreSQL: no CockroachDB is packaged
+ * for Debian. The engine alone is told rows, times and failures one by one. With a whole daemon:
+ * test_changefeed_daemon.c. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -91,7 +92,7 @@ static void peer_uri(char *ret, size_t bytes)
 	(void)snprintf(ret, bytes, "cockroachdb:host=%s port=%d user=shmeta dbname=meta", peer.host, peer.port);
 }
 
-/* ---- what the feed says ----------------------------------------------------------------------------------------------------------- */
+/* ---- what the feed says ---- */
 
 static void emit(const char *table, const char *after, const char *before)
 {
@@ -110,7 +111,7 @@ static void resolve(uint64_t time_ns)
 	pgwire_emit_at(&peer, time_ns, row);
 }
 
-/* ---- the engine alone --------------------------------------------------------------------------------------------------------------- */
+/* ---- the engine alone ---- */
 
 static struct {
 	const struct backend_engine *ops;
@@ -379,7 +380,8 @@ Test(changefeed, resolved_says_until_when_it_tells_and_never_too_late, .init = b
 {
 	uint64_t at, asked;
 
-	/* Before anything is resolved: until the load began, and a second for the clocks of the nodes. */
+	/* Before anything is resolved: until the load began, and a second for the clocks of the
+	 * nodes. */
 	changes();
 	cr_expect_geq(alone.lag_ns, SECOND);
 	for (int i = 0; i < 20; i++) {
@@ -387,7 +389,8 @@ Test(changefeed, resolved_says_until_when_it_tells_and_never_too_late, .init = b
 		pause_ms(20);
 		asked = server_now();
 		changes();
-		/* Our reading of the server's clock errs on the side of the older, but for its microseconds. */
+		/* Our reading of the server's clock errs on the side of the older, but for its
+		 * microseconds. */
 		cr_expect_leq(asked - alone.lag_ns, at - SECOND + 2000, "%d", i);
 		cr_expect_geq(asked - alone.lag_ns, at - SECOND - SECOND, "%d", i);
 	}

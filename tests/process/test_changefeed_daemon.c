@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A real shmetad follows a changefeed that is played from what really happens in the database behind it (feed_player.h). */
+ * A real shmetad follows a changefeed that is played from what really happens in the database
+ * behind it (feed_player.h). */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
 #include <signal.h>
@@ -97,7 +98,8 @@ static void end(void)
 	cockroach_stop(&server, &peer, sql);
 }
 
-/* A counter of status --json, as it was within the last second; what it says of the source, where that is wanted. */
+/* A counter of status --json, as it was within the last second; what it says of the source, where
+ * that is wanted. */
 static uint64_t counter(const char *name, char *ret_source, size_t bytes)
 {
 	struct run_tool t;

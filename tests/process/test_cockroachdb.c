@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * CockroachDB's dialect against a peer that plays CockroachDB: its version, storms of 40001, ambiguous commits, and refusal of all that
- * it does not have. What is left of the protocol and of SQL is a PostgreSQL at SERIALIZABLE behind it: no CockroachDB is packaged
- * for Debian. The whole daemon works on it. */
+ * CockroachDB's dialect against a peer that plays CockroachDB: its version, storms of 40001,
+ * ambiguous commits, and refusal of all that it does not have. What is left of the protocol and of
+ * SQL is a PostgreSQL at SERIALIZABLE behind it: no CockroachDB is packaged for Debian. The whole
+ * daemon works on it. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -99,7 +100,8 @@ static void begin_configured(const char *scheme, const char *configuration)
 static void begin_with(const char *scheme)
 {
 	begin_peer();
-	/* There is no feed: what others write is found by comparing, well within the time to live. */
+	/* There is no feed: what others write is found by comparing, well within the time to
+	 * live. */
 	begin_configured(scheme, "source { timeout_ms = 1s }\nretry { min_ms = 50ms max_ms = 200ms }\n"
 	                         "ttl { topic_ms = 1s partition_ms = 1s segment_ms = 1s list_ms = 1s }\n");
 }
@@ -132,7 +134,8 @@ static void expect_nothing_refused(void)
 			             pgwire_log(&peer));
 }
 
-/* Read, written, changed by others, restarted: and nothing was asked that CockroachDB does not have. */
+/* Read, written, changed by others, restarted: and nothing was asked that CockroachDB does not
+ * have. */
 static void work_on_it(void)
 {
 	struct shmeta_result result;
@@ -267,8 +270,9 @@ Test(cockroachdb, an_ambiguous_commit_is_unknown_is_not_done_twice_and_the_cache
 	expect_nothing_refused();
 }
 
-/* Two writers through the daemon, and somebody beside it, at SERIALIZABLE on the same rows: real conflicts. What is given up after many
- * tries is told as the source's trouble, and done by the next call. */
+/* Two writers through the daemon, and somebody beside it, at SERIALIZABLE on the same rows: real
+ * conflicts. What is given up after many tries is told as the source's trouble, and done by the
+ * next call. */
 static int write_some(int which, uint32_t rounds, _Atomic uint32_t *given_up)
 {
 	struct shmeta *mine = run_daemon_open(&d, "writer", 0);
@@ -346,7 +350,7 @@ Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = 
 	(void)munmap((void *)given_up, 4096);
 }
 
-/* ---- follower reads: the engine alone ------------------------------------------------------------------------------------------ */
+/* ---- follower reads: the engine alone ---- */
 
 static struct {
 	const struct backend_engine *ops;
@@ -418,7 +422,8 @@ static uint64_t load_alone(void)
 	return pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME") - before;
 }
 
-/* The followers have come beyond everything until now, and as far as the clocks of nodes may differ. */
+/* The followers have come beyond everything until now, and as far as the clocks of nodes may
+ * differ. */
 static void followers_catch_up(void)
 {
 	pause_ms(1100);
@@ -540,7 +545,7 @@ Test(cockroachdb, follower_reads_are_refused_by_postgresql_with_what_to_do_inste
 	cr_expect_not_null(strstr(alone.err.text, "source.read_uri"), "%s", alone.err.text);
 }
 
-/* ---- follower reads: the daemon ------------------------------------------------------------------------------------------------ */
+/* ---- follower reads: the daemon ---- */
 
 enum { FOLLOWER_LAG_MS = 1200 };
 

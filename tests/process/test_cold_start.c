@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A host that was started anew has no store: the first start reads everything once and serves all of it. */
+ * A host that was started anew has no store: the first start reads everything once and serves all
+ * of it. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>

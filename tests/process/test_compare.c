@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl compare and support-bundle: a canary that finds what differs and nothing else, and a bundle that has no secret. */
+ * shmetactl compare and support-bundle: a canary that finds what differs and nothing else, and a
+ * bundle that has no secret. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -106,7 +107,8 @@ Test(compare, a_difference_that_stays_is_counted_and_listed, .init = begin, .fin
 	json_decref(compared("--count 100 --rate 1000/s", 0));
 }
 
-/* Every key changes all the time, and the daemon follows: reading again tells that from a mismatch. */
+/* Every key changes all the time, and the daemon follows: reading again tells that from a
+ * mismatch. */
 Test(compare, what_moves_is_read_again_and_is_no_mismatch, .init = begin, .fini = end)
 {
 	json_t *doc;
@@ -270,7 +272,8 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 		"# the end\n",
 		password);
 	put(config, text);
-	/* And what a drop-in, a file without quotes, a service, a password file of libpq and a variable have. */
+	/* And what a drop-in, a file without quotes, a service, a password file of libpq and a
+	 * variable have. */
 	(void)snprintf(dropins, sizeof(dropins), "%s.d", config);
 	cr_assert_eq(mkdir(dropins, 0700), 0);
 	(void)snprintf(name, sizeof(name), "%s/dropin", d.dir);

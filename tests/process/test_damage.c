@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Readers over files that were damaged, before they opened them or under them: everything that can be asked is asked, and answered as by
- * the good files or with an error. `make faults` prints a table by kind of damage. */
+ * Readers over files that were damaged, before they opened them or under them: everything that can
+ * be asked is asked, and answered as by the good files or with an error. `make faults` prints a
+ * table by kind of damage. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -87,7 +88,7 @@ static void teardown(void)
 	(void)munmap(page, sizeof *page);
 }
 
-/* ---- asking everything ---------------------------------------------------------------------------------------------------------- */
+/* ---- asking everything ---- */
 
 static bool recording;
 static size_t asked;
@@ -250,7 +251,8 @@ static bool begun(struct shmeta_reader *r)
 	return status == SHMETA_OK;
 }
 
-/* One topic, partition, group and agent more than there are. kept: handles, or NULL where there is none. */
+/* One topic, partition, group and agent more than there are. kept: handles, or NULL where there is
+ * none. */
 static void ask_everything(struct shmeta_reader *r, struct shmeta_handle *const *kept)
 {
 	struct shmeta_topic_stats sums = {0};
@@ -284,7 +286,7 @@ static void ask_everything(struct shmeta_reader *r, struct shmeta_handle *const 
 	}
 }
 
-/* ---- trials -------------------------------------------------------------------------------------------------------------------- */
+/* ---- trials ---- */
 
 enum when { BEFORE_THE_OPEN, UNDER_A_READER };
 
@@ -405,8 +407,9 @@ static void tell(enum when when, const char *kind, const uint32_t outcome[OUTCOM
 	figure(name, all, 0, "damages", "%s", line);
 }
 
-/* Details are printed, not logged: a warning in Criterion's log makes a program whose tests all passed exit with 1.
- * sum: of all kinds, by outcome; cut: of files of the store that were cut off. */
+/* Details are printed, not logged: a warning in Criterion's log makes a program whose tests all
+ * passed exit with 1. sum: of all kinds, by outcome; cut: of files of the store that were cut
+ * off. */
 static void try_all(uint32_t trials, enum when when, uint32_t sum[OUTCOMES], uint32_t cut[OUTCOMES])
 {
 	uint32_t outcome[READ_KINDS][OUTCOMES] = {{0}};
@@ -436,7 +439,8 @@ static void try_all(uint32_t trials, enum when when, uint32_t sum[OUTCOMES], uin
 	tell(when, "all kinds", sum);
 }
 
-/* One page may stand where another state of it stood: it is whole, and fits (docs/decisions/0034). */
+/* One page may stand where another state of it stood: it is whole, and fits
+ * (docs/decisions/0034). */
 static uint32_t wrong_at_most(uint32_t trials)
 {
 	return (trials * 5 + 9999) / 10000;

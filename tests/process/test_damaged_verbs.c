@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every verb of shmetactl that looks at a store, over stores that are damaged where it hurts most: it answers or says what is wrong, and
- * never ends by a signal. */
+ * Every verb of shmetactl that looks at a store, over stores that are damaged where it hurts most:
+ * it answers or says what is wrong, and never ends by a signal. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stddef.h>
@@ -71,7 +71,8 @@ static void teardown(void)
 	run_daemon_done(&d);
 }
 
-/* A field of both meta pages: LMDB's own numbers of where its trees begin, and how deep they are. */
+/* A field of both meta pages: LMDB's own numbers of where its trees begin, and how deep they
+ * are. */
 static void damage_meta(uint32_t round)
 {
 	static const size_t fields[] = {
@@ -93,7 +94,8 @@ static void damage_meta(uint32_t round)
 	cr_assert_eq(fclose(file), 0);
 }
 
-/* The first page of the list of free pages, or of the databases: its header is noise, or all of it. */
+/* The first page of the list of free pages, or of the databases: its header is noise, or all of
+ * it. */
 static void damage_root(uint32_t round)
 {
 	const struct meta *meta = (const void *)(damage.file[DAMAGE_DATA].good + (round & 1) * SHMETA_PAGE);

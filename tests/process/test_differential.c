@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Random operations through the API, random changes by others, kills and lost connections, on every engine side by side: each result is
- * the model's (tests/support/model.h), each source and each store holds what the model holds, epochs end where the model says, and no
- * answer that is wrong is young.
+ * Random operations through the API, random changes by others, kills and lost connections, on every
+ * engine side by side: each result is the model's (tests/support/model.h), each source and each
+ * store holds what the model holds, epochs end where the model says, and no answer that is wrong is
+ * young.
  *
  * A run is a seed. A failure names it; SHMETA_SEED=N runs that one alone, SHMETA_ENGINE=M on
  * the engine of that place in the list below alone, SHMETA_TRACE=1 prints what is done. */
@@ -33,7 +34,7 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	world_servers_stop();
 }
 
-/* ---- comparing ----------------------------------------------------------------------------------------------------------------- */
+/* ---- comparing ---- */
 
 static void expect_same(struct run *r, struct side *s, const char *what, const char *text, const char *expected)
 {
@@ -67,7 +68,8 @@ static void expect_epoch_end(struct run *r, struct side *s, int topic, uint32_t 
 	r->tally->ended += status == SHMETA_OK && led > 0;
 }
 
-/* All that the answers can depend on: the epochs of a topic that something was written under, what is before each, and the ends of the range. */
+/* All that the answers can depend on: the epochs of a topic that something was written under, what
+ * is before each, and the ends of the range. */
 static void expect_epoch_ends(struct run *r, struct side *s)
 {
 	int topic = (int)(r->step % MODEL_TOPICS);
@@ -87,7 +89,8 @@ static void expect_epoch_ends(struct run *r, struct side *s)
 	}
 }
 
-/* The source holds what the model holds, and so does the store in the end; until then it does not call young what is wrong. */
+/* The source holds what the model holds, and so does the store in the end; until then it does not
+ * call young what is wrong. */
 static void settle(struct run *r, struct side *s)
 {
 	enum { SLACK_S = 2 };
@@ -125,7 +128,7 @@ static void settle(struct run *r, struct side *s)
 	expect_epoch_ends(r, s);
 }
 
-/* ---- the API --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the API ---- */
 
 static void attach(struct side *s)
 {
@@ -143,7 +146,8 @@ static void detach(struct side *s)
 	shmeta_close(s->instance);
 }
 
-/* Ends of ranges come as often as they can without filling a partition with segments that nobody can be behind. */
+/* Ends of ranges come as often as they can without filling a partition with segments that nobody
+ * can be behind. */
 static uint64_t pick_base(struct run *r)
 {
 	return run_pick(r, 60) == 0 ? INT64_MAX - 9 - run_pick(r, 2) * 10 : run_pick(r, 16) * 10;
@@ -217,7 +221,8 @@ static struct shmeta_fence pick_fence(struct run *r, const struct shmeta_op *op)
 	return (struct shmeta_fence){op->agent_id, 1 + run_pick(r, 4)};
 }
 
-/* Neighbours that one of the sides has as the call begins, by one segment, or none, or the first of them and one more. */
+/* Neighbours that one of the sides has as the call begins, by one segment, or none, or the first of
+ * them and one more. */
 static void pick_replacement(struct run *r, struct shmeta_op *op)
 {
 	static struct shmeta_segment lists[2 * CALL_MAX][2][3];
@@ -424,7 +429,8 @@ static void step_call(struct run *r)
 
 	for (size_t i = 0; i < count; i++) {
 		ops[i] = pick_op(r, pick_type(r, i > 0 ? ops[i - 1].type : SHMETA_OP_TYPES));
-		/* Appends of one call raise a watermark in any order: what a check says of the steps between is not promised. */
+		/* Appends of one call raise a watermark in any order: what a check says of the
+		 * steps between is not promised. */
 		for (size_t k = 0; k < i; k++)
 			if (r->schema.watermark_is_checked && moves_watermark(&ops[i]) && moves_watermark(&ops[k]) &&
 			    ops[i].partition_id == ops[k].partition_id &&
@@ -434,7 +440,8 @@ static void step_call(struct run *r)
 	for (struct side *s = r->side; s < r->side + RUN_ENGINES; s++) {
 		if (s->name == NULL)
 			continue;
-		/* Nobody knows the number of an offer before it is answered, nor that of one on another side. */
+		/* Nobody knows the number of an offer before it is answered, nor that of one on
+		 * another side. */
 		memcpy(own, ops, sizeof own);
 		for (size_t i = 0; i < count; i++)
 			if (is_answer_to_offer(&own[i]) && own[i].transfer_id > s->model.offers)
@@ -457,11 +464,12 @@ static void step_outside(struct run *r)
 		}
 }
 
-/* ---- kills, lost connections, lost triggers ------------------------------------------------------------------------------------ */
+/* ---- kills, lost connections, lost triggers ---- */
 
 static void start_again(struct run *r, struct side *s)
 {
-	/* Another database in memory is another source, and it is empty: a daemon that had the former one's store would hold it. */
+	/* Another database in memory is another source, and it is empty: a daemon that had the
+	 * former one's store would hold it. */
 	if (!s->outsiders) {
 		detach(s);
 		run_daemon_forget(&s->daemon);
@@ -506,8 +514,9 @@ static void *kill_soon(void *arg)
 	return NULL;
 }
 
-/* A call during which the daemon is killed, or its connections are cut. What was answered is so; what was not is nothing, or the first
- * operations of the call, or all of them. Only what the tables show can be told apart. */
+/* A call during which the daemon is killed, or its connections are cut. What was answered is so;
+ * what was not is nothing, or the first operations of the call, or all of them. Only what the
+ * tables show can be told apart. */
 static void call_under_fire(struct run *r, struct side *s, bool cut)
 {
 	static const enum shmeta_op_type seen[] = {SHMETA_OP_ADD_SEGMENT, SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
@@ -648,7 +657,7 @@ static void step_fire(struct run *r)
 	}
 }
 
-/* ---- a run ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- a run ---- */
 
 static void side_start(struct side *s, enum world_engine engine, const struct model_schema *schema, uint32_t how)
 {
@@ -662,7 +671,8 @@ static void side_start(struct side *s, enum world_engine engine, const struct mo
 	cr_assert_eq(run_daemon_init(&s->daemon), 0);
 	config = fopen(s->daemon.config, "we");
 	cr_assert_not_null(config);
-	/* The TTL is how long a source without a feed may wait for its full pass; with a feed it has no such part. */
+	/* The TTL is how long a source without a feed may wait for its full pass; with a feed it
+	 * has no such part. */
 	(void)fputs("feed { poll_max_ms = 50ms }\nretry { max_ms = 200ms }\n"
 	            "ttl { topic_ms = 2s partition_ms = 2s segment_ms = 2s list_ms = 2s }\n",
 	            config);

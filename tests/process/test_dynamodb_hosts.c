@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Two hosts, each with a daemon and a store, on one set of tables behind a faulty network (support/ddb_proxy.h): either writer is killed
- * under load, again and again. What was acknowledged is in the tables and in both stores, nothing is there twice, and no epoch of a
- * lease comes back. */
+ * Two hosts, each with a daemon and a store, on one set of tables behind a faulty network
+ * (support/ddb_proxy.h): either writer is killed under load, again and again. What was acknowledged
+ * is in the tables and in both stores, nothing is there twice, and no epoch of a lease comes
+ * back. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdarg.h>

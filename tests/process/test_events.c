@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * events, slow and clients of shmetactl: what the daemon did, as it comes and when the daemon is dead. */
+ * events, slow and clients of shmetactl: what the daemon did, as it comes and when the daemon is
+ * dead. */
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <signal.h>

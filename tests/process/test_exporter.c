@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta-exporter: what it answers, to whom, and within which limits; with the writer alive, stopped and dead. */
+ * shmeta-exporter: what it answers, to whom, and within which limits; with the writer alive,
+ * stopped and dead. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -81,7 +82,7 @@ static void await_metric(const char *line)
 	}
 }
 
-/* ---- what is answered --------------------------------------------------------------------------------------------------------------- */
+/* ---- what is answered ---- */
 
 Test(exporter, metrics_stat_and_the_documents_name_the_same_rows, .init = begin, .fini = end)
 {
@@ -354,7 +355,7 @@ Test(exporter, the_page_escapes_what_others_named, .init = begin_forged, .fini =
 	free(body);
 }
 
-/* ---- who is answered, and within which limits --------------------------------------------------------------------------------------- */
+/* ---- who is answered, and within which limits ---- */
 
 Test(exporter, only_get_and_head_are_answered, .init = begin_forged, .fini = end_forged)
 {
@@ -456,7 +457,8 @@ Test(exporter, whoever_sends_a_byte_at_a_time_is_cut_off_and_others_are_served, 
 			close(fd[i]);
 }
 
-/* In a child: hold so many connections, each with half a request, and connect anew whenever one is closed. */
+/* In a child: hold so many connections, each with half a request, and connect anew whenever one is
+ * closed. */
 static pid_t hold_all_connections(void)
 {
 	enum { HELD = 48 };
@@ -483,7 +485,8 @@ static pid_t hold_all_connections(void)
 
 Test(exporter, whoever_takes_all_connections_again_and_again_shuts_out_nobody, .init = begin_forged, .fini = end_forged)
 {
-	enum { REQUESTS = 12, ALL_S = 30 }; /* they would take 60 s if each connection had the time of one */
+	/* they would take 60 s if each connection had the time of one */
+	enum { REQUESTS = 12, ALL_S = 30 };
 	pid_t holder = hold_all_connections();
 	double began;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Two users attack the writer's socket, the same way each; a third one opens, registers, reads fresh and writes meanwhile, and is not
- * shut out of anything. How long that takes is printed by `make faults`. */
+ * Two users attack the writer's socket, the same way each; a third one opens, registers, reads
+ * fresh and writes meanwhile, and is not shut out of anything. How long that takes is printed by
+ * `make faults`. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -99,7 +100,7 @@ static pid_t fork_as(uid_t uid)
 	return pid;
 }
 
-/* ---- the third one ----------------------------------------------------------------------------------------------------------- */
+/* ---- the third one ---- */
 
 static void failed(struct outcome *o, struct shmeta *instance, const char *what, enum shmeta_status status)
 {
@@ -222,7 +223,7 @@ static void withstands(const char *name, void (*attack)(int who))
 	tell(name, "writes", quiet->write_ms, quiet->written, attacked->write_ms, attacked->written);
 }
 
-/* ---- attacks ------------------------------------------------------------------------------------------------------------------- */
+/* ---- attacks ---- */
 
 static void count_work(int who)
 {
@@ -295,7 +296,8 @@ static void register_and_close(int who)
 	}
 }
 
-/* Frames over several connections, as many as they take; answers are read, and lost connections made anew. */
+/* Frames over several connections, as many as they take; answers are read, and lost connections
+ * made anew. */
 static _Noreturn void flood(int who, void *frame, void (*next)(void *frame))
 {
 	static char answer[SHMETA_FRAME_MAX];

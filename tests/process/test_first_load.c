@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A row for which every statement fails that touches it: it costs its key and nothing else, also where there is no store yet. */
+ * A row for which every statement fails that touches it: it costs its key and nothing else, also
+ * where there is no store yet. */
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <stdio.h>
@@ -266,7 +267,7 @@ Test(first_load, a_topic_that_cannot_be_read_any_more_keeps_its_record)
 	end();
 }
 
-/* ---- names -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 /* PostgreSQL computes a VOLATILE function for each row that it passes, whatever is asked for. */
 Test(first_load, a_name_that_cannot_be_listed_leaves_no_topic_absent_and_the_others_served)
@@ -367,7 +368,7 @@ Test(first_load, names_are_listed_without_rows_and_rows_without_partitions)
 		lists_names((enum world_engine)engine);
 }
 
-/* ---- beside other rows that cannot be served ------------------------------------------------------------------------------------------ */
+/* ---- beside other rows that cannot be served ---- */
 
 /* What was read in vain before the culprit was alone is not counted for that. */
 static void counts_once(enum world_engine engine)
@@ -405,7 +406,7 @@ Test(first_load, a_row_that_is_quarantined_beside_it_is_counted_once_on_postgres
 	counts_once(WORLD_PG_NEW);
 }
 
-/* ---- damage -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 
 /* Swap a page of the file with what is in `page`. */
 static void swap_page(int64_t number, unsigned char page[4096])
@@ -442,7 +443,8 @@ Test(first_load, a_damaged_page_costs_its_class_alone_on_sqlite)
 	cr_expect_not_null(strstr(f.log, "malformed"), "%s", f.log);
 	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
 	swap_page(number, page);
-	world_watermark(&w, NULL, "gamma", 0, 30); /* what connections have read of the file is no longer good */
+	/* what connections have read of the file is no longer good */
+	world_watermark(&w, NULL, "gamma", 0, 30);
 	fixture_pass(&f, 120000);
 	expect_served(ALL);
 	cr_expect_eq(fixture_counters(&f).quarantined, 0);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The snapshot hammer: a writer that commits as fast as it can, and reader processes that check, in each snapshot, everything the
- * store holds. What is moved between partitions is conserved, and every topic carries the number of the commit that wrote it, so that
- * a snapshot that mixes two commits, or that shows recycled pages, cannot add up.
+ * The snapshot hammer: a writer that commits as fast as it can, and reader processes that check, in
+ * each snapshot, everything the store holds. What is moved between partitions is conserved, and
+ * every topic carries the number of the commit that wrote it, so that a snapshot that mixes two
+ * commits, or that shows recycled pages, cannot add up.
  *
  * The same hammer without pins and without grace must find something: otherwise it proves nothing.
  *
- * LMDB reuses the pages that were freed first, and the pinned readers keep many of those: what an unregistered reader holds beyond its
- * grace is overwritten only much later. So such a snapshot is not found by its content; it must be told that it has expired. */
+ * LMDB reuses the pages that were freed first, and the pinned readers keep many of those: what an
+ * unregistered reader holds beyond its grace is overwritten only much later. So such a snapshot is
+ * not found by its content; it must be told that it has expired. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +58,7 @@ struct shared {
 static struct run_daemon at; /* only its directory */
 static struct shared *shared;
 
-/* ---- readers ----------------------------------------------------------------------------------------------------------- */
+/* ---- readers ---- */
 
 /* Everything in the snapshot; NULL, or what does not add up. */
 static const char *check_all(struct shmeta_reader *reader, uint64_t *seed, int hold)
@@ -161,7 +163,8 @@ static int reader_process(int me)
 		return 3;
 	(void)atomic_fetch_add(&shared->up, 1);
 	while (!atomic_load(&shared->stop)) {
-		int hold = (seed >> 40) % 64 == 0; /* longer than grace: for who is not registered, in vain */
+		/* longer than grace: for who is not registered, in vain */
+		int hold = (seed >> 40) % 64 == 0;
 		int too_long;
 		const char *why;
 
@@ -187,7 +190,7 @@ static int reader_process(int me)
 	return 0;
 }
 
-/* ---- the writer -------------------------------------------------------------------------------------------------------- */
+/* ---- the writer ---- */
 
 struct server {
 	struct registry *registry;
@@ -377,7 +380,8 @@ static enum shmeta_status commit_one(struct shmeta__store *store, struct model *
 		}
 		if (m->part[tt][tp].next - m->part[tt][tp].first <= RANGE)
 			continue;
-		m->part[tt][tp].first += RANGE; /* one drops its oldest segment, one gains a newest */
+		/* one drops its oldest segment, one gains a newest */
+		m->part[tt][tp].first += RANGE;
 		m->part[gt][gp].next += RANGE;
 		status = put_part(txn, m, tt + 1, tp, err);
 		if (status == SHMETA_OK)
@@ -436,7 +440,8 @@ static int hammer(double seconds, int honour_pins)
 	cr_assert_eq(
 		shmeta__store_create(dir, 1, (uint64_t)512 << 20, honour_pins ? GRACE_NS : 1, &format, &store, &err),
 		SHMETA_OK, "%s", err.text);
-	/* What the reader relies on is taken away: it believes in a grace period that nobody keeps. */
+	/* What the reader relies on is taken away: it believes in a grace period that nobody
+	 * keeps. */
 	if (!honour_pins)
 		shmeta__store_generation(store)->grace_ns = (uint64_t)60000000000;
 	for (int t = 0; t < TOPICS; t++)
@@ -469,7 +474,8 @@ static int hammer(double seconds, int honour_pins)
 	for (end = run_now_s() + 30; atomic_load(&shared->up) < READERS && run_now_s() < end; (void)usleep(10000))
 		;
 	busy = run_now_s();
-	/* For the time given, and on a slow machine until enough has happened for the answer to mean something. */
+	/* For the time given, and on a slow machine until enough has happened for the answer to
+	 * mean something. */
 	end = busy + seconds;
 	while (run_now_s() < end || (honour_pins && run_now_s() < end + 40 &&
 	                             (number <= 1000 || atomic_load(&shared->snapshots) <= 1000 ||

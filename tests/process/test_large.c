@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl on a large store: every list, dump and verify come to their end, beside a writer that commits, one that does not let them
- * register, and one that was killed. In make faults with 1 000 000 topics and leases; prints what each took. */
+ * shmetactl on a large store: every list, dump and verify come to their end, beside a writer that
+ * commits, one that does not let them register, and one that was killed. In make faults with 1 000
+ * 000 topics and leases; prints what each took. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <signal.h>

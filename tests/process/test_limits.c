@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A real shmetad that meets limits of the system: each is told in a sentence, reads go on, and when the limit is lifted everything works
- * again without anybody's doing. */
+ * A real shmetad that meets limits of the system: each is told in a sentence, reads go on, and when
+ * the limit is lifted everything works again without anybody's doing. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What an operator asks first answers within 100 ms over 100 000 partitions while the daemon is stopped: it waits for nobody, so its time is
- * the processor's. That is what is measured; how long it took by the wall clock says how busy the machine is. */
+ * What an operator asks first answers within 100 ms over 100 000 partitions while the daemon is
+ * stopped: it waits for nobody, so its time is the processor's. That is what is measured; how long
+ * it took by the wall clock says how busy the machine is. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +51,8 @@ static void stop(void)
 	run_daemon_done(&d);
 }
 
-/* From here on this process dies of whatever lets it wait for a time or for somebody, and connects to nobody. */
+/* From here on this process dies of whatever lets it wait for a time or for somebody, and connects
+ * to nobody. */
 static bool forbid_waits(void)
 {
 #define DIES_OF(call) \

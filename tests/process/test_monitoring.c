@@ -49,7 +49,8 @@ static int is_name(char c)
 	return isalnum((unsigned char)c) || c == '_';
 }
 
-/* How many names that begin with "shmeta_" stand in a text; each must be that of a sample, or of a label of all. */
+/* How many names that begin with "shmeta_" stand in a text; each must be that of a sample, or of a
+ * label of all. */
 static int expect_names(const char *text, const char *of, const char *scraped)
 {
 	int count = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl export and import as an operator runs them: what is wrong is told with its line before anything is written, a target with
- * rows is not touched unasked, one that ended early goes on, and a daemon on the target shows what came. */
+ * shmetactl export and import as an operator runs them: what is wrong is told with its line before
+ * anything is written, a target with rows is not touched unasked, one that ended early goes on, and
+ * a daemon on the target shows what came. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>

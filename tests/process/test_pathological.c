@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The workload that hurts caches most: eight processes add one tiny batch after the other to very many partitions, many calls in
- * flight each, while eight others follow the tails. Here for its correctness alone; how fast it is the bench says. */
+ * The workload that hurts caches most: eight processes add one tiny batch after the other to very
+ * many partitions, many calls in flight each, while eight others follow the tails. Here for its
+ * correctness alone; how fast it is the bench says. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <sqlite3.h>
@@ -49,7 +50,7 @@ static void end(void)
 	(void)munmap(shared, sizeof *shared);
 }
 
-/* ---- children: no Criterion here ------------------------------------------------------------------------------------------- */
+/* ---- children: no Criterion here ---- */
 
 struct call {
 	uint32_t partition;
@@ -135,8 +136,8 @@ static int write_all(uint32_t me)
 	return wrong == 0 ? 0 : 6;
 }
 
-/* What one look at a partition must hold: what was acknowledged before the snapshot is there, the watermark belongs to the last
- * segment of the same snapshot, and neither ever goes back. */
+/* What one look at a partition must hold: what was acknowledged before the snapshot is there, the
+ * watermark belongs to the last segment of the same snapshot, and neither ever goes back. */
 static int look(struct shmeta_handle *handle, uint64_t acked, uint64_t *seen)
 {
 	struct shmeta_partition partition;
@@ -200,7 +201,7 @@ static int follow(uint32_t me)
 	return 0;
 }
 
-/* ---- afterwards -------------------------------------------------------------------------------------------------------------- */
+/* ---- afterwards ---- */
 
 static void expect_all_in_the_store(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pause: the daemon lets go of its source, keeps serving what it has, refuses writes with the reason, and stays so over a restart. */
+ * A pause: the daemon lets go of its source, keeps serving what it has, refuses writes with the
+ * reason, and stays so over a restart. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <jansson.h>
@@ -149,7 +150,8 @@ Test(pause, it_holds_after_a_restart_and_its_end_needs_no_pass, .init = begin, .
 	expect("resume", 0, "resumed");
 	await("status", ": connected");
 
-	/* In one process the feed goes on where it was: what changed meanwhile is read by name, and nothing else. */
+	/* In one process the feed goes on where it was: what changed meanwhile is read by name, and
+	 * nothing else. */
 	passes = counter("reconciles");
 	expect("pause", 0, "no reason was given");
 	cr_assert_eq(run_daemon_sql(&d, "UPDATE topics SET config = '{\"k\":\"named\"}';"), 0);
@@ -166,7 +168,8 @@ Test(pause, writes_that_came_before_it_are_done_and_those_behind_it_refused, .in
 	struct run_tool t;
 	int done = 0, refused = 0;
 
-	/* Twenty clients, and a pause in the middle of them: each hears what became of its write. */
+	/* Twenty clients, and a pause in the middle of them: each hears what became of its
+	 * write. */
 	run_tool(
 		&t,
 		"sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (if $0 --dir %s topic create "

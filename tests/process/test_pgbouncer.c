@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A real shmetad on a real PostgreSQL behind a real pgbouncer. In session mode everything works, and whatever an operator does to the
- * pool costs time and nothing else: a process reads all along, another one writes and keeps account of what it was told. In the
- * modes that share sessions the daemon refuses to work, and leaves nothing of its own in them. */
+ * A real shmetad on a real PostgreSQL behind a real pgbouncer. In session mode everything works,
+ * and whatever an operator does to the pool costs time and nothing else: a process reads all along,
+ * another one writes and keeps account of what it was told. In the modes that share sessions the
+ * daemon refuses to work, and leaves nothing of its own in them. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -122,7 +123,8 @@ static void console(const char *command)
 	PQfinish(with);
 }
 
-/* One that is answered when it has come to its end: PAUSE in session mode waits for sessions to end. */
+/* One that is answered when it has come to its end: PAUSE in session mode waits for sessions to
+ * end. */
 static PGconn *console_begin(const char *command)
 {
 	PGconn *with = pg_bouncer_console(&bouncer);
@@ -156,7 +158,7 @@ static void expect_followed(const char *name)
 	run_topic_await(reader, name, 1);
 }
 
-/* ---- writing all along ----------------------------------------------------------------------------------------------------------- */
+/* ---- writing all along ---- */
 
 static int write_until_told(void)
 {
@@ -234,7 +236,7 @@ static void settle_account(void)
 	(void)munmap(account, sizeof *account);
 }
 
-/* ---- session mode ---------------------------------------------------------------------------------------------------------------- */
+/* ---- session mode ---- */
 
 Test(pgbouncer, in_session_mode_a_daemon_loads_follows_and_writes, .init = begin, .fini = end)
 {
@@ -321,7 +323,8 @@ Test(pgbouncer, connections_made_anew_again_and_again_lose_no_change_and_no_ackn
 
 		await_writes(5);
 		(void)snprintf(name, sizeof name, "round-%d", i);
-		if (i % 4 == 0) { /* marks server connections to be closed when they are given back */
+		/* marks server connections to be closed when they are given back */
+		if (i % 4 == 0) {
 			pg_cluster_sql(with, "RECONNECT");
 			terminate_pooled();
 		} else if (i % 4 == 1) {
@@ -366,7 +369,7 @@ Test(pgbouncer, what_a_former_daemon_left_in_a_session_does_not_disturb_the_next
 	end();
 }
 
-/* ---- the other modes -------------------------------------------------------------------------------------------------------------- */
+/* ---- the other modes ---- */
 
 static void expect_refused(void)
 {

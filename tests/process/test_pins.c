@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Readers that hold a snapshot for too long, honestly or not: they alone are cut off, and writing goes on. With a real shmetad and a
- * single-op writer. */
+ * Readers that hold a snapshot for too long, honestly or not: they alone are cut off, and writing
+ * goes on. With a real shmetad and a single-op writer. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -122,7 +122,7 @@ static void *map_file(const char *name, size_t bytes)
 	return map;
 }
 
-/* ---- victims: children that use the library --------------------------------------------------------------------------------- */
+/* ---- victims: children that use the library ---- */
 
 /* What became of one that was stopped in a snapshot, as its exit status. */
 enum { AS_PROMISED, NOT_OPENED, NOT_BEGUN, LOOKUP_ANSWERED, END_WAS_OK, NEXT_FAILED };
@@ -292,7 +292,8 @@ Test(pins, whoever_holds_the_stores_room_is_asked_for_it_and_writing_goes_on, .t
 	cr_expect_eq(run_stats_counter(&d, "snapshots_revoked"), 2, "a bystander was cut off, too");
 	(void)snprintf(what, sizeof(what), "a store of %u MiB, a reader stopped in it", mib);
 	tell_writes(what);
-	/* What could not be shown at once, at a rate that fills the store within a grace period, is shown by now. */
+	/* What could not be shown at once, at a rate that fills the store within a grace period, is
+	 * shown by now. */
 	cr_expect_eq(last_write(), SHMETA_OK);
 }
 
@@ -331,7 +332,7 @@ Test(pins, an_administrator_takes_back_the_snapshots_of_a_process, .fini = end)
 	free(log);
 }
 
-/* ---- a store that is full of content ---------------------------------------------------------------------------------------- */
+/* ---- a store that is full of content ---- */
 
 static enum shmeta_status create_topic(const char *name, uint32_t partitions, struct shmeta_result *ret)
 {

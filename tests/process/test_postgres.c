@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine where the contract ends: concurrent writers, what no trigger tells, servers that go away and come back, roles
- * that may only read, secrets. Each test has a database of its own on a server that this program starts; those that stop the server
- * have one of their own. */
+ * The libpq engine where the contract ends: concurrent writers, what no trigger tells, servers that
+ * go away and come back, roles that may only read, secrets. Each test has a database of its own on
+ * a server that this program starts; those that stop the server have one of their own. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -53,7 +53,7 @@ static PGconn *another(const struct world *w)
 	return conn;
 }
 
-/* ---- the feed ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 enum { WRITERS = 16, TRANSACTIONS = 60, PLACES = WRITERS * TRANSACTIONS };
 
@@ -211,7 +211,8 @@ Test(postgres, a_disabled_trigger_is_noticed_and_mended_where_that_is_allowed)
 	ok(world_changes(w));
 	cr_expect_str_eq(recorder_text(&w->recorder), "changed partition 00000000-0000-0000-0000-000000000000 t/0\n");
 	world_close(w);
-	/* Not allowed: there is no feed, and that is what it says. A reconcile finds what was changed. */
+	/* Not allowed: there is no feed, and that is what it says. A reconcile finds what was
+	 * changed. */
 	disable_trigger(w);
 	w->options.manage_schema = 0;
 	world_open(w);
@@ -224,9 +225,11 @@ Test(postgres, a_disabled_trigger_is_noticed_and_mended_where_that_is_allowed)
 	world_free(w);
 }
 
-/* Put the mark of pruning so far back that what is below it goes with the next call; all transactions on the log have ended. */
-/* The mark as a daemon sets it, an hour ago: below the oldest transaction that runs. That is above all rows once the server's own
- * transactions (it vacuums and analyses) that began before them have ended. */
+/* Put the mark of pruning so far back that what is below it goes with the next call; all
+ * transactions on the log have ended. */
+/* The mark as a daemon sets it, an hour ago: below the oldest transaction that runs. That is above
+ * all rows once the server's own transactions (it vacuums and analyses) that began before them have
+ * ended. */
 static void age_mark(struct world *w)
 {
 	for (int i = 0; i < 1000 && world_sql_number(w, "SELECT (pg_snapshot_xmin(s) < pg_snapshot_xmax(s))::int "
@@ -369,7 +372,7 @@ Test(postgres, an_idle_poll_is_one_statement_also_when_it_looks_at_the_log)
 	world_free(w);
 }
 
-/* ---- connections ------------------------------------------------------------------------------------------------------------------- */
+/* ---- connections ---- */
 
 /* Until it is OK: a server that comes back takes its time, and after a refusal we wait. */
 static void until_ok(struct world *w, enum shmeta_status (*call)(struct world *world))
@@ -414,7 +417,8 @@ Test(postgres, a_plan_of_an_older_schema_is_made_anew)
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	ok(world_load(w));
 	ok(world_fetch(w, &key, 1));
-	/* "cached plan must not change result type" needs a column whose type shows in the result. */
+	/* "cached plan must not change result type" needs a column whose type shows in the
+	 * result. */
 	world_sql(
 		w,
 		"DEALLOCATE ALL; ALTER TABLE partitions ALTER COLUMN high_watermark TYPE NUMERIC; "
@@ -425,7 +429,8 @@ Test(postgres, a_plan_of_an_older_schema_is_made_anew)
 	world_free(w);
 }
 
-/* Every column that is asked for is cast, but its collation shows in the result all the same; and an owner may alter our own tables. */
+/* Every column that is asked for is cast, but its collation shows in the result all the same; and
+ * an owner may alter our own tables. */
 Test(postgres, a_plan_whose_result_would_be_of_another_type_is_made_anew)
 {
 	static const char *const alterations[] = {
@@ -542,7 +547,8 @@ Test(postgres, while_the_server_is_away_there_is_one_attempt_at_a_time_and_its_a
 	before = world_counters(w).reconnects;
 	for (int i = 0; i < 1000; i++)
 		cr_assert_eq(world_changes(w), SHMETA_ERR_SOURCE);
-	/* A thousand calls take milliseconds; the pause after a refusal is not shorter than that. */
+	/* A thousand calls take milliseconds; the pause after a refusal is not shorter than
+	 * that. */
 	cr_expect_leq(world_counters(w).reconnects - before, 20);
 	cr_expect(strstr(w->err.text, cluster.dir) != NULL, "%s", w->err.text);
 	world_free(w);
@@ -601,7 +607,7 @@ Test(postgres, too_many_connections_is_the_sources_trouble_and_passes)
 	world_free(w);
 }
 
-/* ---- rights and secrets ---------------------------------------------------------------------------------------------------------- */
+/* ---- rights and secrets ---- */
 
 Test(postgres, a_role_that_may_only_select_reads_and_says_so)
 {
@@ -733,7 +739,7 @@ Test(postgres, a_password_that_is_rotated_is_read_anew)
 	pg_cluster_stop(&cluster);
 }
 
-/* ---- a replica, and the hint --------------------------------------------------------------------------------------------------------- */
+/* ---- a replica, and the hint ---- */
 
 static void await_number(PGconn *conn, const char *sql, int64_t wanted)
 {
@@ -800,7 +806,8 @@ Test(postgres, a_replica_is_read_and_never_shows_less_than_was_told)
 	pg_cluster_stop(&cluster);
 }
 
-/* Planned while the log is empty, asked again when it is long: a poll looks at what came since the one before. */
+/* Planned while the log is empty, asked again when it is long: a poll looks at what came since the
+ * one before. */
 Test(postgres, a_poll_reads_what_is_new_however_long_the_log_has_become)
 {
 	enum { ROWS = 3000, POLLS = 20 };
@@ -849,7 +856,8 @@ Test(postgres, what_is_fetched_is_found_by_index_whatever_the_tables_were_when_i
 	keys[1].with_segments = true;
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	world_topic(w, NULL, "u", 1, -1, NULL);
-	/* Planned while there is nothing, asked again when there is much, and planned again when the server knows that t has it all. */
+	/* Planned while there is nothing, asked again when there is much, and planned again when
+	 * the server knows that t has it all. */
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < FETCHES; i++) {
 			ok(world_fetch(w, keys, 1));

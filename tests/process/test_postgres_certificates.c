@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Who answers has to prove that it is the server: a real PostgreSQL with certificates of a CA of the test's, good and bad ones, that
- * change while a real shmetad runs with sslmode=verify-full. Reads go on all along, and status says what to do. */
+ * Who answers has to prove that it is the server: a real PostgreSQL with certificates of a CA of
+ * the test's, good and bad ones, that change while a real shmetad runs with sslmode=verify-full.
+ * Reads go on all along, and status says what to do. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -182,7 +183,8 @@ static void expect_followed(const char *name)
 	run_reads_expect(&reads);
 }
 
-/* Its next login meets this certificate: refused in these words, and nothing read; then the right one. */
+/* Its next login meets this certificate: refused in these words, and nothing read; then the right
+ * one. */
 static void expect_refused(const char *name, const char *why)
 {
 	char topic[40];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A COMMIT whose answer is lost, by a server that crashes and recovers before anybody can ask what became of it. What had reached its log
- * is there afterwards, under the id that it had; what had not is gone, and its id is given to somebody else's transaction. */
+ * A COMMIT whose answer is lost, by a server that crashes and recovers before anybody can ask what
+ * became of it. What had reached its log is there afterwards, under the id that it had; what had
+ * not is gone, and its id is given to somebody else's transaction. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -102,9 +103,10 @@ static pid_t write_aside(const char *name)
 	return pid;
 }
 
-/* A topic whose COMMIT is done and not answered; then the server crashes, and is there again. Its writer, who still waits, and the
- * transaction's id. The trap is for a transaction of operations: the daemon's housekeeping of the change log begins like one.
- * theirs: a topic of somebody else's (or NULL) that may be lost with it, and that the store shows by then. */
+/* A topic whose COMMIT is done and not answered; then the server crashes, and is there again. Its
+ * writer, who still waits, and the transaction's id. The trap is for a transaction of operations:
+ * the daemon's housekeeping of the change log begins like one. theirs: a topic of somebody else's
+ * (or NULL) that may be lost with it, and that the store shows by then. */
 static pid_t crash_behind_commit(const char *name, const char *theirs, char id[24])
 {
 	struct link_counts c;
@@ -210,8 +212,9 @@ Test(postgres_crash, what_was_lost_and_whose_id_nobody_has_is_told_as_unknown, .
 	lose(false, false, SHMETA_ERR_OUTCOME_UNKNOWN);
 }
 
-/* The server is found to be at an earlier state than the store: the retry, which may be the first to meet it, is done when that was
- * looked at. Half of the topics are left, so nobody is asked for consent. */
+/* The server is found to be at an earlier state than the store: the retry, which may be the first
+ * to meet it, is done when that was looked at. Half of the topics are left, so nobody is asked for
+ * consent. */
 Test(postgres_crash, a_retry_at_a_server_that_lost_what_the_store_shows_is_done, .init = begin_late, .fini = end)
 {
 	run_topic_insert(sql, "stays");

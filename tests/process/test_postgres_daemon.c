@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Daemons on one PostgreSQL, and shmetactl schema, as an operator has them: two instances follow what psql does and what either of
- * them writes, a server that was away is followed on from where it was, and schema apply, status and remove do what they say on
- * PostgreSQL and on SQLite. */
+ * Daemons on one PostgreSQL, and shmetactl schema, as an operator has them: two instances follow
+ * what psql does and what either of them writes, a server that was away is followed on from where
+ * it was, and schema apply, status and remove do what they say on PostgreSQL and on SQLite. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <signal.h>
@@ -158,7 +158,7 @@ Test(postgres_daemon, a_server_that_was_away_is_followed_on_and_readers_have_not
 	await_equal(&one);
 }
 
-/* ---- under load ---------------------------------------------------------------------------------------------------------------- */
+/* ---- under load ---- */
 
 /* Writers with so many calls in flight that the daemon's rounds overlap. */
 enum { LOADERS = 4, LOAD_BATCH = 48, LOAD_FLIGHT = 6, LOAD_MAX = 400000 };
@@ -320,7 +320,8 @@ Test(postgres_daemon, what_was_acknowledged_is_there_though_the_writer_and_its_s
 		await_acknowledged(load, 2000);
 		state = PQexec(app, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shmetad'");
 		sessions = (uint32_t)strtoul(PQgetvalue(state, 0, 0), NULL, 10);
-		overlapped += sessions > 2; /* more than one for each daemon: the one writes in a session of its own */
+		/* more than one for each daemon: the one writes in a session of its own */
+		overlapped += sessions > 2;
 		PQclear(state);
 		if (i % 2 == 0) {
 			pg_cluster_sql(app, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
@@ -384,7 +385,8 @@ static size_t lines_with(const char *path, const char *words)
 	return count;
 }
 
-/* What a reload frees is not what the next connection is opened with: the comparisons go on over connections of their own. */
+/* What a reload frees is not what the next connection is opened with: the comparisons go on over
+ * connections of their own. */
 static void compare_after_reloads(const char *source_options)
 {
 	enum { RELOADS = 20 };
@@ -517,7 +519,8 @@ Test(postgres_daemon, verbs_that_connect_take_the_password_from_a_file_and_show_
 	ask_for_password(as_app, sizeof as_app);
 	cr_assert_eq(run_daemon_start(&one, as_app), 0);
 	for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-		/* --password-file behind the URI; the words of a file that import can read in front. */
+		/* --password-file behind the URI; the words of a file that import can read in
+		 * front. */
 		static const char *const cases[][2] = {{"password", ""}, {"wrong", "password authentication failed"}};
 
 		for (size_t k = 0; k < 2; k++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A database on the network fails in every way it can, and the cache goes on: with a real PostgreSQL, a real shmetad, and a link
- * between the two that can be held, cut and robbed. In each test a process reads as fast as it can from the first moment to the
- * last and none of its reads may fail; `status` says what is wrong and since when; at the end cache and tables are equal. */
+ * A database on the network fails in every way it can, and the cache goes on: with a real
+ * PostgreSQL, a real shmetad, and a link between the two that can be held, cut and robbed. In each
+ * test a process reads as fast as it can from the first moment to the last and none of its reads
+ * may fail; `status` says what is wrong and since when; at the end cache and tables are equal. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -42,7 +43,7 @@ static struct shmeta *instance;
 static struct shmeta_reader *reader;
 static char direct[200]; /* the source's uri past the link */
 
-/* ---- looking ------------------------------------------------------------------------------------------------------------- */
+/* ---- looking ---- */
 
 static void pause_ms(long ms)
 {
@@ -54,7 +55,8 @@ static void expect_reads(void)
 	run_reads_expect(&reads);
 }
 
-/* It is away, status says since when and in these words why, the phase says so too, and it lets no secret out. */
+/* It is away, status says since when and in these words why, the phase says so too, and it lets no
+ * secret out. */
 static void expect_away(const char *why)
 {
 	run_status_expect_away(&d, why);
@@ -116,7 +118,7 @@ static void reconnect_sql(void)
 	sql = pg_cluster_connect(&server, "meta");
 }
 
-/* ---- a place ------------------------------------------------------------------------------------------------------------- */
+/* ---- a place ---- */
 
 #define CONFIG(reconcile)                                                             \
 	"feed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = " reconcile " }\n" \
@@ -201,7 +203,7 @@ static int64_t age_ms(void)
 	return said.age_ms;
 }
 
-/* ---- the server -------------------------------------------------------------------------------------------------------------- */
+/* ---- the server ---- */
 
 Test(postgres_faults, while_the_server_is_stopped_reads_go_on_ages_grow_and_status_says_why, .init = begin_direct,
      .fini = end)
@@ -425,7 +427,7 @@ Test(postgres_faults, terminated_sessions_are_made_anew_and_nothing_between_is_m
 	expect_equal();
 }
 
-/* ---- the link ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the link ---- */
 
 Test(postgres_faults, a_dead_link_is_noticed_and_left, .init = begin, .fini = end)
 {
@@ -474,7 +476,7 @@ Test(postgres_faults, a_poll_whose_answer_is_lost_is_done_again, .init = begin, 
 	expect_equal();
 }
 
-/* ---- who is let in --------------------------------------------------------------------------------------------------------------- */
+/* ---- who is let in ---- */
 
 static void let_in_role(const char *how)
 {
@@ -567,7 +569,7 @@ Test(postgres_faults, too_many_connections_are_waited_out, .init = begin_with_pa
 	expect_equal();
 }
 
-/* ---- writing through it ------------------------------------------------------------------------------------------------------- */
+/* ---- writing through it ---- */
 
 static struct shmeta_client *client;
 
@@ -622,7 +624,8 @@ Test(postgres_faults, a_commit_whose_answer_is_lost_is_looked_up_and_done_once, 
 	expect_equal();
 }
 
-/* Nobody can be asked: so nobody is told that it was done, nor that it was not; the cache shows which, later. */
+/* Nobody can be asked: so nobody is told that it was done, nor that it was not; the cache shows
+ * which, later. */
 Test(postgres_faults, an_outcome_that_cannot_be_looked_up_is_told_as_unknown, .init = begin_writing,
      .fini = end_writing)
 {
@@ -727,8 +730,8 @@ static int write_to(uint32_t number, const _Atomic int *stop)
 	return failed;
 }
 
-/* A lock that another session holds harms the operations that need what it locks: they are told BUSY, whoever else writes or reads
- * goes on, and the source is not called away. */
+/* A lock that another session holds harms the operations that need what it locks: they are told
+ * BUSY, whoever else writes or reads goes on, and the source is not called away. */
 Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_need_it, .init = begin_writing,
      .fini = end_writing)
 {
@@ -780,7 +783,8 @@ Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_
 	(void)munmap((void *)stop, 4096);
 }
 
-/* A migration that takes its time: what needs the table waits for it, whatever does not goes on, and the source is not called away. */
+/* A migration that takes its time: what needs the table waits for it, whatever does not goes on,
+ * and the source is not called away. */
 Test(postgres_faults, a_table_locked_by_a_migration_holds_up_what_needs_it_alone, .init = begin_writing,
      .fini = end_writing)
 {
@@ -836,7 +840,7 @@ Test(postgres_faults, writes_while_the_server_is_away_fail_with_its_words_and_do
 	expect_equal();
 }
 
-/* ---- the feed --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 Test(postgres_faults, a_long_transaction_of_somebody_else_does_not_hold_up_the_feed, .init = begin, .fini = end)
 {
@@ -855,7 +859,8 @@ Test(postgres_faults, a_long_transaction_of_somebody_else_does_not_hold_up_the_f
 	expect_equal();
 }
 
-/* Writers that commit in another order than they began, and roll back one time in five; no comparison helps the feed. */
+/* Writers that commit in another order than they began, and roll back one time in five; no
+ * comparison helps the feed. */
 static int write_at_random(unsigned seed, uint32_t rounds)
 {
 	PGconn *conn = pg_cluster_connect(&server, "meta");
@@ -926,7 +931,7 @@ Test(postgres_faults, what_no_trigger_tells_is_found_by_the_reconcile, .init = b
 	run_topic_await(reader, "topic-0", 0);
 }
 
-/* ---- what helps and is never needed ------------------------------------------------------------------------------------------------ */
+/* ---- what helps and is never needed ---- */
 
 static void begin_with_notify(void)
 {
@@ -963,7 +968,8 @@ Test(postgres_faults, a_hint_that_is_lost_costs_time_and_no_change, .init = begi
 	set_watermark("topic-0", 0, 50011);
 	await_watermark("topic-0", 0, 50011);
 	await_connected();
-	/* Whatever an application writes is none of the trigger's business: a name of 2000 bytes is our trouble alone. */
+	/* Whatever an application writes is none of the trigger's business: a name of 2000 bytes is
+	 * our trouble alone. */
 	pg_cluster_sql(sql, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
 	                    "(repeat('n', 2000), 1, 1, 1, '{}'); DELETE FROM topics WHERE length(name) = 2000");
 	set_watermark("topic-0", 0, 50012);
@@ -1039,7 +1045,8 @@ Test(postgres_faults, a_replica_is_never_needed_whatever_becomes_of_it, .init = 
 	expect_equal();
 }
 
-/* The standby is the source itself: nothing can be written there, so there is no feed, and everything is read again and again. */
+/* The standby is the source itself: nothing can be written there, so there is no feed, and
+ * everything is read again and again. */
 static void begin_on_standby(void)
 {
 	char uri[200];
@@ -1124,7 +1131,7 @@ Test(postgres_faults, a_source_without_a_feed_is_found_again_too, .init = begin_
 	expect_equal();
 }
 
-/* ---- another network --------------------------------------------------------------------------------------------------------------- */
+/* ---- another network ---- */
 
 static pid_t keeper; /* holds the server's network namespace by its process id */
 

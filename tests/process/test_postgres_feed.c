@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What PostgreSQL's log of changes covers, and what the engine says where it does not: what no trigger sees, triggers that were away, and
- * sources that are not what they were. Each test has a database of its own; those that set a server back have a server. */
+ * What PostgreSQL's log of changes covers, and what the engine says where it does not: what no
+ * trigger sees, triggers that were away, and sources that are not what they were. Each test has a
+ * database of its own; those that set a server back have a server. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static void raise_watermark(struct world *w, uint64_t to)
 	pg_world_apply(w, &op);
 }
 
-/* ---- triggers that were away ------------------------------------------------------------------------------------------------------ */
+/* ---- triggers that were away ---- */
 
 Test(postgres_feed, a_trigger_that_was_away_between_two_polls_is_noticed_by_the_next)
 {
@@ -99,7 +100,8 @@ Test(postgres_feed, a_position_goes_on_only_on_what_it_rested_on)
 	world_close(w);
 	world_open(w);
 	ok(w->ops->feed->resume(w->state, position, bytes, &w->err));
-	/* Missing when it is opened, and made anew then; away for a moment while nobody looked; made anew by somebody else. */
+	/* Missing when it is opened, and made anew then; away for a moment while nobody looked;
+	 * made anew by somebody else. */
 	world_close(w);
 	world_sql(w, "DROP TRIGGER shmeta_topics_delete ON topics; UPDATE topics SET updated_at = 7");
 	world_open(w);
@@ -228,7 +230,7 @@ Test(postgres_feed, an_unlogged_table_is_compared_after_each_connection)
 	world_free(w);
 }
 
-/* ---- what no trigger sees ---------------------------------------------------------------------------------------------------------- */
+/* ---- what no trigger sees ---- */
 
 Test(postgres_feed, a_table_that_becomes_a_part_or_gets_one_ends_the_feed_until_it_is_none)
 {
@@ -333,7 +335,8 @@ Test(postgres_feed, a_view_is_read_and_written_where_it_can_be_and_not_followed)
 	world_free(w);
 }
 
-/* What apply() has told of need not come again; but what the application's own trigger did in its transaction must. */
+/* What apply() has told of need not come again; but what the application's own trigger did in its
+ * transaction must. */
 Test(postgres_feed, what_the_applications_triggers_do_within_our_transactions_is_told)
 {
 	struct world world, *w = &world;
@@ -367,7 +370,7 @@ Test(postgres_feed, what_the_applications_triggers_do_within_our_transactions_is
 	world_free(w);
 }
 
-/* ---- sources that are not what they were ------------------------------------------------------------------------------------------- */
+/* ---- sources that are not what they were ---- */
 
 static char told[400];
 
@@ -492,7 +495,8 @@ static enum shmeta_status try_write(struct world *w, const char *topic)
 	return w->ops->writer->apply(w->state, &op, 1, 5000, &result, &w->recorder.sink, &w->err);
 }
 
-/* Between the exchange and the next changes(), or load(), nobody knows yet that it is another one. */
+/* Between the exchange and the next changes(), or load(), nobody knows yet that it is another
+ * one. */
 Test(postgres_feed, nothing_is_done_in_a_database_before_it_was_said_that_it_is_another_one)
 {
 	const struct backend_key key = {
@@ -531,7 +535,8 @@ Test(postgres_feed, nothing_is_done_in_a_database_before_it_was_said_that_it_is_
 	}
 }
 
-/* Two sessions write and read: the exchange may come while the one has begun a batch, and to the one alone. */
+/* Two sessions write and read: the exchange may come while the one has begun a batch, and to the
+ * one alone. */
 Test(postgres_feed, what_was_begun_is_not_done_in_another_database)
 {
 	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
@@ -660,7 +665,7 @@ Test(postgres_feed, tables_are_made_only_where_that_is_asked_for)
 	world_free(w);
 }
 
-/* ---- versions ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- versions ---- */
 
 Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is_renewed)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The log of changes on PostgreSQL is bounded by those who write it, whether a daemon runs or not: nobody waits or fails for it, and who
- * has not read what is gone reads everything. */
+ * The log of changes on PostgreSQL is bounded by those who write it, whether a daemon runs or not:
+ * nobody waits or fails for it, and who has not read what is gone reads everything. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -239,7 +239,8 @@ Test(postgres_log, who_prunes_holds_up_nobody_and_whatever_transaction_prunes_do
 	pg_cluster_sql(one, "SET statement_timeout = '5s'");
 	pg_cluster_sql(two, "SET statement_timeout = '5s'");
 	pg_cluster_sql(three, "SET statement_timeout = '5s'");
-	/* Its snapshot is from before what follows, and what it prunes with it is pruned by another one meanwhile. */
+	/* Its snapshot is from before what follows, and what it prunes with it is pruned by another
+	 * one meanwhile. */
 	pg_cluster_sql(three, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM topics");
 	pg_cluster_sql(one, "BEGIN");
 	pg_cluster_sql(one, step);

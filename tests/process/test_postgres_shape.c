@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Databases that are not as shmeta would have made them: types, names, indexes, rights and settings of the role. Nothing of them is taken for
- * a source that is away, and one value costs no more than its row. */
+ * Databases that are not as shmeta would have made them: types, names, indexes, rights and settings
+ * of the role. Nothing of them is taken for a source that is away, and one value costs no more than
+ * its row. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static struct backend_key partition_key(uint32_t id)
 	                            .partition_id = id};
 }
 
-/* ---- types ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- types ---- */
 
 Test(postgres_shape, a_number_that_is_no_integer_costs_its_row_and_no_other)
 {
@@ -134,8 +135,9 @@ Test(postgres_shape, every_column_of_numbers_may_hold_what_is_none)
 		const char *table = columns[i].table, *column = columns[i].column;
 
 		world_sql(w, "ALTER TABLE %s ALTER %s TYPE NUMERIC", table, column);
-		/* A log that cannot hold a key must not be in its way. The session is a new one: PL/pgSQL fails in one that has run a
-		 * function with a column of the former type. */
+		/* A log that cannot hold a key must not be in its way. The session is a new one:
+		 * PL/pgSQL fails in one that has run a function with a column of the former
+		 * type. */
 		world_open(w);
 		world_close(w);
 		PQreset(w->pg);
@@ -303,7 +305,7 @@ Test(postgres_shape, a_row_that_cannot_be_read_is_not_a_source_that_is_away)
 	world_free(w);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 Test(postgres_shape, a_schema_may_be_called_anything)
 {
@@ -336,7 +338,7 @@ Test(postgres_shape, a_schema_may_be_called_anything)
 	}
 }
 
-/* ---- indexes ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- indexes ---- */
 
 Test(postgres_shape, an_index_that_does_not_make_a_place_unique_is_not_taken_for_one)
 {
@@ -406,7 +408,7 @@ Test(postgres_shape, segments_are_added_where_a_unique_constraint_is_deferrable)
 	}
 }
 
-/* ---- rights ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- rights ---- */
 
 Test(postgres_shape, a_right_that_is_taken_away_is_told_until_it_is_given_back)
 {
@@ -437,7 +439,7 @@ Test(postgres_shape, a_right_that_is_taken_away_is_told_until_it_is_given_back)
 	world_free(w);
 }
 
-/* ---- settings ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- settings ---- */
 
 Test(postgres_shape, nothing_depends_on_what_a_role_or_a_database_sets)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta's triggers on PostgreSQL never fail what the application does, whatever has become of the tables, of shmeta's own and of the
- * rights on them; and what they could not log is not taken for logged. */
+ * shmeta's triggers on PostgreSQL never fail what the application does, whatever has become of the
+ * tables, of shmeta's own and of the rights on them; and what they could not log is not taken for
+ * logged. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <stdio.h>
@@ -146,7 +147,8 @@ Test(postgres_triggers, that_may_not_write_the_log_or_not_all_of_it_are_no_feed)
 	}
 }
 
-/* No catalog shows it: the log's own numbers are used up. What is missed in a transaction that is still open counts when it ends. */
+/* No catalog shows it: the log's own numbers are used up. What is missed in a transaction that is
+ * still open counts when it ends. */
 Test(postgres_triggers, miss_a_statement_of_an_open_transaction_until_it_has_ended)
 {
 	struct world w0, *w = &w0;
@@ -162,7 +164,8 @@ Test(postgres_triggers, miss_a_statement_of_an_open_transaction_until_it_has_end
 	world_sql(w, "COMMIT");
 	ok(world_changes(w));
 	cr_expect(recorder_has(&w->recorder, "changed list"));
-	/* Any transaction of the server's may be the one, autovacuum's too: until it has ended everything is looked at again. */
+	/* Any transaction of the server's may be the one, autovacuum's too: until it has ended
+	 * everything is looked at again. */
 	for (int i = 0; i < 1000; i++) {
 		ok(world_changes(w));
 		if (w->changed == 0)
@@ -173,7 +176,8 @@ Test(postgres_triggers, miss_a_statement_of_an_open_transaction_until_it_has_end
 	world_free(w);
 }
 
-/* Another session's row of ours is waited for no longer than the application says, and its statement is done. */
+/* Another session's row of ours is waited for no longer than the application says, and its
+ * statement is done. */
 Test(postgres_triggers, do_not_fail_a_statement_for_a_lock)
 {
 	struct world w0, *w = &w0;
@@ -228,8 +232,9 @@ Test(postgres_triggers, do_not_stand_in_the_way_of_prepared_transactions)
 	pg_cluster_stop(&server);
 }
 
-/* A listener that never reads its notifications holds up the queue of the whole cluster, and where that is full a COMMIT that notifies fails.
- * Nobody can fill 8 GiB here, so the server is made to say that it is half full. */
+/* A listener that never reads its notifications holds up the queue of the whole cluster, and where
+ * that is full a COMMIT that notifies fails. Nobody can fill 8 GiB here, so the server is made to
+ * say that it is half full. */
 Test(postgres_triggers, notify_nobody_where_the_queue_of_notifications_fills_up)
 {
 	static const char *const usages[] = {"0.1", "0.5", "1"};

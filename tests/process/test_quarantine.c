@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The life of rows that cannot be served, as an operator sees it: they come, are listed with the reason, make lookups UNKNOWN, are
- * counted alike by status, verify and the list, and leave when they are mended. */
+ * The life of rows that cannot be served, as an operator sees it: they come, are listed with the
+ * reason, make lookups UNKNOWN, are counted alike by status, verify and the list, and leave when
+ * they are mended. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl against a real shmetad on a small database: every verb, with the daemon alive, killed and stopped; what `verify` finds
- * and what it does not. */
+ * shmetactl against a real shmetad on a small database: every verb, with the daemon alive, killed
+ * and stopped; what `verify` finds and what it does not. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,7 +18,8 @@
 
 TestSuite(shmetactl_process, .timeout = 60);
 
-/* 12 topics of 3 partitions; partition p of each has 40 * p segments of 100 offsets from 1000 on, with a gap after each tenth. */
+/* 12 topics of 3 partitions; partition p of each has 40 * p segments of 100 offsets from 1000 on,
+ * with a gap after each tenth. */
 #define ROWS                                                                                                                   \
 	"INSERT INTO topics(name, partition_count, retention_ms, created_at, updated_at, config) "                             \
 	"SELECT printf('topic-%02d', value), 3, NULL, 1700000000000, 1700000000000, '{\"a\":\"1\",\"z\":\"marker-config\"}' "  \
@@ -101,7 +102,7 @@ static const char *text(const json_t *doc, const char *name)
 	return value;
 }
 
-/* ---- what the verbs say ------------------------------------------------------------------------------------------------------ */
+/* ---- what the verbs say ---- */
 
 Test(shmetactl_process, lists_and_lookups_say_what_the_source_holds, .init = start, .fini = stop)
 {
@@ -294,8 +295,9 @@ static void stop_in_the_middle(pid_t pid, const char *file, useconds_t later_us)
 	cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOWAIT), 0);
 }
 
-/* How often a snapshot of a dump that is stopped for longer than the grace, while the writer commits, was read again. A dump that does
- * not register is stopped again and again until that has happened, for two minutes at most. */
+/* How often a snapshot of a dump that is stopped for longer than the grace, while the writer
+ * commits, was read again. A dump that does not register is stopped again and again until that has
+ * happened, for two minutes at most. */
 static json_int_t repeated_of_a_stopped_dump(bool registers)
 {
 	char out[128], socket[128], away[128], *text_of_dump, *end_line = NULL;
@@ -425,7 +427,7 @@ Test(shmetactl_process, refresh_and_reload_ask_the_daemon, .init = start, .fini 
 	run_tool_done(&t);
 }
 
-/* ---- without the daemon ------------------------------------------------------------------------------------------------------- */
+/* ---- without the daemon ---- */
 
 static const char *const looking[] = {
 	"ls topics",
@@ -532,7 +534,8 @@ Test(shmetactl_process, every_verb_that_looks_works_with_the_daemon_stopped, .in
 	struct run_tool t;
 
 	cr_assert_eq(kill(d.pid, SIGSTOP), 0);
-	/* Whether it is already believed to be stalled depends on the moment: what status exits with is not judged here. */
+	/* Whether it is already believed to be stalled depends on the moment: what status exits
+	 * with is not judged here. */
 	for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++)
 		expect_code(looking[i], 0);
 	json_decref(dumped(""));
@@ -561,7 +564,7 @@ Test(shmetactl_process, a_daemon_that_ended_in_order_is_called_stopped, .init = 
 	expect_code("ls topics", 0);
 }
 
-/* ---- verify -------------------------------------------------------------------------------------------------------------------- */
+/* ---- verify ---- */
 
 static void expect_verify(int code, const char *says)
 {
@@ -655,7 +658,8 @@ Test(shmetactl_process, a_store_that_does_not_follow_a_moving_source_differs, .i
 	struct run_tool t;
 	pid_t pid;
 
-	cr_assert_eq(kill(d.pid, SIGSTOP), 0); /* its heart beat a moment ago: it is not yet believed to be stalled */
+	/* its heart beat a moment ago: it is not yet believed to be stalled */
+	cr_assert_eq(kill(d.pid, SIGSTOP), 0);
 	pid = start_moving();
 	(void)usleep(100000);
 	CTL(&t, "--timeout 1s verify");
@@ -826,7 +830,7 @@ Test(shmetactl_process, all_tenants_are_verified_and_dumped)
 	stop();
 }
 
-/* ---- copies of a store --------------------------------------------------------------------------------------------------------- */
+/* ---- copies of a store ---- */
 
 static char *read_bytes(const char *path, size_t *ret_bytes)
 {
@@ -897,8 +901,8 @@ Test(shmetactl_process, a_copied_store_is_sound_and_flipped_bytes_in_it_are_repo
 		run_tool_done(&t);
 		free(bad);
 	}
-	/* Anywhere else a flip may hit what nobody uses; never may it end the program by a signal or pass for a success of a
-	 * store that lost something. */
+	/* Anywhere else a flip may hit what nobody uses; never may it end the program by a signal
+	 * or pass for a success of a store that lost something. */
 	for (int i = 0; i < 40; i++) {
 		size_t at = (size_t)(random = random * 6364136223846793005u + 1442695040888963407u) >> 33;
 
@@ -947,7 +951,7 @@ Test(shmetactl_process, what_is_no_store_exits_6_and_says_so, .init = start, .fi
 	free(data);
 }
 
-/* ---- untrusted text --------------------------------------------------------------------------------------------------------------- */
+/* ---- untrusted text ---- */
 
 Test(shmetactl_process, names_and_keys_of_the_source_cannot_talk_to_the_terminal)
 {
@@ -1020,7 +1024,7 @@ Test(shmetactl_process, nothing_is_escaped_twice, .init = start, .fini = stop)
 	run_tool_done(&t);
 }
 
-/* ---- what is not there -------------------------------------------------------------------------------------------------------- */
+/* ---- what is not there ---- */
 
 Test(shmetactl_process, what_does_not_exist_is_not_done, .init = start, .fini = stop)
 {
@@ -1264,7 +1268,7 @@ Test(shmetactl_process, on_a_terminal_a_table_fits_and_an_empty_list_says_so)
 	stop();
 }
 
-/* ---- every verb --------------------------------------------------------------------------------------------------------------- */
+/* ---- every verb ---- */
 
 /* What stands for a word of a verb's usage. */
 static const char *example_of(const char *word)
@@ -1348,7 +1352,7 @@ Test(shmetactl_process, every_verb_prints_json_and_nothing_else_when_it_was_aske
 	cr_assert_gt(count, 25, "%zu", count);
 }
 
-/* ---- what is counted, what is large, what is old ---------------------------------------------------------------------------- */
+/* ---- what is counted, what is large, what is old ---- */
 
 static const json_t *metric(const json_t *doc, const char *name)
 {
@@ -1364,7 +1368,8 @@ static const json_t *metric(const json_t *doc, const char *name)
 	return NULL;
 }
 
-/* Each round is a document of its own; what happens between two of them is the later one's rate, whatever happened before. */
+/* Each round is a document of its own; what happens between two of them is the later one's rate,
+ * whatever happened before. */
 Test(shmetactl_process, stat_repeated_tells_what_happened_in_between, .init = start, .fini = stop)
 {
 	struct run_tool t;
@@ -1526,7 +1531,7 @@ Test(shmetactl_process, topics_of_the_store_are_completed, .init = start, .fini 
 	run_tool_done(&t);
 }
 
-/* ---- the configuration ---------------------------------------------------------------------------------------------------------- */
+/* ---- the configuration ---- */
 
 Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, .init = start, .fini = stop)
 {
@@ -1575,7 +1580,8 @@ Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, 
 	cr_assert(strstr(t.out, "waits for a restart: load.commit_rows = 4321 (running: 100000)") != NULL, "%s", t.out);
 	run_tool_done(&t);
 
-	/* The mistake is in the file that the daemon reads, and the daemon goes on with what it has. */
+	/* The mistake is in the file that the daemon reads, and the daemon goes on with what it
+	 * has. */
 	file = fopen(d.config, "ae");
 	cr_assert(file != NULL && fputs("nonsense\n", file) > 0 && fclose(file) == 0);
 	CTL(&t, "config check");

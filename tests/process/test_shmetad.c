@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The daemon as a process: one writer per instance, the service manager's protocol, reloads, the control socket and those who
- * abuse it, registrations and what becomes of them. */
+ * The daemon as a process: one writer per instance, the service manager's protocol, reloads, the
+ * control socket and those who abuse it, registrations and what becomes of them. */
 #include <criterion/criterion.h>
 
 #include <dirent.h>
@@ -99,7 +99,7 @@ static struct shmeta_board board(void)
 	return copy;
 }
 
-/* ---- a client ----------------------------------------------------------------------------------------------------------- */
+/* ---- a client ---- */
 
 static int dial(void)
 {
@@ -133,7 +133,8 @@ static bool ask(int fd, uint16_t type, uint64_t id)
 	return send_bytes(fd, &frame, sizeof(frame));
 }
 
-/* The next answer; its text is terminated. Returns false at the end of the connection, or after ten seconds. */
+/* The next answer; its text is terminated. Returns false at the end of the connection, or after ten
+ * seconds. */
 static bool answer(int fd, struct shmeta_frame_answer *ret, char *ret_text, size_t bytes)
 {
 	static char packet[SHMETA_FRAME_MAX];
@@ -149,7 +150,8 @@ static bool answer(int fd, struct shmeta_frame_answer *ret, char *ret_text, size
 	return true;
 }
 
-/* The object that a frame without arguments asks for, or NULL when the connection does not answer. */
+/* The object that a frame without arguments asks for, or NULL when the connection does not
+ * answer. */
 static json_t *object_of(int fd, uint16_t type)
 {
 	static char text[SHMETA_FRAME_MAX];
@@ -250,7 +252,7 @@ static bool last_reload(int fd, bool accepted, const char *words)
 	return yes;
 }
 
-/* ---- one writer --------------------------------------------------------------------------------------------------------- */
+/* ---- one writer ---- */
 
 /* A run that prints nothing. */
 static pid_t spawn(char *const arguments[])
@@ -474,9 +476,10 @@ Test(shmetad, a_source_that_can_never_be_used_ends_it_with_2, .init = begin, .fi
 	cr_expect_eq(board().phase, SHMETA_PHASE_STOPPED);
 }
 
-/* ---- a source that hangs -------------------------------------------------------------------------------------------------- */
+/* ---- a source that hangs ---- */
 
-/* Without a write-ahead log, whoever writes keeps all others out, and the engine waits as long as its time limit allows. */
+/* Without a write-ahead log, whoever writes keeps all others out, and the engine waits as long as
+ * its time limit allows. */
 static sqlite3 *begin_hanging(void)
 {
 	sqlite3 *db;
@@ -532,7 +535,7 @@ Test(shmetad, a_second_sigterm_ends_it_at_once, .fini = end)
 	cr_expect_eq(run_daemon_start(&d, NULL), 0);
 }
 
-/* ---- reloads ------------------------------------------------------------------------------------------------------------ */
+/* ---- reloads ---- */
 
 static char *running_config(int fd)
 {
@@ -564,7 +567,8 @@ Test(shmetad, sighup_with_a_bad_file_changes_nothing_and_says_so, .init = begin,
 	close(fd);
 }
 
-/* The daemon with its words in a pipe that holds no more than a page of them. Returns the end to read from. */
+/* The daemon with its words in a pipe that holds no more than a page of them. Returns the end to
+ * read from. */
 static int spawn_into_pipe(void)
 {
 	char uri[160], *arguments[] = {"shmetad",  "--config", d.config,   "--dir", d.instance,
@@ -673,7 +677,7 @@ Test(shmetad, config_shows_what_is_in_force_and_what_waits_for_a_restart, .init 
 	close(fd);
 }
 
-/* ---- the service manager ------------------------------------------------------------------------------------------------ */
+/* ---- the service manager ---- */
 
 struct manager {
 	int fd;
@@ -950,7 +954,7 @@ Test(shmetad, a_killed_writer_gets_every_registration_back_from_the_descriptor_s
 	manager_end(&m);
 }
 
-/* ---- registrations ------------------------------------------------------------------------------------------------------ */
+/* ---- registrations ---- */
 
 Test(shmetad, a_registration_page_is_sealed_and_says_what_was_granted, .init = begin_running, .fini = end)
 {
@@ -1039,7 +1043,7 @@ Test(shmetad, readers_are_listed_with_what_the_kernel_knows_of_them, .init = beg
 	munmap(page, sizeof(*page));
 }
 
-/* ---- requests ----------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 static bool ask_refresh(int fd, uint64_t id, uint32_t cls, const char *topic)
 {
@@ -1092,7 +1096,7 @@ Test(shmetad, answers_to_a_client_that_has_gone_reach_nobody_else, .init = begin
 	}
 }
 
-/* ---- abuse -------------------------------------------------------------------------------------------------------------- */
+/* ---- abuse ---- */
 
 /* Each of these frames closes the connection that sent it and no other. */
 static size_t hostile_frame(int kind, unsigned char *frame)
@@ -1264,7 +1268,8 @@ Test(shmetad, a_client_that_never_reads_its_answers_is_closed_and_nobody_else, .
 			continue;
 		if (errno == EPIPE || errno == ECONNRESET)
 			break;
-		/* The writer has stopped reading this connection: it holds what it may, and no more. */
+		/* The writer has stopped reading this connection: it holds what it may, and no
+		 * more. */
 		if (poll(&waiting, 1, 500) == 0)
 			break;
 	}
@@ -1439,7 +1444,8 @@ Test(shmetad, running_out_of_descriptors_is_survived, .init = begin, .fini = end
 	for (int i = 0; i < 100; i++)
 		fds[i] = dial();
 	cr_expect(until(strstr(read_text(d.log), "out of file descriptors") != NULL));
-	/* Those that there is no room for are closed; left waiting, they would keep the writer busy with nothing else. */
+	/* Those that there is no room for are closed; left waiting, they would keep the writer busy
+	 * with nothing else. */
 	cr_expect(closed(fds[99]));
 	for (int i = 0; i < 100; i++)
 		if (fds[i] >= 0)

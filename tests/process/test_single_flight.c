@@ -19,8 +19,9 @@ enum { PROCESSES = 500, WAIT_MS = 120000, DESCRIPTORS = 3 * PROCESSES };
 
 static struct run_daemon d;
 
-/* Everything is stale after a millisecond, and nobody but readers asks for anything: no poll, no comparison. Absences are not
- * remembered unless the test says so: what joins must join by itself. */
+/* Everything is stale after a millisecond, and nobody but readers asks for anything: no poll, no
+ * comparison. Absences are not remembered unless the test says so: what joins must join by
+ * itself. */
 #define CONFIG                                                                                                             \
 	"ttl { topic_ms = 1\n partition_ms = 1\n segment_ms = 1\n list_ms = 1 }\n"                                         \
 	"feed { poll_min_ms = 60s\n poll_max_ms = 10m\n reconcile_s = 0 }\n"                                               \
@@ -59,7 +60,8 @@ static void stop(void)
 	run_daemon_done(&d);
 }
 
-/* In a child: be ready, wait for the sign, ask. 0: the answer is the right one, and was read after the sign. */
+/* In a child: be ready, wait for the sign, ask. 0: the answer is the right one, and was read after
+ * the sign. */
 static int ask(const char *topic, enum shmeta_status right, int ready, int go)
 {
 	struct shmeta_read read_options = {.size = sizeof read_options,
@@ -93,8 +95,8 @@ static struct cost cost_now(void)
 	                     run_stats_counter(&d, "source_queries")};
 }
 
-/* So many processes ask at once while the source is locked; it is let go when all requests have arrived. What it cost; *now: before
- * and after. */
+/* So many processes ask at once while the source is locked; it is let go when all requests have
+ * arrived. What it cost; *now: before and after. */
 static struct cost flock_of(int processes, const char *topic, enum shmeta_status right, struct cost *now)
 {
 	static pid_t pid[PROCESSES];
@@ -157,7 +159,7 @@ Test(single_flight, five_hundred_processes_asking_for_a_stale_topic_are_one_quer
 	same_as_one("known", "known", SHMETA_OK);
 }
 
-/* ---- one after the other ---------------------------------------------------------------------------------------------------------- */
+/* ---- one after the other ---- */
 
 static void start_remembering(void)
 {
@@ -188,7 +190,8 @@ Test(single_flight, who_asks_after_the_answer_came_is_spared_too_until_the_topic
 		cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	}
 	after = cost_now();
-	/* The list is stale after a millisecond: all but the first, and one in five seconds, were asked within it or spared. */
+	/* The list is stale after a millisecond: all but the first, and one in five seconds, were
+	 * asked within it or spared. */
 	spared = run_stats_counter(&d, "absent_answers") - spared;
 	cr_expect_geq(spared, 1, "none was remembered");
 	cr_expect_leq(after.fetches - before.fetches + spared, 100);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The snapshot file of a daemon that is killed at any moment: it is the old one or the new one, and what is served from it becomes what
- * the source has. */
+ * The snapshot file of a daemon that is killed at any moment: it is the old one or the new one, and
+ * what is served from it becomes what the source has. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <signal.h>

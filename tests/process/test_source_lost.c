@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A database that is not there, or not the one it was: a host's cache is not emptied by a restart, and an operator is asked. */
+ * A database that is not there, or not the one it was: a host's cache is not emptied by a restart,
+ * and an operator is asked. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>

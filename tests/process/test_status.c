@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What an operator is told right after a start, after a start that failed, and while the source is away. */
+ * What an operator is told right after a start, after a start that failed, and while the source is
+ * away. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -154,7 +155,8 @@ Test(status, where_no_writer_ever_started_the_reason_is_told, .init = begin, .fi
 	run_tool_done(&t);
 }
 
-/* As on a full file system: the board was made, and then there was no room for what comes behind it. */
+/* As on a full file system: the board was made, and then there was no room for what comes behind
+ * it. */
 Test(status, a_start_that_failed_behind_the_making_of_the_board_is_told, .init = begin, .fini = end)
 {
 	char path[160], said[300];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A writer that is killed at any moment, again and again, leaves a store that is whole and holds what it said was committed. */
+ * A writer that is killed at any moment, again and again, leaves a store that is whole and holds
+ * what it said was committed. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
@@ -49,7 +50,8 @@ static _Noreturn void write_commits(uint64_t random, uint64_t commits)
 		struct shmeta__txn *txn;
 		uint64_t committed;
 
-		/* Nobody reads: let pages be used again at once, so that kills hit recycled ones too. */
+		/* Nobody reads: let pages be used again at once, so that kills hit recycled ones
+		 * too. */
 		if (shmeta__txn_begin(store, UINT64_MAX, &txn, &err) != SHMETA_OK)
 			_exit(1);
 		for (uint64_t n = 1 + next(&random) % 4; n > 0; n--) {
@@ -159,7 +161,8 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_however_often_its
 		cr_assert(WIFSIGNALED(status), "the writer failed by itself: %d", WEXITSTATUS(status));
 		in_loop += shared->writing;
 		store = expect_whole(before, kills);
-		/* Now and then on to a copy, as a writer does that may not write where it finds itself. */
+		/* Now and then on to a copy, as a writer does that may not write where it finds
+		 * itself. */
 		if (kills % GENERATIONS_AFTER == GENERATIONS_AFTER - 1) {
 			struct shmeta__store *copy;
 
@@ -177,9 +180,10 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_however_often_its
 	       "0 stores that were not whole or lacked a commit; %lu kills were within the writing", in_loop);
 }
 
-/* ---- at each system call ------------------------------------------------------------------------------------------------------- */
+/* ---- at each system call ---- */
 
-/* Kill the writer where it begins its n-th system call. false: it ended before it had made so many. */
+/* Kill the writer where it begins its n-th system call. false: it ended before it had made so
+ * many. */
 static bool kill_at_system_call(uint64_t random, uint64_t n)
 {
 	int status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waits that an event loop submits, over a writer that runs: woken by the commit that they are for and by no other, across its
- * restarts, and given up. */
+ * Waits that an event loop submits, over a writer that runs: woken by the commit that they are for
+ * and by no other, across its restarts, and given up. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <signal.h>
@@ -256,7 +256,8 @@ static void wait_for_each(struct shmeta_watch *watch, uint64_t *ticket)
 	}
 }
 
-/* As many at a time as a connection may have: what the writer went on holding would leave no place. */
+/* As many at a time as a connection may have: what the writer went on holding would leave no
+ * place. */
 Test(submit_wait, that_are_canceled_by_the_hundreds_leave_their_places_to_others)
 {
 	static struct shmeta_watch watch[PARTITIONS];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What happens to readers when something around them dies, stops, fills up or is hidden: nothing. With a real shmetad. */
+ * What happens to readers when something around them dies, stops, fills up or is hidden: nothing.
+ * With a real shmetad. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -62,7 +63,8 @@ static void pause_ms(long ms)
 	(void)usleep((useconds_t)ms * 1000);
 }
 
-/* One lookup by name: 0 when it answers what the source has, 1 when its snapshot was taken back, and it says nothing. Below 0: what was wrong. */
+/* One lookup by name: 0 when it answers what the source has, 1 when its snapshot was taken back,
+ * and it says nothing. Below 0: what was wrong. */
 static int right(struct shmeta_reader *reader, uint64_t i)
 {
 	char topic[16];
@@ -97,7 +99,8 @@ static int wait_rows(struct shmeta_reader *reader)
 	return -1;
 }
 
-/* A child that opens, waits for the rows, and then looks up until told to stop, counting. Exit status 0: all answers were right. */
+/* A child that opens, waits for the rows, and then looks up until told to stop, counting. Exit
+ * status 0: all answers were right. */
 static int reader_process(const char *directory, int ready_fd, int stop_fd, uint64_t lookups[2])
 {
 	struct run_daemon at = {.pid = 0};
@@ -119,7 +122,8 @@ static int reader_process(const char *directory, int ready_fd, int stop_fd, uint
 	for (uint64_t i = 0;; i++) {
 		int said = right(reader, i);
 
-		/* Without a registration a snapshot lasts as long as the grace period, also where the machine is too busy for it. */
+		/* Without a registration a snapshot lasts as long as the grace period, also where
+		 * the machine is too busy for it. */
 		if (said < 0)
 			return 14 - said;
 		lookups[said]++;
@@ -162,7 +166,8 @@ static void readers_start(struct readers *r, int count, const char *directory)
 	(void)close(ready[0]);
 }
 
-/* How many lookups were right, and in *ret_expired, where that is wanted, how many said nothing. None was wrong. */
+/* How many lookups were right, and in *ret_expired, where that is wanted, how many said nothing.
+ * None was wrong. */
 static uint64_t readers_end(struct readers *r, uint64_t *ret_expired)
 {
 	uint64_t lookups = 0, expired = 0;
@@ -350,8 +355,8 @@ Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_
 	       ((long)store_bytes() - (long)bytes) / 1024, bytes / 1024);
 }
 
-/* The instance directory goes, as by `rm -rf`: who reads goes on in what it has mapped, and follows the next writer, also who never asks
- * how old its answers are. */
+/* The instance directory goes, as by `rm -rf`: who reads goes on in what it has mapped, and follows
+ * the next writer, also who never asks how old its answers are. */
 Test(survival, readers_of_a_directory_that_was_emptied_go_on_and_follow_the_next_writer, .init = setup,
      .fini = teardown)
 {
@@ -598,8 +603,8 @@ Test(survival, a_full_tmpfs_kills_nobody_and_the_writer_catches_up_when_there_is
 	cr_assert_eq(status, 0, "step %d", status);
 }
 
-/* From here on the kernel kills the process at any system call but exit. (The strict mode would also forbid the time stamp counter,
- * which clocks read without a call.) */
+/* From here on the kernel kills the process at any system call but exit. (The strict mode would
+ * also forbid the time stamp counter, which clocks read without a call.) */
 static int allow_only_exit(void)
 {
 	struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -644,7 +649,8 @@ Test(survival, a_million_lookups_make_no_system_call, .init = setup, .fini = tea
 		}
 		(void)syscall(SYS_exit, 0);
 	}
-	/* Commits go on meanwhile, so that renewing snapshots and resolving handles are part of it. */
+	/* Commits go on meanwhile, so that renewing snapshots and resolving handles are part of
+	 * it. */
 	churn = run_fork();
 	if (churn == 0) {
 		for (;;)

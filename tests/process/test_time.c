@@ -106,7 +106,8 @@ Test(time, in_a_namespace_whose_clocks_are_behind_nothing_is_fresh, .init = setu
 	skip_where_refused(status);
 	cr_assert_eq(look_from_here(1), FRESH);
 	cr_assert_eq(status, AGELESS, "%d", status);
-	/* The writer stands still: from here it seems to have beaten a moment ago for as long as the clocks differ. */
+	/* The writer stands still: from here it seems to have beaten a moment ago for as long as
+	 * the clocks differ. */
 	cr_assert_eq(kill(d.pid, SIGSTOP), 0);
 	status = look_from(-60);
 	cr_assert_eq(kill(d.pid, SIGCONT), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl top on a terminal that a test plays: it shows the instance, follows keys and sizes, a writer that dies and comes back, costs
- * next to nothing, and ends with its terminal. */
+ * shmetactl top on a terminal that a test plays: it shows the instance, follows keys and sizes, a
+ * writer that dies and comes back, costs next to nothing, and ends with its terminal. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Two copies of the library in one process, as a plugin brings its own: neither disturbs the other. */
+ * Two copies of the library in one process, as a plugin brings its own: neither disturbs the
+ * other. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <signal.h>

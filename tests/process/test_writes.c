@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writing as a fleet of processes does it: what one wrote another reads, one lease has one holder, kill -9 loses nothing that was
- * acknowledged, and who may not write or does not speak the protocol harms nobody. */
+ * Writing as a fleet of processes does it: what one wrote another reads, one lease has one holder,
+ * kill -9 loses nothing that was acknowledged, and who may not write or does not speak the protocol
+ * harms nobody. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +126,7 @@ static enum shmeta_status register_agent(struct process *p, const char *name)
 	return do_one(p, &op, &result, NULL);
 }
 
-/* ---- read your writes ----------------------------------------------------------------------------------------------------- */
+/* ---- read your writes ---- */
 
 static int write_and_tell(int out)
 {
@@ -174,7 +175,8 @@ static int read_what_was_told(int in)
 	return stale;
 }
 
-/* Reads of the same keys from the source, beside the writes, until it is ended: none of them may bring back what was before. */
+/* Reads of the same keys from the source, beside the writes, until it is ended: none of them may
+ * bring back what was before. */
 static _Noreturn void refresh_for_ever(void)
 {
 	static const enum shmeta_class classes[] = {SHMETA_CLASS_PARTITION, SHMETA_CLASS_TOPIC, SHMETA_CLASS_SEGMENT,
@@ -188,7 +190,7 @@ static _Noreturn void refresh_for_ever(void)
 		                      WAIT_MS, NULL);
 }
 
-/* ---- the audit ------------------------------------------------------------------------------------------------------------- */
+/* ---- the audit ---- */
 
 Test(writes, every_deletion_is_on_record_whatever_the_log_level, .init = begin, .fini = end)
 {
@@ -323,7 +325,7 @@ Test(writes, what_one_process_was_told_is_written_another_reads, .init = begin, 
 	figure("what one process was told is written, another reads", pairs(), 100000, "pairs", "%d stale", stale);
 }
 
-/* ---- one lease -------------------------------------------------------------------------------------------------------------- */
+/* ---- one lease ---- */
 
 struct race {
 	uint32_t go, granted, twice, failed;
@@ -392,7 +394,7 @@ Test(writes, an_epoch_of_a_lease_has_one_holder_whoever_races_for_it, .init = be
 	(void)munmap(race, sizeof *race);
 }
 
-/* ---- kill -9 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- kill -9 ---- */
 
 enum { LOAD_MAX = 1000000, LOAD_BATCH = 8 };
 
@@ -490,7 +492,8 @@ Test(writes, what_was_acknowledged_is_in_the_database_and_the_store_however_ofte
 	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
 	cr_assert_eq(sqlite3_prepare_v2(db, "SELECT base_offset FROM segments ORDER BY base_offset", -1, &rows, NULL),
 	             SQLITE_OK);
-	/* Row by row: the store's is the database's, each base comes once, and no acknowledged one was passed over. */
+	/* Row by row: the store's is the database's, each base comes once, and no acknowledged one
+	 * was passed over. */
 	for (int64_t last = -1;;) {
 		bool row = sqlite3_step(rows) == SQLITE_ROW;
 		int64_t base = row ? sqlite3_column_int64(rows, 0) : load->next;
@@ -519,7 +522,7 @@ Test(writes, what_was_acknowledged_is_in_the_database_and_the_store_however_ofte
 	(void)munmap(load, sizeof *load);
 }
 
-/* ---- strangers ------------------------------------------------------------------------------------------------------------------ */
+/* ---- strangers ---- */
 
 static int dial(void)
 {
@@ -562,7 +565,8 @@ static int send_rubbish(void)
 			memcpy(packet, &frame, sizeof frame);
 			bytes = i % 3 == 1 && i % 2 ? sizeof frame : sizeof frame - 4;
 		}
-		/* Recognised as closed by the end of the stream; an answer before it is none of ours. */
+		/* Recognised as closed by the end of the stream; an answer before it is none of
+		 * ours. */
 		if (send(p.fd, packet, bytes, MSG_NOSIGNAL) < 0)
 			open_still += 1;
 		for (ssize_t n = 1; n > 0;) {
@@ -669,7 +673,7 @@ Test(writes, who_may_not_write_is_told_so_and_writes_nothing_until_the_configura
 	}
 }
 
-/* ---- request ids ---------------------------------------------------------------------------------------------------------------- */
+/* ---- request ids ---- */
 
 static int groups_in_database(void)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sync engine without its thread, on an in-memory source, for programs without Criterion (fuzz targets): an instance directory with a
- * board, and a source. What a program takes for granted and is not so ends it with a sentence on stderr. */
+ * A sync engine without its thread, on an in-memory source, for programs without Criterion (fuzz
+ * targets): an instance directory with a board, and a source. What a program takes for granted and
+ * is not so ends it with a sentence on stderr. */
 #ifndef SHMETA_TESTS_SUPPORT_BARE_ENGINE_H
 #define SHMETA_TESTS_SUPPORT_BARE_ENGINE_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a scripted peer needs, before a PostgreSQL at SERIALIZABLE, to pass for a CockroachDB: rules that refuse what it does not have
- * and answer what PostgreSQL does not. The words are those of its 23.2. */
+ * What a scripted peer needs, before a PostgreSQL at SERIALIZABLE, to pass for a CockroachDB: rules
+ * that refuse what it does not have and answer what PostgreSQL does not. The words are those of its
+ * 23.2. */
 #ifndef SHMETA_TESTS_SUPPORT_COCKROACH_H
 #define SHMETA_TESTS_SUPPORT_COCKROACH_H
 
@@ -60,8 +61,9 @@
 /* Does the statement change a table more than once? */
 bool cockroach_changes_twice(const char *sql);
 
-/* A server at SERIALIZABLE with a database `meta`, and before it the peer, which plays by these rules. Returns a connection to the server
- * itself, as another application has it. Fails the test where it cannot. */
+/* A server at SERIALIZABLE with a database `meta`, and before it the peer, which plays by these
+ * rules. Returns a connection to the server itself, as another application has it. Fails the test
+ * where it cannot. */
 PGconn *cockroach_start(struct pg_cluster *server, struct pgwire *peer, const struct pgwire_rule *rules, size_t count);
 void cockroach_stop(struct pg_cluster *server, struct pgwire *peer, PGconn *sql);
 

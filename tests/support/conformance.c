@@ -15,7 +15,7 @@
 
 struct api api;
 
-/* ---- the engines ----------------------------------------------------------------------------------------------------------- */
+/* ---- the engines ---- */
 
 static int make_memory(struct run_daemon *d, char *ret_uri, size_t room)
 {
@@ -108,7 +108,8 @@ static int make_postgresql_v01(struct run_daemon *d, char *ret_uri, size_t room)
 	return make_world(WORLD_PG_V01, ret_uri, room);
 }
 
-/* The shape's own key of leases lets no two organizations have a topic of one name leased; the claims are about those who mended it. */
+/* The shape's own key of leases lets no two organizations have a topic of one name leased; the
+ * claims are about those who mended it. */
 static int make_postgresql_later(struct run_daemon *d, char *ret_uri, size_t room)
 {
 	int made = make_world(WORLD_PG_LATER, ret_uri, room);
@@ -192,7 +193,7 @@ static const struct conformance_engine engine_dynamodb = {
 #define IN_LIST(engine, claim) &engine_##engine,
 const struct conformance_engine *const conformance_engines[] = {CONFORMANCE_PLAIN(IN_LIST, ) NULL};
 
-/* ---- a claim's beginning and end ------------------------------------------------------------------------------------------- */
+/* ---- a claim's beginning and end ---- */
 
 static void attach(const char *tenant)
 {
@@ -448,7 +449,7 @@ enum shmeta_status api_release(const char *topic, uint32_t partition, const char
 	return api_do(&op, 1);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 enum shmeta_status api_topic(const char *name, struct shmeta_topic *ret)
 {

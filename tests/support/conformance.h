@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the conformance suite stands on: a real shmetad per claim, on every engine, and the public client API told in few words.
+ * What the conformance suite stands on: a real shmetad per claim, on every engine, and the public
+ * client API told in few words.
  *
- * A claim is a test whose name begins with the clause of semantics.md that it proves: a_1_3_... for part A, c7_... for part C. */
+ * A claim is a test whose name begins with the clause of semantics.md that it proves: a_1_3_... for
+ * part A, c7_... for part C. */
 #ifndef SHMETA_TESTS_SUPPORT_CONFORMANCE_H
 #define SHMETA_TESTS_SUPPORT_CONFORMANCE_H
 
@@ -12,8 +14,8 @@
 #include "include/shmeta.h"
 #include "tests/support/run_daemon.h"
 
-/* The engines that a claim is proved on: the one list. E(name, claim); what each is stands in the table of conformance.c, under the
- * same name. */
+/* The engines that a claim is proved on: the one list. E(name, claim); what each is stands in the
+ * table of conformance.c, under the same name. */
 #define CONFORMANCE_PLAIN(E, claim)                                     \
 	E(memory, claim)                                                \
 	E(sqlite, claim)       /* an empty file: shmeta's own schema */ \
@@ -24,10 +26,12 @@
 	E(postgresql_later, claim)                                      \
 	E(cockroachdb, claim) /* its dialect, spoken to PostgreSQL */   \
 	E(dynamodb, claim)    /* an emulator of it */
-/* Sources whose own schema has much that is in the way and yet allows all that is asked (support/hostile_schema.h): the suite is
- * built for them once more, by the files that define CONFORMANCE_ENGINES as this list. */
+/* Sources whose own schema has much that is in the way and yet allows all that is asked
+ * (support/hostile_schema.h): the suite is built for them once more, by the files that define
+ * CONFORMANCE_ENGINES as this list. */
 #define CONFORMANCE_HOSTILE(E, claim) E(sqlite_hostile, claim)
-/* Writers whose store keeps one partition at a time: what the snapshot does not have is asked for with FRESH. The same. */
+/* Writers whose store keeps one partition at a time: what the snapshot does not have is asked for
+ * with FRESH. The same. */
 #define CONFORMANCE_BOUNDED(E, claim) \
 	E(memory_bounded, claim)      \
 	E(sqlite_bounded, claim)
@@ -55,7 +59,8 @@ CONFORMANCE_BOUNDED(CONFORMANCE_BEGIN, )
 	static void claim(void);                     \
 	CONFORMANCE_ENGINES(CONFORMANCE_TEST, claim) \
 	static void claim(void)
-/* A claim that an engine cannot be asked about (api.engine says what it is like) says so instead of passing for it. */
+/* A claim that an engine cannot be asked about (api.engine says what it is like) says so instead of
+ * passing for it. */
 #define NOT_HERE(why)              \
 	do {                       \
 		api_done();        \
@@ -65,8 +70,8 @@ CONFORMANCE_BOUNDED(CONFORMANCE_BEGIN, )
 /* What an engine is like. */
 struct conformance_engine {
 	const char *name;
-	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say, or -1 after saying why. 1: this
-	 * machine has none. */
+	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say,
+	 * or -1 after saying why. 1: this machine has none. */
 	int (*make)(struct run_daemon *d, char *ret_uri, size_t room);
 	/* Run SQL on it as somebody else. NULL: it knows no SQL. */
 	int (*sql)(struct run_daemon *d, const char *sql);
@@ -96,8 +101,8 @@ extern struct api {
 } api;
 
 void api_done(void);
-/* The same reader and client, on another instance that the test started itself: from now on `api` is that one, and api_done() ends
- * it, too. */
+/* The same reader and client, on another instance that the test started itself: from now on `api`
+ * is that one, and api_done() ends it, too. */
 void api_move_to(const struct run_daemon *other, const struct conformance_engine *engine, const char *source);
 void api_restart(void); /* the writer, of an engine whose rows outlive it */
 /* Have the writer take this configuration, then look anew. */
@@ -105,8 +110,8 @@ void api_configure(const char *text);
 /* As somebody else; 0. */
 int api_sql(const char *sql);
 
-/* The same instance seen by another tenant, which is made where the source has a table of them. From then on every call and answer
- * is that tenant's, until api_as(NULL): the default one's. */
+/* The same instance seen by another tenant, which is made where the source has a table of them.
+ * From then on every call and answer is that tenant's, until api_as(NULL): the default one's. */
 #define OTHER_TENANT "11111111-2222-4333-8444-555555555555"
 void api_as(const char *tenant);
 
@@ -123,9 +128,11 @@ enum shmeta_status api_drop(const char *name);
 struct shmeta_op api_segment(const char *topic, uint32_t partition, uint64_t base, uint64_t end, char id[64]);
 enum shmeta_status api_add(const char *topic, uint32_t partition, uint64_t base,
                            uint64_t end); /* watermark untouched */
-enum shmeta_status api_append(const char *topic, uint32_t partition, uint64_t base, uint64_t end); /* and moved */
+/* and moved */
+enum shmeta_status api_append(const char *topic, uint32_t partition, uint64_t base, uint64_t end);
 enum shmeta_status api_set_watermark(const char *topic, uint32_t partition, uint64_t offset);
-enum shmeta_status api_delete_before(const char *topic, uint32_t partition, uint64_t offset); /* result[0].count */
+/* result[0].count */
+enum shmeta_status api_delete_before(const char *topic, uint32_t partition, uint64_t offset);
 enum shmeta_status api_commit(const char *group, const char *topic, uint32_t partition, uint64_t offset,
                               const char *metadata);
 /* An agent of group g in zone z, whose address is its name and a port. */
@@ -142,7 +149,8 @@ uint64_t api_watermark(const char *topic, uint32_t partition); /* UINT64_MAX: no
 enum shmeta_status api_find(const char *topic, uint32_t partition, uint64_t offset, struct shmeta_segment *ret);
 /* The base of the segment that holds the offset; UINT64_MAX: none does. */
 uint64_t api_base(const char *topic, uint32_t partition, uint64_t offset);
-/* Lists as words with a blank between them, or an error's text. Each call's answer dies with the fourth call behind it. */
+/* Lists as words with a blank between them, or an error's text. Each call's answer dies with the
+ * fourth call behind it. */
 const char *api_topics(const char *pattern, int glob);                        /* a b c       */
 const char *api_partitions(const char *topic);                                /* 0 1 2       */
 const char *api_segments(const char *topic, uint32_t partition);              /* 0-9 10-19   */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What something costs beside something else, in the same process: the ratio says whether work grows with what it should not. */
+ * What something costs beside something else, in the same process: the ratio says whether work
+ * grows with what it should not. */
 #ifndef SHMETA_TESTS_CPU_TIME_H
 #define SHMETA_TESTS_CPU_TIME_H
 

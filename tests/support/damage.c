@@ -37,7 +37,7 @@ const struct damage_kind damage_kinds[DAMAGE_KINDS] = {
 	PAGE_FILE_KINDS(DAMAGE_STATS, "stats"),
 };
 
-/* ---- files -------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static int read_good(struct damage *d, enum damage_file file)
 {
@@ -97,7 +97,7 @@ int damage_undo(const struct damage *d, enum damage_file file)
 	return put(d, file, d->file[file].good, d->file[file].bytes, 0);
 }
 
-/* ---- kinds -------------------------------------------------------------------------------------------------------------------- */
+/* ---- kinds ---- */
 
 static uint64_t random_below(uint64_t *state, uint64_t n)
 {

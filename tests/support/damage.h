@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Damage to the files of an instance directory that no daemon runs on: what a bad memory, a torn or short file, or somebody with root does.
- * Functions return a status instead of asserting, so that forked children can use them. */
+ * Damage to the files of an instance directory that no daemon runs on: what a bad memory, a torn or
+ * short file, or somebody with root does. Functions return a status instead of asserting, so that
+ * forked children can use them. */
 #ifndef SHMETA_TESTS_SUPPORT_DAMAGE_H
 #define SHMETA_TESTS_SUPPORT_DAMAGE_H
 

@@ -61,7 +61,8 @@ static void pause_ms(long ms)
 
 /* ---- HTTP ---- */
 
-/* A head and its body are sent apart, and the second one is not to wait until the first one is acknowledged (40 ms). */
+/* A head and its body are sent apart, and the second one is not to wait until the first one is
+ * acknowledged (40 ms). */
 static void send_at_once(int fd)
 {
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));

@@ -20,12 +20,14 @@ struct sha {
 	uint64_t bytes;
 };
 
-/* The first 32 bits of the fractional parts of the roots of the first primes: computed as the standard defines them. */
+/* The first 32 bits of the fractional parts of the roots of the first primes: computed as the
+ * standard defines them. */
 static uint32_t k[64], h0[8];
 
 static uint32_t fraction_of_root(unsigned int prime, bool cube)
 {
-	/* The greatest x with x^2 (x^3) <= prime * 2^64 (2^96): its low 32 bits are the fraction's. */
+	/* The greatest x with x^2 (x^3) <= prime * 2^64 (2^96): its low 32 bits are the
+	 * fraction's. */
 	unsigned __int128 low = 0, high = (unsigned __int128)1 << 37;
 
 	while (high - low > 1) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The application beside the backend under test, where the source is DynamoDB: another writer, as a second host's daemon is. Every row is
- * told in its log, since nobody else's changes are. */
+ * The application beside the backend under test, where the source is DynamoDB: another writer, as a
+ * second host's daemon is. Every row is told in its log, since nobody else's changes are. */
 #ifndef SHMETA_TESTS_SUPPORT_DDB_WORLD_H
 #define SHMETA_TESTS_SUPPORT_DDB_WORLD_H
 

@@ -65,7 +65,7 @@ struct shmeta_map fake_map(const char *first, ...)
 	return (struct shmeta_map){out, n};
 }
 
-/* ---- clocks and stamps -------------------------------------------------------------------------------------------------- */
+/* ---- clocks and stamps ---- */
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -117,7 +117,7 @@ void fake_stamp_all(struct fake_writer *w)
 		fake_stamp(w, (enum shmeta_class)cls, 0);
 }
 
-/* ---- directory, board, generations ----------------------------------------------------------------------------------------- */
+/* ---- directory, board, generations ---- */
 
 static void empty_directory(int fd)
 {
@@ -299,7 +299,7 @@ void fake_remake(struct fake_writer *w)
 		fake_serve(w);
 }
 
-/* ---- the store ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the store ---- */
 
 void fake_begin(struct fake_writer *w)
 {
@@ -582,7 +582,7 @@ void fake_lease(struct fake_writer *w, uint32_t topic_id, uint32_t partition_id,
 	shmeta__touch_class(w->txn, SHMETA_CLASS_LEASE);
 }
 
-/* ---- the socket ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the socket ---- */
 
 static void drop_client(struct fake_writer *w, struct fake_client *c)
 {
@@ -608,7 +608,8 @@ static void send_answer(struct fake_writer *w, int fd, uint64_t id, enum shmeta_
 	if (w->gen != NULL) {
 		a.txn = shmeta_observe(&w->gen->committed) + w->answer_txn_ahead;
 		a.generation = w->gen->generation;
-		/* To the nanosecond, as a writer's stamps are: a reader that wants SOURCE compares them with its call's begin. */
+		/* To the nanosecond, as a writer's stamps are: a reader that wants SOURCE compares
+		 * them with its call's begin. */
 		a.synced_at_ns = w->answer_synced_at_ns != 0
 		                         ? w->answer_synced_at_ns
 		                         : clock_ns(CLOCK_MONOTONIC) + (uint64_t)w->board->boot_offset_ns;
@@ -716,7 +717,8 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		break;
 	case SHMETA_FRAME_OBJECTS:
 	case SHMETA_FRAME_INVALIDATE:
-		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text); /* OK: not what was asked for */
+		/* OK: not what was asked for */
+		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
 		break;
 	case SHMETA_FRAME_ACCEPT:
 	case SHMETA_FRAME_REVOKE:
@@ -870,7 +872,7 @@ struct shmeta_slot *fake_slot(struct fake_writer *w, uint32_t i)
 	return newest == NULL ? NULL : shmeta__slot(newest->page, i);
 }
 
-/* ---- its readers ------------------------------------------------------------------------------------------------------------------ */
+/* ---- its readers ---- */
 
 struct shmeta *fake_open(struct fake_writer *w, const char *tenant, uint32_t flags, uint32_t threads)
 {

@@ -43,7 +43,8 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* What has been committed before this call, and not been taken by a former one. 0: the connection has gone. */
+/* What has been committed before this call, and not been taken by a former one. 0: the connection
+ * has gone. */
 static int take(PGconn *sql, struct pgwire *w, uint64_t time_ns, int say)
 {
 	PGresult *rows = PQexec(sql, "WITH gone AS (DELETE FROM played.log RETURNING seq, line) "

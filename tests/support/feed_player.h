@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Somebody who plays a changefeed through the scripted peer from what really happens in the PostgreSQL behind it. Triggers write down
- * each row that changes; a child of the test takes what has been committed, says it to the streams with the time of taking, and
- * says `resolved` behind it: so that is true of every time that it names. */
+ * Somebody who plays a changefeed through the scripted peer from what really happens in the
+ * PostgreSQL behind it. Triggers write down each row that changes; a child of the test takes what
+ * has been committed, says it to the streams with the time of taking, and says `resolved` behind
+ * it: so that is true of every time that it names. */
 #ifndef SHMETA_TESTS_SUPPORT_FEED_PLAYER_H
 #define SHMETA_TESTS_SUPPORT_FEED_PLAYER_H
 

@@ -6,8 +6,8 @@
 #include "include/shmeta.h"
 #include "tests/support/sync_fixture.h"
 
-/* Between fixture_init() and fixture_open(), where ages matter: the board is of this boot, and the clock ahead of the machine's, as a reader
- * believes none that is behind its own. */
+/* Between fixture_init() and fixture_open(), where ages matter: the board is of this boot, and the
+ * clock ahead of the machine's, as a reader believes none that is behind its own. */
 void fixture_prepare_reader(struct fixture *f);
 /* Unregistered. The board says what a daemon's says. */
 void fixture_open_reader(struct fixture *f, struct shmeta **ret_instance, struct shmeta_reader **ret_reader);

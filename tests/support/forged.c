@@ -14,7 +14,8 @@
 #include "tests/support/boot_id.h"
 #include "tests/support/scratch.h"
 
-/* A little ahead, as clocks of one machine may be: a test that has to wait for its turn does not find the writer dead. */
+/* A little ahead, as clocks of one machine may be: a test that has to wait for its turn does not
+ * find the writer dead. */
 static void *beat(void *arg)
 {
 	struct forged *f = arg;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An instance whose pages a test makes up: no writer runs, and what tools say of it is what they read. */
+ * An instance whose pages a test makes up: no writer runs, and what tools say of it is what they
+ * read. */
 #ifndef SHMETA_TESTS_SUPPORT_FORGED_H
 #define SHMETA_TESTS_SUPPORT_FORGED_H
 
@@ -18,7 +19,8 @@ struct forged {
 	uint32_t still; /* 1: it stands still */
 };
 
-/* A writer of the version 0.1.0 that serves generation 3 and is well: its heart beats until forged_beat_last(). Fails the test. */
+/* A writer of the version 0.1.0 that serves generation 3 and is well: its heart beats until
+ * forged_beat_last(). Fails the test. */
 void forge(struct forged *f);
 /* Its last beat is one of that long ago. */
 void forged_beat_last(struct forged *f, uint64_t ago_ns);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pager for shmeta__part_edit_*() without a store. Unforgiving: a released block is overwritten at once, a view that the pager
- * gave is overwritten by the next call, every block is counted. */
+ * A pager for shmeta__part_edit_*() without a store. Unforgiving: a released block is overwritten
+ * at once, a view that the pager gave is overwritten by the next call, every block is counted. */
 #ifndef SHMETA_TESTS_SUPPORT_HEAP_PAGER_H
 #define SHMETA_TESTS_SUPPORT_HEAP_PAGER_H
 

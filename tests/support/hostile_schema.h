@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What an application's own schema may add to StreamHouse's tables and yet allow every operation: the conformance suite runs on it.
- * What refuses operations is in tests/support/hostile.h. */
+ * What an application's own schema may add to StreamHouse's tables and yet allow every operation:
+ * the conformance suite runs on it. What refuses operations is in tests/support/hostile.h. */
 #ifndef SHMETA_TESTS_SUPPORT_HOSTILE_SCHEMA_H
 #define SHMETA_TESTS_SUPPORT_HOSTILE_SCHEMA_H
 
-/* After STREAMHOUSE_V01: deferred keys, NOCASE columns under binary keys, generated and further columns, CHECKs, further unique keys, quoted
- * names, triggers of both times that write to other tables, to the other seven ones, and to the row itself. */
+/* After STREAMHOUSE_V01: deferred keys, NOCASE columns under binary keys, generated and further
+ * columns, CHECKs, further unique keys, quoted names, triggers of both times that write to other
+ * tables, to the other seven ones, and to the row itself. */
 #define HOSTILE_SQLITE                                                                                                   \
 	"PRAGMA writable_schema=ON;"                                                                                     \
 	"UPDATE sqlite_master SET sql = replace(sql, 'ON DELETE CASCADE', 'ON DELETE CASCADE DEFERRABLE INITIALLY "      \

@@ -66,7 +66,8 @@ struct connection {
 	int settled;              /* the server has answered the startup */
 	int tls_asked;            /* an SSLRequest's or GSSENCRequest's one byte is due */
 	uint64_t asked, answered; /* ReadyForQuery: how many must come, how many came */
-	uint64_t lose_from;       /* answers from the ReadyForQuery of this number on are lost; 0: none */
+	uint64_t lose_from;       /* answers from the ReadyForQuery of this number on are lost; 0:
+                                   * none */
 	int losing;
 	int armed; /* a message that the trap waits for has come */
 	enum fate fate;
@@ -116,7 +117,7 @@ static socklen_t address_of(union address *a, const char *host, int port)
 	return sizeof a->in;
 }
 
-/* ---- the child -------------------------------------------------------------------------------------------------------- */
+/* ---- the child ---- */
 
 static int listen_on(const char *host, int port)
 {
@@ -249,7 +250,8 @@ static int client_said(struct proxy *p, struct connection *c)
 	if (type == 'Q' || type == 'S' || type == 'F')
 		c->asked++;
 	if (c->up.frame.untyped) {
-		/* SSLRequest and GSSENCRequest are answered by one byte, then comes another untyped message (or TLS). */
+		/* SSLRequest and GSSENCRequest are answered by one byte, then comes another untyped
+		 * message (or TLS). */
 		c->tls_asked = c->up.frame.code == 80877103 || c->up.frame.code == 80877104;
 		c->up.frame.untyped = c->tls_asked;
 	}
@@ -368,7 +370,8 @@ static int failed(struct proxy *p, int error)
 	return -1;
 }
 
-/* Take from one side what there is and give it to the other, as far as it takes it. Returns -1 when the connection is over. */
+/* Take from one side what there is and give it to the other, as far as it takes it. Returns -1 when
+ * the connection is over. */
 static int pump(struct proxy *p, struct connection *c, struct direction *d, int from, int to, int upward)
 {
 	if (d->used == d->sent && !d->ended) {
@@ -505,7 +508,8 @@ __attribute__((noreturn)) static void proxy_run(struct proxy *p)
 			_exit(4);
 		(void)!read(p->wake_fd, &count, sizeof count);
 		obey(p);
-		/* First, so that an attempt that was given up before the next one does not count beside it. */
+		/* First, so that an attempt that was given up before the next one does not count
+		 * beside it. */
 		if (p->page->mode != LINK_HOLD)
 			for (int i = p->count - 1; i >= 0; i--)
 				serve(p, i);
@@ -514,7 +518,8 @@ __attribute__((noreturn)) static void proxy_run(struct proxy *p)
 	}
 }
 
-/* Of what the test has open the child keeps nothing: a pipe's end kept open here would never be seen closed there. */
+/* Of what the test has open the child keeps nothing: a pipe's end kept open here would never be
+ * seen closed there. */
 static void keep_only(int a, int b)
 {
 	int low = a < b ? a : b, high = a < b ? b : a;
@@ -526,7 +531,7 @@ static void keep_only(int a, int b)
 	(void)close_range((unsigned)high + 1, ~0U, 0);
 }
 
-/* ---- the test's side -------------------------------------------------------------------------------------------------- */
+/* ---- the test's side ---- */
 
 static int ask(struct link *l)
 {

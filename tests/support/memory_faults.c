@@ -361,7 +361,8 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 	                               broken ? call->broken.sentence : sentence);
 }
 
-/* The load has not moved the feed yet when it is told of its end: so a fault that has not come by then comes here. */
+/* The load has not moved the feed yet when it is told of its end: so a fault that has not come by
+ * then comes here. */
 static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
 {
 	struct call *call = arg;

@@ -24,7 +24,7 @@ int model_number(struct shmeta_str name, int most)
 	return n >= 0 && n < most ? n : -1;
 }
 
-/* ---- the tables --------------------------------------------------------------------------------------------------------------- */
+/* ---- the tables ---- */
 
 struct model_segment *model_segment(struct model *m, int topic, uint32_t partition, uint64_t base)
 {
@@ -135,7 +135,7 @@ static bool holds(const struct model *m, const struct model_segment *s)
 	return m->schema.segments_are_held && s->base % 50 == 0;
 }
 
-/* ---- leader epochs ------------------------------------------------------------------------------------------------------------- */
+/* ---- leader epochs ---- */
 
 /* An operation wrote to the partition, under a fence or not, from `start` on. */
 static void record_epoch(struct model_partition *p, const struct shmeta_op *op, uint64_t start)
@@ -203,7 +203,7 @@ enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epo
 	return SHMETA_OK;
 }
 
-/* ---- operations ---------------------------------------------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 struct place {
 	int topic;
@@ -603,7 +603,7 @@ static void answer_offer(struct model *m, const struct shmeta_op *op, struct shm
 	}
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 static void object_key(int n, char ret[MODEL_TEXT])
 {
@@ -780,7 +780,7 @@ void model_do(struct model *m, const struct shmeta_op *ops, size_t count, struct
 	}
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 void model_line(struct model_lines *lines, const char *fmt, ...)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a source holds after any sequence of operations, worked out from what the operations mean alone: an oracle for the engines that
- * shares no code with any of them. A few names of each kind, so that nearly every operation meets what came before it. Plain data:
- * a struct assignment is a copy. */
+ * What a source holds after any sequence of operations, worked out from what the operations mean
+ * alone: an oracle for the engines that shares no code with any of them. A few names of each kind,
+ * so that nearly every operation meets what came before it. Plain data: a struct assignment is a
+ * copy. */
 #ifndef SHMETA_TESTS_SUPPORT_MODEL_H
 #define SHMETA_TESTS_SUPPORT_MODEL_H
 
@@ -23,7 +24,8 @@ enum {
 	MODEL_TEXT = 48
 };
 
-/* The status of an operation that the application's own trigger or constraint refuses: engines may name it as they like. */
+/* The status of an operation that the application's own trigger or constraint refuses: engines may
+ * name it as they like. */
 #define MODEL_REFUSED ((enum shmeta_status)(-1000))
 
 struct model_segment {
@@ -36,7 +38,8 @@ struct model_segment {
 struct model_partition {
 	bool there;
 	uint64_t watermark;
-	/* What outlives the topic: the highest epoch that a lease of this place ever had, and a compaction. */
+	/* What outlives the topic: the highest epoch that a lease of this place ever had, and a
+	 * compaction. */
 	uint64_t highest_lease, highest_compaction;
 	struct model_segment segment[MODEL_SEGMENTS]; /* ascending by base */
 	size_t segments;
@@ -46,13 +49,15 @@ struct model_partition {
 	} committed[MODEL_GROUPS];
 	struct {
 		bool there, expired;
-		bool foreign; /* given by others: the daemon learns its epoch when a trigger sees it go */
+		bool foreign; /* given by others: the daemon learns its epoch when a trigger sees it
+                               * go */
 		int agent;
 		uint64_t epoch;
 	} lease;
 	struct model_epoch {
 		uint64_t epoch, start;
-	} epoch[MODEL_EPOCHS]; /* under which something was written, ascending; others who delete a topic leave them */
+	} epoch[MODEL_EPOCHS]; /* under which something was written, ascending; others who delete a
+                                * topic leave them */
 	size_t epochs;
 	bool epochs_dropped; /* older ones than these are not kept any more */
 };
@@ -88,8 +93,10 @@ struct model_object {
 struct model_schema {
 	bool adding_moves_retention; /* each segment added adds 1 to its topic's retention_ms */
 	bool watermark_is_checked;   /* no high_watermark whose remainder by 7 is 3 */
-	bool segments_are_held;      /* a segment whose base is a multiple of 50 cannot be deleted */
-	bool segments_are_swallowed; /* an added segment whose base is an odd multiple of 30 silently does not appear */
+	bool segments_are_held;      /* a segment whose base is a multiple of 50 cannot be
+                                      * deleted */
+	bool segments_are_swallowed; /* an added segment whose base is an odd multiple of 30
+                                      * silently does not appear */
 };
 
 struct model {
@@ -106,7 +113,8 @@ struct model {
 	struct model_object object[MODEL_OBJECTS];
 };
 
-/* Do the operations of one call in order. transfer_id in ops and results are the model's own numbers. */
+/* Do the operations of one call in order. transfer_id in ops and results are the model's own
+ * numbers. */
 void model_do(struct model *m, const struct shmeta_op *ops, size_t count, struct shmeta_result *ret_results);
 /* What shmeta_leader_epoch_end() answers, of a partition that is there. */
 enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epoch, uint64_t *ret_epoch,
@@ -114,7 +122,8 @@ enum shmeta_status model_epoch_end(const struct model_partition *p, uint64_t epo
 /* The number in a name: "t2" -> 2. -1: the model has no such thing. */
 int model_number(struct shmeta_str name, int most);
 
-/* What others do: they say nothing of it, and the model only keeps what follows from it (cascades, epochs). */
+/* What others do: they say nothing of it, and the model only keeps what follows from it (cascades,
+ * epochs). */
 void model_drop_topic(struct model *m, int topic);
 void model_drop_group(struct model *m, int group);
 void model_drop_agent(struct model *m, int agent);

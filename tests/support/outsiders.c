@@ -170,7 +170,8 @@ static void change_agent(struct run *r, const struct side *s, struct change *c)
 		(void)snprintf(c->sql, sizeof c->sql, "DELETE FROM agents WHERE agent_id = 'a%d'", a);
 		return;
 	}
-	/* REPLACE removes the row that has the id, and the one that has the address, with their leases; an upsert alters it. */
+	/* REPLACE removes the row that has the id, and the one that has the address, with their
+	 * leases; an upsert alters it. */
 	for (int i = 0; i < MODEL_AGENTS; i++)
 		if (c->after.agent[i].there && strcmp(c->after.agent[i].address, "elsewhere") == 0 && i != a) {
 			if (s->world.pg != NULL)
@@ -261,7 +262,8 @@ static void pick_change(struct run *r, const struct side *s, struct change *c)
 		change_watermark(r, s, c, t, p);
 }
 
-/* A transaction of somebody else on one side, between two statements of its own: some end in a rollback. */
+/* A transaction of somebody else on one side, between two statements of its own: some end in a
+ * rollback. */
 static void outside_between(struct run *r, struct side *s, const char *before, const char *after)
 {
 	struct change *c = calloc(1, sizeof *c);
@@ -296,7 +298,7 @@ void outsiders_write(struct run *r, struct side *s)
 	outside_between(r, s, NULL, NULL);
 }
 
-/* ---- triggers ------------------------------------------------------------------------------- */
+/* ---- triggers ---- */
 
 static void row_trigger(const char *const *c, struct model_lines *lines)
 {
@@ -313,7 +315,8 @@ static void row_replica_trigger(const char *const *c, struct model_lines *lines)
 
 enum { AWAIT_TRIGGERS_S = 90 };
 
-/* What row() says of each trigger of the change feed; "" where there is none. The caller frees it. */
+/* What row() says of each trigger of the change feed; "" where there is none. The caller frees
+ * it. */
 static char *each_trigger(struct side *s, void (*row)(const char *const *column, struct model_lines *lines))
 {
 	struct model_lines lines = {.line = NULL};
@@ -370,7 +373,7 @@ void outsiders_drop_triggers(struct run *r, struct side *s)
 	s->unlogged = true;
 }
 
-/* ---- what no trigger sees ------------------------------------------------------------------------------------------------------ */
+/* ---- what no trigger sees ---- */
 
 static bool is_plain(const struct model_schema *m)
 {
@@ -378,7 +381,8 @@ static bool is_plain(const struct model_schema *m)
 	       !m->segments_are_swallowed;
 }
 
-/* A migration puts another table in the place of the segments, with one more row, in one transaction. */
+/* A migration puts another table in the place of the segments, with one more row, in one
+ * transaction. */
 static void swap_segments(struct run *r, struct side *s)
 {
 	struct model_segment row = {
@@ -417,8 +421,9 @@ static void swap_segments(struct run *r, struct side *s)
 	s->changed_s = run_now_s();
 }
 
-/* The database is put back to what it was some steps ago, in place, under the daemon; the source has gone on since. Only where that
- * takes less than half of the topics away: for more the daemon would rightly wait for consent. */
+/* The database is put back to what it was some steps ago, in place, under the daemon; the source
+ * has gone on since. Only where that takes less than half of the topics away: for more the daemon
+ * would rightly wait for consent. */
 static void keep_copy(struct run *r, struct side *s)
 {
 	char path[200];
@@ -463,7 +468,8 @@ static void restore_copy(struct run *r, struct side *s)
 	run_trace(r, "%s: the copy is put back", s->name);
 	(void)snprintf(path, sizeof path, "%s.copy", s->world.path);
 	cr_assert_eq(sqlite3_open(path, &copy), SQLITE_OK);
-	/* What the copy goes through before it is seen: more transactions than the daemon has followed. */
+	/* What the copy goes through before it is seen: more transactions than the daemon has
+	 * followed. */
 	for (int i = 0; i < 40; i++)
 		cr_assert_eq(sqlite3_exec(copy, "UPDATE topics SET updated_at = updated_at + 1", NULL, NULL, NULL),
 		             SQLITE_OK);
@@ -486,7 +492,7 @@ static void restore_copy(struct run *r, struct side *s)
 	"(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, " \
 	"s3_key, created_at) VALUES ($)"
 
-/* ---- a day of the database's administrator ------------------------------------------------------------------------------------- */
+/* ---- a day of the database's administrator ---- */
 
 /* PostgreSQL: around the marks of all partitions, which are set at $. */
 static const char *const chores[] = {
@@ -509,7 +515,8 @@ static const char *const chores[] = {
 	"BEGIN; LOCK TABLE shmeta_changes IN SHARE MODE; $; COMMIT",
 };
 
-/* Another table takes the place of the segments, or holds them for a moment, or rows come in bulk: with one more row, $. */
+/* Another table takes the place of the segments, or holds them for a moment, or rows come in bulk:
+ * with one more row, $. */
 static const char *const segment_chores[] = {
 	"COPY segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at) "
 	"FROM PROGRAM 'echo $' (DELIMITER ',')",
@@ -644,7 +651,7 @@ void outsiders_bypass(struct run *r, struct side *s)
 	}
 }
 
-/* ---- hostile schemas ------------------------------------------------------------------------ */
+/* ---- hostile schemas ---- */
 
 /* What the application's own schema forbids or adds. RAISE as the seed says. */
 void outsiders_make_hostile(struct side *s, const struct model_schema *schema, uint32_t how)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a run of the differential test consists of, and what others do to its sources: changes behind the daemon's back, triggers that
- * go, tables that are swapped, databases that are put back, schemas that forbid. Each changes the side's model as it changes its rows. */
+ * What a run of the differential test consists of, and what others do to its sources: changes
+ * behind the daemon's back, triggers that go, tables that are swapped, databases that are put back,
+ * schemas that forbid. Each changes the side's model as it changes its rows. */
 #ifndef SHMETA_TESTS_SUPPORT_OUTSIDERS_H
 #define SHMETA_TESTS_SUPPORT_OUTSIDERS_H
 
@@ -48,7 +49,8 @@ struct run {
 	struct tally *tally;
 };
 
-/* Go on with the numbers of this step and side (0: all sides): a step draws the same ones whatever the steps before it met with. */
+/* Go on with the numbers of this step and side (0: all sides): a step draws the same ones whatever
+ * the steps before it met with. */
 void run_draw_anew(struct run *r, uint64_t side);
 uint32_t run_pick(struct run *r, uint32_t below);
 /* A name that lives for the next RUN_NAMES names. */
@@ -57,13 +59,15 @@ __attribute__((format(printf, 2, 3))) void run_trace(const struct run *r, const 
 
 /* A transaction of somebody else. */
 void outsiders_write(struct run *r, struct side *s);
-/* Wait until the daemon, which runs, has made the feed's triggers: it may not have looked since they went last. */
+/* Wait until the daemon, which runs, has made the feed's triggers: it may not have looked since
+ * they went last. */
 void outsiders_await_triggers(struct run *r, struct side *s);
 /* The feed's triggers, which are there, go: by a migration that rebuilds tables, by an operator. */
 void outsiders_drop_triggers(struct run *r, struct side *s);
 /* Changes that the feed's triggers do not log, or that no trigger can see. */
 void outsiders_bypass(struct run *r, struct side *s);
-/* Make the application's own schema forbid and add what side->model.schema is set to; how: which kind of RAISE. */
+/* Make the application's own schema forbid and add what side->model.schema is set to; how: which
+ * kind of RAISE. */
 void outsiders_make_hostile(struct side *s, const struct model_schema *schema, uint32_t how);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any engine, with what makes a pass over everything difficult: no second connection, a load() that fails for some row, a position that
- * is of no use, no feed. One at a time in a process; its state is that of the engine inside. */
+ * Any engine, with what makes a pass over everything difficult: no second connection, a load() that
+ * fails for some row, a position that is of no use, no feed. One at a time in a process; its state
+ * is that of the engine inside. */
 #ifndef SHMETA_TESTS_SUPPORT_PASS_FAULTS_H
 #define SHMETA_TESTS_SUPPORT_PASS_FAULTS_H
 

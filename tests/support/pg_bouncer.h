@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pgbouncer of one's own in front of a cluster of one's own, for tests: on a Unix socket in the cluster's folder, ended by its
- * process id, and with the process that started it. */
+ * A pgbouncer of one's own in front of a cluster of one's own, for tests: on a Unix socket in the
+ * cluster's folder, ended by its process id, and with the process that started it. */
 #ifndef SHMETA_TESTS_SUPPORT_PG_BOUNCER_H
 #define SHMETA_TESTS_SUPPORT_PG_BOUNCER_H
 

@@ -64,7 +64,7 @@ bool pg_cluster_become_owner(void)
 	       (user != NULL && setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0);
 }
 
-/* ---- the supervisor ------------------------------------------------------------------------------------------------------------- */
+/* ---- the supervisor ---- */
 
 struct supervisor {
 	char dir[64], log[80], data[80];
@@ -93,7 +93,8 @@ static pid_t spawn(const struct supervisor *s, char *const argv[])
 		_exit(127);
 	if (!pg_cluster_become_owner())
 		_exit(127);
-	/* After setuid(), which clears it. The server dies at once, its files with the supervisor's folder. */
+	/* After setuid(), which clears it. The server dies at once, its files with the supervisor's
+	 * folder. */
 	prctl(PR_SET_PDEATHSIG, SIGQUIT);
 	if (getppid() != self)
 		_exit(127);
@@ -158,7 +159,8 @@ static bool initdb(const struct supervisor *s, const char *bin, char *data)
 	                              "--locale=C.UTF-8", "--no-instructions", NULL});
 }
 
-/* initdb takes a second of a processor. So the first one of a run keeps what it made, and the others copy that. */
+/* initdb takes a second of a processor. So the first one of a run keeps what it made, and the
+ * others copy that. */
 static bool copy_template(struct supervisor *s, const char *bin, const char *folder)
 {
 	char lock[120], template[120], unfinished[120], files[128];
@@ -183,7 +185,8 @@ static bool copy_template(struct supervisor *s, const char *bin, const char *fol
 
 static bool prepare(struct supervisor *s, const char *bin)
 {
-	/* Every copy has the identity of the template, and no two clusters of a test may have the same. */
+	/* Every copy has the identity of the template, and no two clusters of a test may have the
+	 * same. */
 	const char *folder = s->another ? NULL : getenv("SHMETA_TEST_PG");
 	char program[160];
 
@@ -242,7 +245,7 @@ __attribute__((noreturn)) static void supervise(struct supervisor *s, const char
 	_exit(0);
 }
 
-/* ---- the test's side ------------------------------------------------------------------------------------------------------------ */
+/* ---- the test's side ---- */
 
 static void show_log(const struct pg_cluster *cluster)
 {

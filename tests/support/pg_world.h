@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Worlds (source_world.h) on PostgreSQL: a program that uses these has a server from before its first test until after its last one,
- * and each test a database of its own there. */
+ * Worlds (source_world.h) on PostgreSQL: a program that uses these has a server from before its
+ * first test until after its last one, and each test a database of its own there. */
 #ifndef SHMETA_TESTS_SUPPORT_PG_WORLD_H
 #define SHMETA_TESTS_SUPPORT_PG_WORLD_H
 
@@ -13,7 +13,8 @@
 #define has(part) \
 	cr_expect(recorder_has(&w->recorder, (part)), "no line with '%s' in:\n%s", (part), recorder_text(&w->recorder))
 
-/* A database without tables and without a backend. Skips the test where the machine has no server. */
+/* A database without tables and without a backend. Skips the test where the machine has no
+ * server. */
 void pg_world_make(struct world *w);
 /* Load it, and follow it from there: nothing has changed meanwhile. */
 void pg_world_follow(struct world *w);

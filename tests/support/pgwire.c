@@ -29,7 +29,8 @@ struct pgwire_page {
 	_Atomic uint64_t hits[PGWIRE_RULES_MAX];
 	_Atomic uint64_t connections;
 	_Atomic size_t log_used, emitted;
-	_Atomic uint64_t streams, streams_ended; /* open; how often pgwire_end_streams() was called */
+	_Atomic uint64_t streams, streams_ended; /* open; how often pgwire_end_streams() was
+                                                  * called */
 	char end_sqlstate[8], end_text[256];
 	char log[LOG_BYTES];
 	char rows[EMIT_BYTES]; /* of pgwire_emit_at(): the time, a space, the row, a newline */
@@ -68,7 +69,7 @@ struct peer {
 	struct buffer out;
 };
 
-/* ---- bytes ---------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 __attribute__((noreturn)) static void over(const struct peer *p)
 {
@@ -154,7 +155,8 @@ static void say(struct peer *p, int fd, char type, const struct buffer *body)
 	free(m.data);
 }
 
-/* A message with its body; the type byte in the answer (0 for those without one). The body is terminated behind its end. */
+/* A message with its body; the type byte in the answer (0 for those without one). The body is
+ * terminated behind its end. */
 static char hear(struct peer *p, int fd, int typed, struct buffer *ret)
 {
 	char type = 0;
@@ -176,7 +178,7 @@ static char hear(struct peer *p, int fd, int typed, struct buffer *ret)
 	return type;
 }
 
-/* ---- rules ---------------------------------------------------------------------------------------------------------- */
+/* ---- rules ---- */
 
 static void note(struct peer *p, const char *what, const char *sql)
 {
@@ -210,7 +212,8 @@ static int use(struct peer *p, size_t rule)
 	return 1;
 }
 
-/* The first rule for this text among those that count by executions, or among the others; -1: none. */
+/* The first rule for this text among those that count by executions, or among the others; -1:
+ * none. */
 static int rule_for(struct peer *p, const char *sql, int executing)
 {
 	if (executing && strncasecmp(sql, "begin", 5) == 0)
@@ -251,7 +254,7 @@ static char *rewrite(struct peer *p, const char *sql)
 	return text;
 }
 
-/* ---- answers of our own ------------------------------------------------------------------------------------------------ */
+/* ---- answers of our own ---- */
 
 static void say_error(struct peer *p, const char *sqlstate, const char *text)
 {
@@ -502,7 +505,7 @@ static int execute_here(struct peer *p, const char *sql, int rule, int binary, i
 	return 1;
 }
 
-/* ---- the server behind -------------------------------------------------------------------------------------------------- */
+/* ---- the server behind ---- */
 
 static struct due *due_at(struct peer *p, size_t i)
 {
@@ -621,7 +624,8 @@ static void do_there(struct peer *p, const struct buffer *text, int swallow)
 	free(b.data);
 }
 
-/* The error comes from the server behind, so that its transaction is what the client believes it to be. */
+/* The error comes from the server behind, so that its transaction is what the client believes it to
+ * be. */
 static void raise_there(struct peer *p, const struct pgwire_rule *r)
 {
 	struct buffer b = {.data = NULL};
@@ -636,7 +640,7 @@ static void raise_there(struct peer *p, const struct pgwire_rule *r)
 	free(b.data);
 }
 
-/* ---- one connection ------------------------------------------------------------------------------------------------------ */
+/* ---- one connection ---- */
 
 static struct named *find(struct named *table, const char *name)
 {
@@ -1037,7 +1041,7 @@ __attribute__((noreturn)) static void accept_all(const struct pgwire_options *o,
 	}
 }
 
-/* ---- the test's side ------------------------------------------------------------------------------------------------------ */
+/* ---- the test's side ---- */
 
 int pgwire_start(struct pgwire *w, const struct pgwire_options *options)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Acting between the copy of a commit's roots and what the reader does next. A test program that includes this, in one file, has its own
- * shmeta__tree_read_meta(): the real one, and the hook behind it. */
+ * Acting between the copy of a commit's roots and what the reader does next. A test program that
+ * includes this, in one file, has its own shmeta__tree_read_meta(): the real one, and the hook
+ * behind it. */
 #ifndef SHMETA_TESTS_SUPPORT_READ_META_H
 #define SHMETA_TESTS_SUPPORT_READ_META_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A backend_sink that writes down what it is given, one line a call, so that two engines, or an engine and an expectation, can be
- * compared as text. It checks the order that backend.h promises while it listens. */
+ * A backend_sink that writes down what it is given, one line a call, so that two engines, or an
+ * engine and an expectation, can be compared as text. It checks the order that backend.h promises
+ * while it listens. */
 #ifndef SHMETA_TESTS_SUPPORT_RECORDER_H
 #define SHMETA_TESTS_SUPPORT_RECORDER_H
 
@@ -34,7 +35,8 @@ void recorder_clear(struct recorder *recorder); /* text, counts and place; keeps
 void recorder_free(struct recorder *recorder);
 /* The text, or "" */
 const char *recorder_text(const struct recorder *recorder);
-/* The lines in memcmp order, for what may come in any order; each line says where it belongs. The caller frees it. */
+/* The lines in memcmp order, for what may come in any order; each line says where it belongs. The
+ * caller frees it. */
 char *recorder_sorted(const struct recorder *recorder);
 int recorder_has(const struct recorder *recorder, const char *line_part);
 

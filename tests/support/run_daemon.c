@@ -204,7 +204,8 @@ int run_daemon_end(struct run_daemon *d, int signo)
 
 	if (d->pid <= 0)
 		return -1;
-	/* Before the signal: one behind it can wake a thread that the leak check at the daemon's end has stopped, and waits for. */
+	/* Before the signal: one behind it can wake a thread that the leak check at the daemon's
+	 * end has stopped, and waits for. */
 	(void)kill(d->pid, SIGCONT);
 	(void)kill(d->pid, signo);
 	status = run_reap(d->pid);

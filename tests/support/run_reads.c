@@ -43,7 +43,8 @@ static int read_until_told(struct run_reads_told *told, const struct run_daemon 
 {
 	struct shmeta *mine = run_daemon_open(d, "reading", 0);
 	struct shmeta_reader *with = mine != NULL ? run_daemon_reader(mine) : NULL;
-	const bool pauses = getenv("SHMETA_FAULTS") == NULL; /* the other tests need a processor, too */
+	/* the other tests need a processor, too */
+	const bool pauses = getenv("SHMETA_FAULTS") == NULL;
 
 	if (with == NULL)
 		return 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A process that reads what was seeded, from the first moment of a test to the last: none of its reads may fail. In `make faults` as fast as
- * it can, otherwise with pauses. */
+ * A process that reads what was seeded, from the first moment of a test to the last: none of its
+ * reads may fail. In `make faults` as fast as it can, otherwise with pauses. */
 #ifndef SHMETA_TESTS_SUPPORT_RUN_READS_H
 #define SHMETA_TESTS_SUPPORT_RUN_READS_H
 
@@ -13,7 +13,8 @@
 
 enum { RUN_READS_TOPICS = 4, RUN_READS_PARTITIONS = 2, RUN_READS_SEGMENTS = 200, RUN_READS_PATIENCE_S = 40 };
 
-/* SQL (PostgreSQL's) that seeds it: topic-0 to topic-3, each with 2 partitions of 200 segments of 10 offsets. */
+/* SQL (PostgreSQL's) that seeds it: topic-0 to topic-3, each with 2 partitions of 200 segments of
+ * 10 offsets. */
 extern const char run_reads_seed[];
 
 /* What the reading process tells. */

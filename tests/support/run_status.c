@@ -49,7 +49,8 @@ void run_status_expect_away(const struct run_daemon *d, const char *why)
 	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
 }
 
-/* And no more than that, but that it cannot be written, and why there is no feed where there is none. */
+/* And no more than that, but that it cannot be written, and why there is no feed where there is
+ * none. */
 static bool is_connected(const struct run_status *said)
 {
 	static const char *const feedless[] = {"connected; no change feed: ", "connected; sqlite: no change feed: ",

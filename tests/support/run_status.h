@@ -17,9 +17,11 @@ struct run_status {
 };
 
 void run_status_ask(const struct run_daemon *d, struct run_status *ret);
-/* Until it says this of the source, and is in this phase; fails the test after RUN_STATUS_PATIENCE_S. */
+/* Until it says this of the source, and is in this phase; fails the test after
+ * RUN_STATUS_PATIENCE_S. */
 void run_status_await(const struct run_daemon *d, const char *part, const char *phase, struct run_status *ret);
-/* It is away, since when and in these words why; and no secret ("secret" is in all of the tests') is let out. */
+/* It is away, since when and in these words why; and no secret ("secret" is in all of the tests')
+ * is let out. */
 void run_status_expect_away(const struct run_daemon *d, const char *why);
 void run_status_await_connected(const struct run_daemon *d);
 

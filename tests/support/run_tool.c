@@ -19,7 +19,8 @@
 
 enum { LIMIT_S = 20, SLOW_LIMIT_S = 180, FULL_LIMIT_S = 600 };
 
-/* What can be read from the descriptors until both end, in two growing texts. 0, or -1 when the time is over. */
+/* What can be read from the descriptors until both end, in two growing texts. 0, or -1 when the
+ * time is over. */
 static int collect(int fd[2], char *text[2], size_t bytes[2], uint32_t limit_s)
 {
 	double deadline = run_now_s() + run_rounds(limit_s, FULL_LIMIT_S);

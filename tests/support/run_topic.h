@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A topic seen from three sides, for tests with a real daemon on a real database: written through shmeta, in the cache, in the table. */
+ * A topic seen from three sides, for tests with a real daemon on a real database: written through
+ * shmeta, in the cache, in the table. */
 #ifndef SHMETA_TESTS_SUPPORT_RUN_TOPIC_H
 #define SHMETA_TESTS_SUPPORT_RUN_TOPIC_H
 
@@ -16,7 +17,8 @@ enum shmeta_status run_topic_create(struct shmeta_client *client, const char *na
 int run_topic_cached(struct shmeta_reader *reader, const char *name);
 int run_topic_stored(PGconn *conn, const char *name);
 void run_topic_insert(PGconn *conn, const char *name); /* as another application does */
-/* Until the cache shows it (there: 1) or does not any more (0); fails the test after RUN_TOPIC_PATIENCE_S. */
+/* Until the cache shows it (there: 1) or does not any more (0); fails the test after
+ * RUN_TOPIC_PATIENCE_S. */
 void run_topic_await(struct shmeta_reader *reader, const char *name, int there);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The writer's end of control.sock, played by the test step by step: nothing happens on it by itself, so a test says exactly when a
- * client is greeted, what it is answered and when the connection breaks. Functions end the process with a sentence on stderr when
- * what the test takes for granted fails. One thread at a time. */
+ * The writer's end of control.sock, played by the test step by step: nothing happens on it by
+ * itself, so a test says exactly when a client is greeted, what it is answered and when the
+ * connection breaks. Functions end the process with a sentence on stderr when what the test takes
+ * for granted fails. One thread at a time. */
 #ifndef SHMETA_TESTS_SUPPORT_SCRIPTED_WRITER_H
 #define SHMETA_TESTS_SUPPORT_SCRIPTED_WRITER_H
 

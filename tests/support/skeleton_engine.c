@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An engine for a source that answers one request at a time: the names of the topics, one topic with all that is in it, or one class of
- * the other records. Each answer is of one moment, two answers may be of different ones.
+ * An engine for a source that answers one request at a time: the names of the topics, one topic
+ * with all that is in it, or one class of the other records. Each answer is of one moment, two
+ * answers may be of different ones.
  *
- * The client library of that source is played by the in-memory engine (`remote`), whose rows come judged: an engine that reads raw
- * values judges them with rows_check_...() of backends/rows.h, and hands what fails to rows_quarantine(). */
+ * The client library of that source is played by the in-memory engine (`remote`), whose rows come
+ * judged: an engine that reads raw values judges them with rows_check_...() of backends/rows.h, and
+ * hands what fails to rows_quarantine(). */
 #include "tests/support/skeleton_engine.h"
 
 #include <stdbool.h>

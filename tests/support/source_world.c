@@ -47,7 +47,8 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt,
 /* Criterion runs each test in a program of its own: it finds the server by the environment. */
 static const char servers_at[] = "SHMETA_TEST_POSTGRES";
 static struct pg_cluster servers;
-/* The emulator's port; or tables of one's own account, "dynamodb://REGION/PREFIX" (tests/system/real_aws.sh). */
+/* The emulator's port; or tables of one's own account, "dynamodb://REGION/PREFIX"
+ * (tests/system/real_aws.sh). */
 static const char emulator_at[] = "SHMETA_TEST_DYNAMODB";
 /* A cluster of one's own, "cockroachdb://..." (tests/system/real_cockroach.sh). */
 static const char cockroach_at[] = "SHMETA_TEST_COCKROACH";
@@ -142,7 +143,8 @@ static PGconn *connect_to(const char *cockroach_uri)
 	return conn;
 }
 
-/* A name that no world of the same server has had: numbers of processes come again while it runs. */
+/* A name that no world of the same server has had: numbers of processes come again while it
+ * runs. */
 static void fresh_name(const char *prefix, char *ret, size_t bytes)
 {
 	static unsigned int made;
@@ -182,8 +184,8 @@ static void make_database(struct world *world)
 		pg_cluster_sql(world->pg, STREAMHOUSE_PG_V01);
 	else if (engine == WORLD_PG_LATER)
 		pg_cluster_sql(world->pg, STREAMHOUSE_PG_LATER
-		               /* Its own index lets no two tenants have a topic of one name; the claims are
-		                  * about those who mended that. */
+		               /* Its own index lets no two tenants have a topic of one name; the
+		                * claims are about those who mended that. */
 		               "DROP INDEX idx_segments_location; CREATE UNIQUE INDEX idx_segments_location ON "
 		               "segments(organization_id, topic, partition_id, base_offset);"
 		               "INSERT INTO organizations(id, name, slug) VALUES ('" WORLD_OTHER_TENANT
@@ -415,7 +417,7 @@ struct backend_counters world_counters(struct world *world)
 	return counters;
 }
 
-/* ---- the application -------------------------------------------------------------------------------------------------------------- */
+/* ---- the application ---- */
 
 void world_sql(struct world *world, const char *fmt, ...)
 {
@@ -474,7 +476,8 @@ static const char *tenant_of(const char *tenant)
 	return tenant != NULL ? tenant : SHMETA_DEFAULT_TENANT;
 }
 
-/* "organization_id, " for a list of columns and its value for a list of values; empty where there is no such column. */
+/* "organization_id, " for a list of columns and its value for a list of values; empty where there
+ * is no such column. */
 static const char *org(const struct world *world)
 {
 	return world->tenants ? "organization_id, " : "";
@@ -626,7 +629,8 @@ void world_delete_topic(struct world *world, const char *tenant, const char *nam
 		return;
 	}
 	if (world->tenants) {
-		/* The later shape has lost these cascades; its application deletes what belongs to a topic itself. */
+		/* The later shape has lost these cascades; its application deletes what belongs to
+		 * a topic itself. */
 		delete_where(world, "segments", tenant, sqlite3_mprintf("topic = %Q", name));
 		delete_where(world, "consumer_offsets", tenant, sqlite3_mprintf("topic = %Q", name));
 		delete_where(world, "partition_leases", tenant, sqlite3_mprintf("topic = %Q", name));

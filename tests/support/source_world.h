@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A source of each engine behind one set of verbs, for tests: the backend under test, and beside it an application that changes
- * rows behind its back (for SQLite a connection of its own, with foreign keys on). */
+ * A source of each engine behind one set of verbs, for tests: the backend under test, and beside it
+ * an application that changes rows behind its back (for SQLite a connection of its own, with
+ * foreign keys on). */
 #ifndef SHMETA_TESTS_SUPPORT_SOURCE_WORLD_H
 #define SHMETA_TESTS_SUPPORT_SOURCE_WORLD_H
 
@@ -37,7 +38,8 @@ extern const char *const world_names[WORLD_ENGINES];
 struct world {
 	enum world_engine engine;
 	bool tenants, timestamps, policies, cascades_segments; /* what the engine's schema has */
-	bool own_rows_only; /* nobody but shmeta writes rows: none is wrong, and none is altered behind its back */
+	bool own_rows_only; /* nobody but shmeta writes rows: none is wrong, and none is altered
+                             * behind its back */
 	bool slow;          /* a thousand rows take seconds */
 	char dir[64], path[96], uri[160];
 	struct memory_db *memory;
@@ -53,39 +55,45 @@ struct world {
 	uint64_t lag_ns;
 };
 
-/* The servers that worlds share, PostgreSQL and an emulator of DynamoDB, each world with a database, or tables, of its own: started before
- * the first test, by the process that runs them all, where the machine has them. */
+/* The servers that worlds share, PostgreSQL and an emulator of DynamoDB, each world with a
+ * database, or tables, of its own: started before the first test, by the process that runs them
+ * all, where the machine has them. */
 void world_servers_start(void);
 void world_servers_stop(void);
 bool world_possible(enum world_engine engine);
 
-/* Make the source, empty; world_open() opens the backend on it. A failure ends the program with a sentence. */
+/* Make the source, empty; world_open() opens the backend on it. A failure ends the program with a
+ * sentence. */
 void world_make(struct world *world, enum world_engine engine);
 enum shmeta_status world_try_open(struct world *world);
 void world_open(struct world *world);
 void world_close(struct world *world); /* the backend only */
 void world_free(struct world *world);  /* and everything that was made, on disk too */
 
-/* A world of DynamoDB, made and opened, on an emulator of its own: what that counts is of this world alone. false: the machine has none. */
+/* A world of DynamoDB, made and opened, on an emulator of its own: what that counts is of this
+ * world alone. false: the machine has none. */
 bool world_open_alone(struct world *world, struct ddb_server *server);
-void world_free_alone(struct world *world, struct ddb_server *server); /* without effect where that was false */
+/* without effect where that was false */
+void world_free_alone(struct world *world, struct ddb_server *server);
 
 /* Calls of the backend, with the recorder cleared before. */
 enum shmeta_status world_load(struct world *world);
 enum shmeta_status world_changes(struct world *world);
 /* The call's status, or that of the last key that failed. */
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count);
-/* What apply() or finish() answered: its status, or the one that all of its operations have where none was judged. */
+/* What apply() or finish() answered: its status, or the one that all of its operations have where
+ * none was judged. */
 enum shmeta_status world_applied(enum shmeta_status status, const struct shmeta_result *results, size_t count);
 struct backend_counters world_counters(struct world *world);
 bool world_has_feed(struct world *world); /* that names keys */
 bool world_writable(struct world *world);
 
-/* ---- the application. tenant NULL: the default one --------------------------------------------------------------------------- */
+/* ---- the application. tenant NULL: the default one ---- */
 
 void world_sql(struct world *world, const char *fmt, ...); /* sqlite3_mprintf's format */
 int64_t world_sql_number(struct world *world, const char *sql);
-void world_begin(struct world *world); /* the following changes are one transaction; without effect on memory */
+void world_begin(struct world *world); /* the following changes are one transaction; without effect
+                                        * on memory */
 void world_commit(struct world *world);
 
 /* pairs: key, value, ..., NULL. retention < 0: none. */

@@ -13,7 +13,8 @@ int sqlite_world_program(struct world *w, const char *sql);
 enum shmeta_status sqlite_world_own_changed(void *arg, const struct backend_key *key);
 /* Apply, all of it with success. */
 void sqlite_world_apply(struct world *w, const struct shmeta_op *op, size_t count);
-/* A segment of ten offsets of topic "t"; id: 40 characters of the caller, which the operation refers to. */
+/* A segment of ten offsets of topic "t"; id: 40 characters of the caller, which the operation
+ * refers to. */
 struct shmeta_op sqlite_world_add(uint32_t partition, uint64_t base, char *id);
 
 #endif

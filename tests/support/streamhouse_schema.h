@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The two shapes of a StreamHouse SQLite file that shmeta attaches to (semantics.md 1.8 and 1.10), written from their
- * descriptions: tables, columns, keys, checks, cascades and indexes as there. For tests, the generator and the bench. */
+ * The two shapes of a StreamHouse SQLite file that shmeta attaches to (semantics.md 1.8 and 1.10),
+ * written from their descriptions: tables, columns, keys, checks, cascades and indexes as there.
+ * For tests, the generator and the bench. */
 #ifndef SHMETA_TESTS_SUPPORT_STREAMHOUSE_SCHEMA_H
 #define SHMETA_TESTS_SUPPORT_STREAMHOUSE_SCHEMA_H
 
@@ -53,7 +54,8 @@
 #define STREAMHOUSE_ORG_COLUMN "organization_id TEXT NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000', "
 #define STREAMHOUSE_ORG_KEY "FOREIGN KEY(organization_id) REFERENCES organizations(id) ON DELETE CASCADE"
 
-/* Later: organizations, cleanup_policy, min and max timestamps; segments have lost the key to partitions and the unique place. */
+/* Later: organizations, cleanup_policy, min and max timestamps; segments have lost the key to
+ * partitions and the unique place. */
 #define STREAMHOUSE_LATER_TABLES                                                                                       \
 	"CREATE TABLE organizations(id TEXT PRIMARY KEY, name TEXT NOT NULL, slug TEXT NOT NULL UNIQUE, "              \
 	"plan TEXT NOT NULL DEFAULT 'free', status TEXT NOT NULL DEFAULT 'active', "                                   \
@@ -156,7 +158,8 @@
 	"FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE, "           \
 	"FOREIGN KEY (leader_agent_id) REFERENCES agents(agent_id) ON DELETE CASCADE);"
 
-/* And later: organizations, of type UUID; the unique place of a segment and the key of a lease do not name them. */
+/* And later: organizations, of type UUID; the unique place of a segment and the key of a lease do
+ * not name them. */
 #define STREAMHOUSE_PG_LATER                                                                                          \
 	"CREATE TABLE organizations(id UUID PRIMARY KEY, name TEXT NOT NULL, slug TEXT NOT NULL UNIQUE);"             \
 	"INSERT INTO organizations(id, name, slug) "                                                                  \

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sink that judges what an engine hands over, for programs without Criterion (fuzz targets): rows keep the limits of semantics.md C9 and
- * the order that backends/backend.h promises, texts can be read to their end, a quarantined row has a sentence. What does not ends the
- * process with a sentence on stderr. */
+ * A sink that judges what an engine hands over, for programs without Criterion (fuzz targets): rows
+ * keep the limits of semantics.md C9 and the order that backends/backend.h promises, texts can be
+ * read to their end, a quarantined row has a sentence. What does not ends the process with a
+ * sentence on stderr. */
 #ifndef SHMETA_TESTS_SUPPORT_STRICT_SINK_H
 #define SHMETA_TESTS_SUPPORT_STRICT_SINK_H
 
@@ -10,7 +11,8 @@
 #include "backends/backend.h"
 
 struct strict_sink {
-	bool ordered; /* the source sorts as it was asked to; otherwise only each row by itself is judged */
+	bool ordered; /* the source sorts as it was asked to; otherwise only each row by itself is
+                       * judged */
 	uint64_t rows, quarantined, changed;
 	/* Where it is. */
 	bool in_topic, in_partition, in_key, has_partition, has_segment;

@@ -19,7 +19,7 @@
 #include "tests/support/usual_options.h"
 #include "writer/apply/apply.h"
 
-/* ---- host --------------------------------------------------------------------------------------------------------------- */
+/* ---- host ---- */
 
 static uint64_t now(void *arg)
 {
@@ -112,7 +112,7 @@ static void on_written(void *arg, uint64_t ticket, enum shmeta_status status, co
 		memcpy(f->write_result, results, count * sizeof *results);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 void fixture_init(struct fixture *f)
 {
@@ -331,7 +331,7 @@ bool fixture_logged(const struct fixture *f, const char *event)
 	return strstr(f->log, what) != NULL;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------------ */
+/* ---- rows ---- */
 
 struct shmeta_segment fixture_segment(uint32_t partition_id, uint64_t base, uint64_t records)
 {
@@ -365,7 +365,7 @@ void fixture_topic(struct fixture *f, const char *topic, uint32_t partitions, ui
 			cr_assert(fixture_add_segment(f, topic, p, i * 1000ull, 1000));
 }
 
-/* ---- the oracle -------------------------------------------------------------------------------------------------------------- */
+/* ---- the oracle ---- */
 
 struct text {
 	char *data;

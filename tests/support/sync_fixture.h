@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sync engine without its thread, on a memory source, with a clock that tests move: and an oracle, the whole content of the
- * source and of the store as text, so that a test can say "the store shows what the source has". */
+ * A sync engine without its thread, on a memory source, with a clock that tests move: and an
+ * oracle, the whole content of the source and of the store as text, so that a test can say "the
+ * store shows what the source has". */
 #ifndef SHMETA_TESTS_SUPPORT_SYNC_FIXTURE_H
 #define SHMETA_TESTS_SUPPORT_SYNC_FIXTURE_H
 
@@ -36,8 +37,8 @@ struct fixture {
 	struct sync_options options;
 	uint32_t uid; /* whose refreshes they are */
 	uint64_t now_ns;
-	void (*on_clock)(
-		struct fixture *f); /* called whenever the engine looks at the clock: it may move it, and more */
+	void (*on_clock)(struct fixture *f); /* called whenever the engine looks at the clock: it
+                                              * may move it, and more */
 	/* Marks what readers have used (shm/page/touch.h); NULL: nothing. */
 	void (*on_touched)(struct fixture *f, uint8_t *seen, uint32_t ceiling);
 	void (*on_waited)(struct fixture *f, uint64_t *words);
@@ -79,7 +80,8 @@ enum shmeta_status fixture_compare_all(struct fixture *f, uint64_t ticket);
 /* What was found absent a moment ago will do. */
 enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class cls, const char *topic,
                                           uint32_t partition_id, uint64_t ticket);
-const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket); /* NULL: none yet */
+/* NULL: none yet */
+const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket);
 /* A write of the default tenant, without waiting for it: fixture_run() answers it. */
 enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count);
 bool fixture_logged(const struct fixture *f, const char *event);
@@ -93,7 +95,8 @@ void fixture_topic(struct fixture *f, const char *topic, uint32_t partitions, ui
 /* Everything, in order, as text without topic numbers and stamps. malloc'd. */
 char *fixture_source_text(struct fixture *f);
 char *fixture_store_text(struct fixture *f);
-/* NULL: the store shows what the source has; otherwise the first line in which they differ. Also verifies the store. */
+/* NULL: the store shows what the source has; otherwise the first line in which they differ. Also
+ * verifies the store. */
 const char *fixture_difference(struct fixture *f);
 /* 0: not there. */
 uint32_t fixture_topic_id(struct fixture *f, const char *topic);

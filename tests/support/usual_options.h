@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Options of the engine that a test has no opinion of: the engine has no defaults of its own, the configuration gives every option. */
+ * Options of the engine that a test has no opinion of: the engine has no defaults of its own, the
+ * configuration gives every option. */
 #ifndef SHMETA_TESTS_SUPPORT_USUAL_OPTIONS_H
 #define SHMETA_TESTS_SUPPORT_USUAL_OPTIONS_H
 

@@ -11,10 +11,12 @@
 
 /* The seven tables, read by SQL of the test's own. To be freed. */
 char *view_source(struct world *world);
-/* Everything that one snapshot shows, to be freed; NULL: this time it cannot be looked at. *ret_age_ns: how old the answer is about
- * the first line that differs from `expected`; UINT64_MAX: it claims nothing. */
+/* Everything that one snapshot shows, to be freed; NULL: this time it cannot be looked at.
+ * *ret_age_ns: how old the answer is about the first line that differs from `expected`; UINT64_MAX:
+ * it claims nothing. */
 char *view_store(struct shmeta_reader *reader, const char *expected, uint64_t *ret_age_ns);
-/* The first line in which two texts differ, of the one that has it; it ends at the line's end. NULL: they are the same. */
+/* The first line in which two texts differ, of the one that has it; it ends at the line's end.
+ * NULL: they are the same. */
 const char *view_difference(const char *a, const char *b);
 /* Every row of a statement, its columns as text (NULL as NULL), each handed to row(). */
 void view_each_row(struct world *world, const char *sql,

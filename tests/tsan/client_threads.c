@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One client used by many threads, for ThreadSanitizer: blocking writes with long and short deadlines, an event loop that submits, threads
- * that ask for the descriptor, other clients that open and close, while the writer answers late, breaks connections and changes epoch.
- * Ends with 0 when every answer was the caller's own. A plain program, as Criterion cannot run under ThreadSanitizer. */
+ * One client used by many threads, for ThreadSanitizer: blocking writes with long and short
+ * deadlines, an event loop that submits, threads that ask for the descriptor, other clients that
+ * open and close, while the writer answers late, breaks connections and changes epoch. Ends with 0
+ * when every answer was the caller's own. A plain program, as Criterion cannot run under
+ * ThreadSanitizer. */
 #include "tests/support/fake_writer.c"     /* NOLINT(bugprone-suspicious-include) */
 #include "tests/support/scratch.c"         /* NOLINT(bugprone-suspicious-include) */
 #include "tests/support/scripted_writer.c" /* NOLINT(bugprone-suspicious-include) */
@@ -26,7 +28,7 @@ static void count(uint64_t *counter)
 	(void)__atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
 }
 
-/* ---- the writer ---------------------------------------------------------------------------------------------------------- */
+/* ---- the writer ---- */
 
 /* The answer says which partition was asked for: so each caller knows its own. */
 static void echo(const struct scripted_write *write)
@@ -70,7 +72,7 @@ static void *serve_clients(void *arg)
 	return NULL;
 }
 
-/* ---- callers ------------------------------------------------------------------------------------------------------------- */
+/* ---- callers ---- */
 
 static struct shmeta_op operation(uint32_t partition, uint64_t offset)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The whole daemon under ThreadSanitizer: its loop, its engine, and clients in other threads that register, pin, ask for
- * refreshes, for the status and for reloads, until it is told to stop. Plain program: Criterion and ThreadSanitizer do not go
- * together. Exit status 0: it ended as asked, and every request was answered. */
+ * The whole daemon under ThreadSanitizer: its loop, its engine, and clients in other threads that
+ * register, pin, ask for refreshes, for the status and for reloads, until it is told to stop. Plain
+ * program: Criterion and ThreadSanitizer do not go together. Exit status 0: it ended as asked, and
+ * every request was answered. */
 #include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,7 +26,8 @@ enum { REGISTRATIONS = 60, REFRESHES = 2000, BURST = 100, LOOKS = 60, LIVES = 20
 static char directory[] = "/dev/shm/shmeta-loop-XXXXXX";
 static _Atomic int failed;
 
-/* LMDB's write lock and the source's lock are taken in both orders, but the former by one thread alone. */
+/* LMDB's write lock and the source's lock are taken in both orders, but the former by one thread
+ * alone. */
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {

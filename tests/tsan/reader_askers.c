@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Several threads that ask the writer at once, for ThreadSanitizer: each request takes the idle connection or makes one, and puts it
- * back. Ends with 0 when every request was answered and no descriptor stayed behind. */
+ * Several threads that ask the writer at once, for ThreadSanitizer: each request takes the idle
+ * connection or makes one, and puts it back. Ends with 0 when every request was answered and no
+ * descriptor stayed behind. */
 #include "tests/support/fake_writer.c" /* NOLINT(bugprone-suspicious-include) */
 #include "tests/support/scratch.c"     /* NOLINT(bugprone-suspicious-include) */
 
@@ -53,7 +54,8 @@ int main(void)
 	for (int i = 0; i < ASKERS; i++)
 		(void)pthread_join(thread[i], NULL);
 	shmeta_close(shared);
-	/* The writer closes its ends when it has seen that the others are closed; without it they are closed at once. */
+	/* The writer closes its ends when it has seen that the others are closed; without it they
+	 * are closed at once. */
 	fake_unserve(writer);
 	after = descriptors();
 	(void)printf("%d requests, %llu wrong; %d descriptors before, %d after\n", ASKERS * REQUESTS,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The library under threads, for ThreadSanitizer: readers in several threads of one process, opens and closes beside them, requests,
- * state, while the writer commits, revokes, dies, comes back and switches generations. Ends with 0 when every answer was right.
- * Criterion cannot run under ThreadSanitizer, so this is a plain program that brings the fake writer along. */
+ * The library under threads, for ThreadSanitizer: readers in several threads of one process, opens
+ * and closes beside them, requests, state, while the writer commits, revokes, dies, comes back and
+ * switches generations. Ends with 0 when every answer was right. Criterion cannot run under
+ * ThreadSanitizer, so this is a plain program that brings the fake writer along. */
 #include "tests/support/fake_writer.c" /* NOLINT(bugprone-suspicious-include) */
 #include "tests/support/scratch.c"     /* NOLINT(bugprone-suspicious-include) */
 
@@ -19,7 +20,8 @@ static void is_wrong(const char *what, int status)
 	(void)__atomic_add_fetch(&wrong, 1, __ATOMIC_RELAXED);
 }
 
-/* Every commit makes the partition's watermark and its rows agree; a snapshot that mixed two commits would not. */
+/* Every commit makes the partition's watermark and its rows agree; a snapshot that mixed two
+ * commits would not. */
 static void judge(struct shmeta_reader *r, struct shmeta_handle *h)
 {
 	struct shmeta_freshness fresh;

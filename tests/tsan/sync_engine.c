@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine with its thread, under ThreadSanitizer: a source that changes, readers that ask, counters that are read and options
- * that are reloaded, all from other threads, while it starts, runs and stops. Plain program: Criterion and ThreadSanitizer do not
- * go together. Exit status 0: every ticket was answered exactly once and the end state is the source's. */
+ * The engine with its thread, under ThreadSanitizer: a source that changes, readers that ask,
+ * counters that are read and options that are reloaded, all from other threads, while it starts,
+ * runs and stops. Plain program: Criterion and ThreadSanitizer do not go together. Exit status 0:
+ * every ticket was answered exactly once and the end state is the source's. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,7 +24,8 @@ static struct sync *engine;
 static _Atomic unsigned answered[TICKETS], given[TICKETS];
 static _Atomic int stop, served, failed;
 
-/* LMDB's write lock and the source's lock are taken in both orders, but the former by one thread alone. */
+/* LMDB's write lock and the source's lock are taken in both orders, but the former by one thread
+ * alone. */
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {

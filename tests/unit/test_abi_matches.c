@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A program is as the library is: what it asks before anything else, of libraries that are not this one. */
+ * A program is as the library is: what it asks before anything else, of libraries that are not this
+ * one. */
 #include <criterion/criterion.h>
 #include <string.h>
 

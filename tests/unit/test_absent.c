@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Absences that are remembered: how long, how many, and that whatever may be there now is forgotten. */
+ * Absences that are remembered: how long, how many, and that whatever may be there now is
+ * forgotten. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +129,7 @@ Test(absent, what_has_passed_its_time_makes_room_first)
 	absent_free(&a);
 }
 
-/* ---- in the engine ---------------------------------------------------------------------------------------------------------------- */
+/* ---- in the engine ---- */
 
 static struct fixture f;
 static uint64_t ticket;

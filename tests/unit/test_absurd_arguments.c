@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Arguments that make no sense: a NULL where none is allowed, lengths that nothing has. They are an answer, never a crash. */
+ * Arguments that make no sense: a NULL where none is allowed, lengths that nothing has. They are an
+ * answer, never a crash. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The page of what the writer did lately: a ring that tells what it lost, and the slowest of each minute. */
+ * The page of what the writer did lately: a ring that tells what it lost, and the slowest of each
+ * minute. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Advice: each rule speaks when its figures say so, names the option and its value, and is silent otherwise. */
+ * Advice: each rule speaks when its figures say so, names the option and its value, and is silent
+ * otherwise. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -17,8 +18,8 @@ static void set(const char *name, const char *value, json_int_t number)
 	json_array_append_new(options, json_pack("{s:s, s:s, s:I}", "name", name, "value", value, "number", number));
 }
 
-/* A bounded store with room for 1024 partitions, which it has; no first lookups, and misses that fall by a tenth at each doubling of the
- * room up to 16384. */
+/* A bounded store with room for 1024 partitions, which it has; no first lookups, and misses that
+ * fall by a tenth at each doubling of the room up to 16384. */
 static void begin(void)
 {
 	usage = (struct shmeta_usage){.curve_samples = 100000};

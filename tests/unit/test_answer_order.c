@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes of one connection are answered in the order in which they came, although the engine's thread answers some of them past the loop. */
+ * Writes of one connection are answered in the order in which they came, although the engine's
+ * thread answers some of them past the loop. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>

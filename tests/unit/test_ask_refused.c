@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A question on a connection that the writer refuses and closes without having read it. The kernel tells that (ECONNRESET) before it gives
- * what the writer had sent: why. The writer is played by the test, in the moment after the question was sent. */
+ * A question on a connection that the writer refuses and closes without having read it. The kernel
+ * tells that (ECONNRESET) before it gives what the writer had sent: why. The writer is played by
+ * the test, in the moment after the question was sent. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a changefeed's row may hold is the server's business: whatever comes is a key, a class, everything, or nothing that could be in
- * the store; never a crash, and never a key that says more than its row. */
+ * What a changefeed's row may hold is the server's business: whatever comes is a key, a class,
+ * everything, or nothing that could be in the store; never a crash, and never a key that says more
+ * than its row. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

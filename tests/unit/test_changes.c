@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta_changes_since(): which keys are told, and that a cache which forgets them holds what the store holds, over restarts,
- * generations and a store that is loaded anew. */
+ * shmeta_changes_since(): which keys are told, and that a cache which forgets them holds what the
+ * store holds, over restarts, generations and a store that is loaded anew. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ static void close_all(void)
 	fixture_end_reading(&f, instance, reader);
 }
 
-/* "topic t0; partition t0/3 deleted; ...", in the order in which it is told; and goes on from here. "too old". */
+/* "topic t0; partition t0/3 deleted; ...", in the order in which it is told; and goes on from here.
+ * "too old". */
 static const char *told(void)
 {
 	static char text[8192];
@@ -220,7 +221,8 @@ Test(changes, a_lease_that_lasts_longer_is_no_change_and_any_other_of_it_is, .in
 	EXPECT_TOLD("lease first/1");
 }
 
-/* An agent's beat moves the ends of all that it holds: their keys would be more than the journal holds. */
+/* An agent's beat moves the ends of all that it holds: their keys would be more than the journal
+ * holds. */
 Test(changes, many_leases_are_renewed_and_nobody_forgets_everything, .init = set_up, .fini = close_all)
 {
 	enum { LEASES = 10000 };
@@ -284,7 +286,7 @@ Test(changes, arguments_that_cannot_be_are_refused, .init = set_up, .fini = clos
 	shmeta_iter_free(iter);
 }
 
-/* ---- a cache ------------------------------------------------------------------------------------------------------------- */
+/* ---- a cache ---- */
 
 enum { TOPICS = 6, PARTITIONS = 3, GROUPS = 4, AGENTS = 3, ANSWER = 96 };
 enum { OF_GROUPS = TOPICS + 2 * TOPICS * PARTITIONS, OF_AGENTS = OF_GROUPS + GROUPS };

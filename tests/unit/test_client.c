@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The client against a writer that the test plays by hand: what goes out when, what comes back to whom, and what is said of writes
- * whose connection broke. */
+ * The client against a writer that the test plays by hand: what goes out when, what comes back to
+ * whom, and what is said of writes whose connection broke. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
@@ -55,7 +55,7 @@ static void reopen(const struct shmeta_client_options *options)
 	cr_assert_eq(shmeta_client_open(instance, options, &client), SHMETA_OK);
 }
 
-/* ---- operations and what becomes of them ----------------------------------------------------------------------------------- */
+/* ---- operations and what becomes of them ---- */
 
 static struct shmeta_op named(enum shmeta_op_type type, const char *name, uint64_t request_id)
 {
@@ -170,7 +170,7 @@ static void was(const struct outcome *o, enum shmeta_status status, const char *
 		          words);
 }
 
-/* ---- the connection --------------------------------------------------------------------------------------------------------- */
+/* ---- the connection ---- */
 
 Test(client, opening_one_makes_no_connection_and_the_first_call_does)
 {
@@ -273,7 +273,7 @@ Test(client, results_carry_what_their_types_have)
 	cr_assert_eq(o.results[0].lease.partition_id, 3);
 }
 
-/* ---- large calls ------------------------------------------------------------------------------------------------------------ */
+/* ---- large calls ---- */
 
 Test(client, a_call_that_does_not_fit_a_frame_goes_out_as_several_and_its_results_are_joined)
 {
@@ -448,7 +448,7 @@ Test(client, frames_shrink_to_what_the_sockets_buffer_takes)
 	was(&o, SHMETA_OK, NULL);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------------------------------------ */
+/* ---- limits ---- */
 
 Test(client, calls_beyond_requests_max_are_busy_until_an_answer_was_delivered)
 {
@@ -553,7 +553,7 @@ Test(client, what_the_kernel_does_not_take_waits_for_pollout)
 	cr_assert_eq(shmeta_client_events(client), POLLIN);
 }
 
-/* ---- time --------------------------------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 Test(client, a_write_without_a_writer_is_answered_away_at_its_deadline_and_was_not_sent)
 {
@@ -713,8 +713,8 @@ Test(client, a_submitted_call_ends_in_time_also_while_another_thread_waits_for_l
 	cr_assert_eq(pthread_create(&thread, NULL, write_and_wait, &timeout_ms), 0);
 	until_polled();
 	submit_one(simple("s"), &o);
-	while (o.times == 0 &&
-	       turns < 400) { /* 50 ms and what a busy machine adds: in a few turns, each as long as is said */
+	/* 50 ms and what a busy machine adds: in a few turns, each as long as is said */
+	while (o.times == 0 && turns < 400) {
 		cr_assert_eq(shmeta_client_process(client, &wait_ms), SHMETA_OK);
 		if (o.times == 0)
 			(void)poll(NULL, 0, (int)wait_ms);
@@ -789,7 +789,7 @@ Test(client, a_writer_that_never_welcomes_is_left)
 	cr_assert_eq(o.times, 0);
 }
 
-/* ---- broken connections ------------------------------------------------------------------------------------------------------ */
+/* ---- broken connections ---- */
 
 Test(client, what_was_sent_and_not_answered_is_unknown_and_what_was_not_sent_goes_out_later)
 {
@@ -1121,7 +1121,7 @@ Test(client, a_descriptor_that_was_reused_is_not_written_to_by_the_very_next_cal
 	(void)close(fd);
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 Test(client, a_peer_without_the_right_to_write_is_told_at_once_and_asks_anew_with_its_next_call)
 {
@@ -1301,7 +1301,7 @@ Test(client, a_welcome_that_makes_no_sense_is_no_welcome)
 	}
 }
 
-/* ---- callbacks ---------------------------------------------------------------------------------------------------------------- */
+/* ---- callbacks ---- */
 
 Test(client, closing_tells_every_call_once_what_is_known_of_it)
 {
@@ -1415,7 +1415,8 @@ Test(client, a_callback_may_write)
 	cr_assert_eq(status, SHMETA_OK);
 }
 
-/* Random calls against a writer that answers, refuses, breaks, leaves and changes epoch at random. */
+/* Random calls against a writer that answers, refuses, breaks, leaves and changes epoch at
+ * random. */
 enum { RANDOM_CALLS = 400, RANDOM_OPS = 4 };
 
 struct random_call {
@@ -1554,7 +1555,7 @@ Test(client, through_random_breaks_every_callback_runs_once_nothing_is_done_twic
 		random_life(seed);
 }
 
-/* ---- fork --------------------------------------------------------------------------------------------------------------------- */
+/* ---- fork ---- */
 
 static void expect_in_child(int holds)
 {
@@ -1598,7 +1599,7 @@ Test(client, a_child_is_refused_and_the_parents_connection_goes_on)
 	cr_assert_eq(writer.accepted, 1);
 }
 
-/* ---- arguments ---------------------------------------------------------------------------------------------------------------- */
+/* ---- arguments ---- */
 
 Test(client, arguments_that_make_no_sense_are_refused)
 {
@@ -1634,7 +1635,7 @@ Test(client, arguments_that_make_no_sense_are_refused)
 	cr_assert_eq(scripted_accept(&writer, 0), 0);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------------------- */
+/* ---- tokens ---- */
 
 static void *commit_soon(void *arg)
 {
@@ -1688,7 +1689,7 @@ Test(client, a_token_is_waited_for_until_anything_is_published)
 	fake_writer_free(empty);
 }
 
-/* ---- SOURCE ------------------------------------------------------------------------------------------------------------------- */
+/* ---- SOURCE ---- */
 
 static uint64_t answered_at_ns[4];
 

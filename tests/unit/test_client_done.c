@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Completions that are taken from a queue instead of callbacks, and what failed results say beside their sentence. */
+ * Completions that are taken from a queue instead of callbacks, and what failed results say beside
+ * their sentence. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <string.h>
@@ -104,7 +105,8 @@ Test(client_done, calls_without_a_callback_are_taken_in_the_order_in_which_they_
 	cr_expect_eq(shmeta_client_next_done(NULL, &done), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
-/* One is taken and not given back, one waits, one is under way: closing frees them all (LeakSanitizer looks). */
+/* One is taken and not given back, one waits, one is under way: closing frees them all
+ * (LeakSanitizer looks). */
 Test(client_done, closing_drops_what_was_not_taken)
 {
 	const struct shmeta_op op = watermark("a", 1);

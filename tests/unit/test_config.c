@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The configuration: what is refused and how it is told, what a file sets, what a reload may change. */
+ * The configuration: what is refused and how it is told, what a file sets, what a reload may
+ * change. */
 #include <criterion/criterion.h>
 
 #include <stdio.h>
@@ -188,16 +189,18 @@ Test(config, every_broken_file_is_refused_with_its_line_and_key, .init = begin, 
 
 Test(config, all_mistakes_are_told_at_once_in_the_order_of_the_lines, .init = begin, .fini = end)
 {
-	static const char text[] = "store {\n"            /*  1 */
-				   " max_bytes = lots\n"  /*  2 */
-				   " grace_ms =\n"        /*  3: its value would be on the next line */
+	static const char text[] = "store {\n"           /*  1 */
+				   " max_bytes = lots\n" /*  2 */
+				   /*  3: its value would be on the next line */
+				   " grace_ms =\n"
 				   "}\n"                  /*  4 */
 				   "sorce { uri = x }\n"  /*  5 */
 				   "log { level = \"a\n"  /*  6 */
 				   "}\n"                  /*  7 */
 				   "ttl { topic_ms = 0 }" /*  8 */
 				   "}\n"                  /*  8 */
-				   "feed { x { y = 1 } poll_max_ms = 1 }\n"; /* 9: and less than poll_min_ms */
+				   /* 9: and less than poll_min_ms */
+				   "feed { x { y = 1 } poll_max_ms = 1 }\n";
 	static const unsigned lines[] = {2, 3, 5, 6, 8, 8, 9, 9};
 	struct told told = {.count = 0};
 	struct config *config = NULL;
@@ -392,7 +395,8 @@ Test(config, unreadable_files_are_refused_by_name, .init = begin, .fini = end)
 	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
 	cr_expect_not_null(strstr(told.sentence[3], "is a directory, not a file"));
 	unlink(path);
-	cr_assert_eq(mkfifo(path, 0600), 0); /* opening it for reading would wait for somebody who writes */
+	/* opening it for reading would wait for somebody who writes */
+	cr_assert_eq(mkfifo(path, 0600), 0);
 	flags.file = path;
 	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
 	cr_expect_not_null(strstr(told.sentence[4], "is a FIFO, not a file"));
@@ -848,7 +852,7 @@ Test(config, passwords_in_uris_are_never_shown)
 		cr_expect_str_eq(config_hide_secrets(uris[i].uri, shown, sizeof(shown)), uris[i].shown);
 }
 
-/* ---- what is generated from the table ----------------------------------------------------------------------------------- */
+/* ---- what is generated from the table ---- */
 
 static char *printed(void (*print)(FILE *stream))
 {
@@ -888,7 +892,8 @@ Test(config, the_grace_of_objects_is_twice_the_longest_time_to_live_unless_it_is
 		{"objects { grace_ms = 0 }", 600000},
 		{"objects { grace_ms = 10m }", 600000},
 		{"objects { grace_ms = 3h }", 10800000},
-		{"ttl { topic_ms = 1s\n partition_ms = 1s\n segment_ms = 2s\n list_ms = 1s }", 10000}, /* agents: 5 s */
+		/* agents: 5 s */
+		{"ttl { topic_ms = 1s\n partition_ms = 1s\n segment_ms = 2s\n list_ms = 1s }", 10000},
 		{"ttl_override \"a\" { ttl_ms = 1h }", 7200000},
 	};
 

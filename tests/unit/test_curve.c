@@ -33,7 +33,8 @@ static uint64_t size_at(int i)
 	return (uint64_t)KEYS * 1000 * (uint64_t)(i + 1) / SIZES;
 }
 
-/* LRU misses by the stack distance of each access in bytes: a Fenwick tree over the times of all last accesses. */
+/* LRU misses by the stack distance of each access in bytes: a Fenwick tree over the times of all
+ * last accesses. */
 static void exact_curve(void)
 {
 	uint64_t *tree = calloc(ACCESSES + 1, sizeof *tree);

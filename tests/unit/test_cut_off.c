@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sizes of mapped files are checked against what their headers promise before anything is touched: a file that was cut off is an
- * error of whoever opens it, reader, tool or daemon, and never a SIGBUS. */
+ * Sizes of mapped files are checked against what their headers promise before anything is touched:
+ * a file that was cut off is an error of whoever opens it, reader, tool or daemon, and never a
+ * SIGBUS. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -155,7 +156,8 @@ Test(cut_off, a_commit_that_released_what_it_allocated_leaves_a_file_as_long_as_
 	uint64_t ids[64], locator;
 	void *block;
 
-	/* Pages that earlier commits gave back are to be had: then LMDB keeps what is released again out of the file. */
+	/* Pages that earlier commits gave back are to be had: then LMDB keeps what is released
+	 * again out of the file. */
 	w->store->now_ns = later;
 	for (int i = 0; i < 20; i++) {
 		fake_begin(w);

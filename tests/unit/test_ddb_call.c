@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Calls of the DynamoDB API against a scripted server: what is repeated, what is not, and what is known afterwards. */
+ * Calls of the DynamoDB API against a scripted server: what is repeated, what is not, and what is
+ * known afterwards. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,7 +158,8 @@ Test(ddb_call, a_server_that_never_answers_is_left_at_the_deadline)
 	cr_expect_lt(ddb_now_ns() - begun, UINT64_C(5000000000));
 }
 
-/* What a fetch asks for beside what was answered is its own affair; what nobody answers is the source's. */
+/* What a fetch asks for beside what was answered is its own affair; what nobody answers is the
+ * source's. */
 Test(ddb_call, what_is_not_answered_is_busy_where_other_calls_were)
 {
 	static const struct http_line lines[] = {{NULL, "{}"}, {NULL, NULL}};
@@ -241,7 +243,8 @@ Test(ddb_call, a_cancelled_transaction_counts_as_throttled_where_one_of_its_item
 	cr_expect_not(call.throttled);
 }
 
-/* A write that its condition refuses is billed like one that was done; one that was throttled is not. */
+/* A write that its condition refuses is billed like one that was done; one that was throttled is
+ * not. */
 Test(ddb_call, refused_conditions_are_counted_as_they_are_billed)
 {
 	static const struct http_line lines[] = {{NULL, ERROR_400("ThrottlingException")},
@@ -266,7 +269,8 @@ Test(ddb_call, refused_conditions_are_counted_as_they_are_billed)
 
 /* ---- units a second ---- */
 
-/* Ten a second, 50 at once; the first call took 90 of them, so that there is none for four seconds. */
+/* Ten a second, 50 at once; the first call took 90 of them, so that there is none for four
+ * seconds. */
 static void spend(const char *target)
 {
 	static const struct http_line lines[] = {{NULL, "{\"ConsumedCapacity\":{\"CapacityUnits\":90}}"}, {NULL, "{}"}};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The sources of credentials, each against a stub on loopback: their order, what each asks for, when keys are renewed, and that no key
- * is ever in a sentence. */
+ * The sources of credentials, each against a stub on loopback: their order, what each asks for,
+ * when keys are renewed, and that no key is ever in a sentence. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

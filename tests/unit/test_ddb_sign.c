@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Signature Version 4 against the vectors that AWS publishes (aws-sig-v4-test-suite), and the checksum of answers. */
+ * Signature Version 4 against the vectors that AWS publishes (aws-sig-v4-test-suite), and the
+ * checksum of answers. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What programs that were compiled against include/shmeta.h rely on: sizes, places and numbers on a 64-bit machine. A test that
- * fails here means a new SONAME. */
+ * What programs that were compiled against include/shmeta.h rely on: sizes, places and numbers on a
+ * 64-bit machine. A test that fails here means a new SONAME. */
 #include <criterion/criterion.h>
 #include <stddef.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The checks of an instance: each is triggered, at its threshold and not before, and says what to do; status and health agree. */
+ * The checks of an instance: each is triggered, at its threshold and not before, and says what to
+ * do; status and health agree. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names and tenants that cannot exist: every lookup answers ABSENT, fresh for ever, whether or not anything was loaded, without asking
- * the writer; every list is empty. Only what goes to the writer is refused. */
+ * Names and tenants that cannot exist: every lookup answers ABSENT, fresh for ever, whether or not
+ * anything was loaded, without asking the writer; every list is empty. Only what goes to the writer
+ * is refused. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdio.h>

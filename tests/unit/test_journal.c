@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The ring of changed keys by itself: what it tells, how far back, and that nothing false is told while it is written over or damaged. */
+ * The ring of changed keys by itself: what it tells, how far back, and that nothing false is told
+ * while it is written over or damaged. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -103,7 +104,8 @@ Test(journal, each_span_of_commits_is_told_in_order_and_what_was_before_it_is_to
 	struct shmeta_journal *journal = journal_new();
 
 	EXPECT(journal, BEGUN, BEGUN, SHMETA_OK);
-	EXPECT(journal, BEGUN, BEGUN + 1, SHMETA_TOO_OLD); /* nobody told of that commit: its writer keeps no journal */
+	/* nobody told of that commit: its writer keeps no journal */
+	EXPECT(journal, BEGUN, BEGUN + 1, SHMETA_TOO_OLD);
 	EXPECT(journal, BEGUN - 1, BEGUN, SHMETA_TOO_OLD);
 	for (uint64_t txn = BEGUN + 1; txn <= BEGUN + 60; txn++)
 		commit(journal, txn);
@@ -174,7 +176,8 @@ Test(journal, a_writer_that_starts_goes_on_where_the_numbers_meet_and_begins_ane
 	cr_expect_eq(copy->first_generation, GENERATION);
 	cr_expect_eq(shmeta__journal_check(copy, GENERATION + 4), SHMETA_OK);
 	cr_expect_eq(shmeta__journal_check(copy, GENERATION), SHMETA_ERR_CORRUPT);
-	/* A commit of the store that the journal was not told of, because its writer was killed between the two. */
+	/* A commit of the store that the journal was not told of, because its writer was killed
+	 * between the two. */
 	shmeta__journal_begin(journal, GENERATION, BEGUN + 10, NULL);
 	EXPECT(journal, BEGUN + 9, BEGUN + 10, SHMETA_TOO_OLD);
 	commit(journal, BEGUN + 11);
@@ -209,7 +212,7 @@ Test(journal, a_damaged_byte_is_an_error_or_too_old_and_never_a_wrong_answer)
 	free(journal);
 }
 
-/* ---- with a writer beside ------------------------------------------------------------------------------------------------ */
+/* ---- with a writer beside ---- */
 
 enum { BESIDE = 400000 };
 

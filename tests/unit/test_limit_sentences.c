@@ -67,7 +67,7 @@ static const char *path_of(const char *name)
 	return path;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 Test(limits, inodes_that_are_used_up_are_told_as_such, .init = make, .fini = done)
 {
@@ -109,7 +109,7 @@ Test(limits, a_limit_on_file_sizes_is_told_where_it_is_below_the_store, .init = 
 	cr_expect_not_null(strstr(text, "store.max_bytes = 64M"), "%s", text);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 /* A hierarchy as the kernel shows it: root/a/b, and this process in /a/b. */
 static void make_groups(const char *of_a, const char *of_b)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The link that the fault tests cut and hold does what its header says. One end of each connection is played here, the other too. */
+ * The link that the fault tests cut and hold does what its header says. One end of each connection
+ * is played here, the other too. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>

@@ -100,7 +100,8 @@ static void end_other(struct other *other)
 	(void)close(other->said);
 }
 
-/* In a child that is `user`: open the file for reading and lock it. heir: the process that did it ends, and its child keeps it. */
+/* In a child that is `user`: open the file for reading and lock it. heir: the process that did it
+ * ends, and its child keeps it. */
 static struct other hold(uid_t user, bool heir)
 {
 	struct other other;

@@ -79,7 +79,8 @@ Test(log, what_would_act_on_a_terminal_or_hide_is_shown)
 {
 	char out[128];
 
-	/* CSI as one character of C1, right-to-left override, zero width space, and bytes that are no UTF-8. */
+	/* CSI as one character of C1, right-to-left override, zero width space, and bytes that are
+	 * no UTF-8. */
 	cr_expect_str_eq(shmeta__escape_line(out, sizeof(out),
 	                                     "a\xc2\x9b"
 	                                     "31m\xe2\x80\xae"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From the engine's thread to the loop: an answer that is owed can be given whatever the memory says. */
+ * From the engine's thread to the loop: an answer that is owed can be given whatever the memory
+ * says. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>

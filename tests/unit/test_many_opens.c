@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A process that opens an instance many times, for many tenants, say, has a registration that grows with it: what it held before goes back. */
+ * A process that opens an instance many times, for many tenants, say, has a registration that grows
+ * with it: what it held before goes back. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <stdio.h>
@@ -50,7 +51,8 @@ Test(many_opens, hold_no_more_slots_than_their_readers_can_use)
 		for (int i = 0; i < OPENS; i++)
 			cr_assert_eq(fake_until_registered(reader[i], 1), 0);
 	}
-	for (int i = 0; i < 5000 && w->registrations > 1; i++) /* its thread sees the connections close */
+	/* its thread sees the connections close */
+	for (int i = 0; i < 5000 && w->registrations > 1; i++)
 		(void)poll(NULL, 0, 1);
 	registered = w->registered_ever;
 	fprintf(stderr, "# registered %llu times, %u now, %llu slots\n", (unsigned long long)registered,

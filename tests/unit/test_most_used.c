@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The keys that are sampled most: what is used much is found among what is used once, in order, and is forgotten when it is used no more; and
- * the miss-ratio curve of samples. */
+ * The keys that are sampled most: what is used much is found among what is used once, in order, and
+ * is forgotten when it is used no more; and the miss-ratio curve of samples. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,7 +127,8 @@ Test(most_used, the_most_used_of_more_keys_than_fit_are_shown_in_order, .init = 
 	struct shmeta_used *all = &m->set[0][0];
 
 	for (uint64_t i = 0; i < PLACES; i++)
-		all[i] = (struct shmeta_used){.key = i, .samples = 1 + i * 7919 % 1000}; /* many are alike */
+		/* many are alike */
+		all[i] = (struct shmeta_used){.key = i, .samples = 1 + i * 7919 % 1000};
 	show(0);
 	qsort(all, PLACES, sizeof *all, more_first);
 	cr_assert_eq(copy.count, SHMETA_USAGE_KEYS);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tables that somebody made without unique keys: several rows of one topic, or of one partition. The first row counts, with everything
- * that hangs on it; the others are quarantined and disturb nothing. */
+ * Tables that somebody made without unique keys: several rows of one topic, or of one partition.
+ * The first row counts, with everything that hangs on it; the others are quarantined and disturb
+ * nothing. */
 #include <criterion/criterion.h>
 #include <string.h>
 

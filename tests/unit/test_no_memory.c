@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine without memory: whichever allocation fails, nothing ends, and with memory again the store shows what the source has. */
+ * The engine without memory: whichever allocation fails, nothing ends, and with memory again the
+ * store shows what the source has. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -100,7 +101,8 @@ Test(no_memory, whichever_allocation_fails_nothing_ends_and_everything_is_shown_
 
 		fixture_init(&f);
 		f.options.grace_ns = 1000000; /* of real time */
-		f.options.engine = NULL; /* faults of the engine are not wanted, and would need memory of their own */
+		/* faults of the engine are not wanted, and would need memory of their own */
+		f.options.engine = NULL;
 		fixture_topic(&f, "t", 4, 10, 1111);
 		fixture_topic(&f, "u", 2, 3, 1111);
 		pid = run_fork();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A topic that dies takes its committed offsets along, and nobody walks those of others for it: random lives of groups and topics
- * against the source, over restarts and transactions that were given up. */
+ * A topic that dies takes its committed offsets along, and nobody walks those of others for it:
+ * random lives of groups and topics against the source, over restarts and transactions that were
+ * given up. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,7 +93,7 @@ Test(offset_index, offsets_die_with_their_topics_and_partitions_whatever_came_be
 	fixture_done(&f);
 }
 
-/* ---- the index by itself --------------------------------------------------------------------------------------------------- */
+/* ---- the index by itself ---- */
 
 struct taken {
 	size_t count;
@@ -174,7 +175,8 @@ static uint64_t cost_of(uint8_t (*keys)[KEY_BYTES])
 	return began;
 }
 
-/* Names that share the bits by which a table of so many slots finds them, were the hash one that everybody can compute. */
+/* Names that share the bits by which a table of so many slots finds them, were the hash one that
+ * everybody can compute. */
 Test(offset_index, no_choice_of_groups_makes_one_long_chain)
 {
 	enum { SLOTS = 4096 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For callers that hold no snapshots and no pointers: one lookup with its snapshot around it, and finds in columns of numbers. And what a
- * reader, and the header, say of themselves. */
+ * For callers that hold no snapshots and no pointers: one lookup with its snapshot around it, and
+ * finds in columns of numbers. And what a reader, and the header, say of themselves. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -203,7 +203,7 @@ Test(once, source_answers_what_the_writer_has_just_read)
 	cr_expect_eq(shmeta_end(reader), SHMETA_ERR_NO_SNAPSHOT);
 }
 
-/* ---- columns ------------------------------------------------------------------------------------------------------------- */
+/* ---- columns ---- */
 
 Test(once, columns_hold_what_single_finds_answer)
 {
@@ -281,7 +281,7 @@ Test(once, columns_are_of_one_reader_wherever_another_ones_handle_stands)
 	shmeta_reader_free(other);
 }
 
-/* ---- errors of a reader -------------------------------------------------------------------------------------------------- */
+/* ---- errors of a reader ---- */
 
 Test(once, a_reader_keeps_its_own_last_error_with_the_place_that_it_is_about)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Operations and results as bytes: what is spelled is read back, everything else is refused, and what C9 forbids is refused with a
- * sentence that names the field, the value and the limit. */
+ * Operations and results as bytes: what is spelled is read back, everything else is refused, and
+ * what C9 forbids is refused with a sentence that names the field, the value and the limit. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ TestSuite(result, .timeout = 60);
 
 enum { ROUNDS = 300 };
 
-/* ---- random operations --------------------------------------------------------------------------------------------------- */
+/* ---- random operations ---- */
 
 static uint64_t seed = 88172645463325252u;
 
@@ -298,7 +298,8 @@ static void same_op(struct shmeta_op a, struct shmeta_op b)
 	default:
 		break;
 	}
-	/* Padding takes part: random_op() and the decoder both begin with zeroes, and a struct of this size is passed as memory. */
+	/* Padding takes part: random_op() and the decoder both begin with zeroes, and a struct of
+	 * this size is passed as memory. */
 	cr_assert_eq(memcmp((const void *)&a, (const void *)&b, sizeof a), 0, "%s: a number differs",
 	             shmeta__op_name(a.type));
 #undef SAME
@@ -415,7 +416,8 @@ Test(op, an_operation_cut_at_any_byte_is_refused_and_never_read_beyond)
 	}
 }
 
-/* No byte is without meaning: with any one of them changed it is refused, or it is another operation. */
+/* No byte is without meaning: with any one of them changed it is refused, or it is another
+ * operation. */
 Test(op, a_changed_byte_is_refused_or_changes_the_operation)
 {
 	static uint8_t again[2 * SHMETA_FRAME_MAX];
@@ -520,7 +522,7 @@ Test(op, every_type_has_the_name_that_the_header_gives_it)
 #undef X
 }
 
-/* ---- C9 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C9 ---- */
 
 /* Refused, and the sentence has all of these words; it fits the text of a result. */
 static void refused(const struct shmeta_op *op, const char *field, const char *value, const char *limit)
@@ -974,7 +976,7 @@ Test(op_check, an_unknown_type_is_refused)
 	refused(&op, "type", "23", "1 to 22");
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 static struct shmeta_result random_result(enum shmeta_op_type type)
 {
@@ -1149,7 +1151,7 @@ Test(result, a_text_that_is_not_terminated_is_cut)
 	cr_assert_eq(strlen(back.text), sizeof back.text - 1);
 }
 
-/* ---- objects -------------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 Test(op, an_object_reads_back_as_it_was_and_nothing_else_does)
 {
@@ -1182,7 +1184,8 @@ Test(op, an_object_reads_back_as_it_was_and_nothing_else_does)
 	cr_expect_eq(shmeta__object_encode(&in, again, size - 1), 0, "no room");
 	in.object.s3_key.bytes++;
 	cr_expect_eq(shmeta__object_encode(&in, again, sizeof again), 0, "a key of 1025 bytes");
-	/* Every byte of the head says something, and the padding is zero: whatever is flipped is told, by refusal or by value. */
+	/* Every byte of the head says something, and the padding is zero: whatever is flipped is
+	 * told, by refusal or by value. */
 	for (size_t at = 0; at < size; at++) {
 		bytes[at] ^= 1;
 		if (shmeta__object_decode(bytes, size, &out, &used) == SHMETA_OK)

@@ -11,7 +11,7 @@
 
 TestSuite(part, .timeout = 120);
 
-/* ---- the model -------------------------------------------------------------------------------------------------------- */
+/* ---- the model ---- */
 
 static const uint64_t KEY = (UINT64_C(77) << 32) | 12;
 static const char TOPIC[] = "orders-7";
@@ -190,7 +190,7 @@ static struct shmeta_segment *make_rows(struct rng *rng, enum shape shape, uint6
 	return rows;
 }
 
-/* ---- the thing -------------------------------------------------------------------------------------------------------- */
+/* ---- the thing ---- */
 
 struct subject {
 	struct heap_pager heap;
@@ -232,7 +232,8 @@ static void edit_end(struct subject *subject, struct shmeta__part_edit *edit)
 
 	cr_assert_eq(shmeta__part_edit_encode(edit, &head, &bytes, &err), SHMETA_OK, "%s", err.text);
 	cr_assert(bytes < SHMETA_HEAD_PINNED || (bytes + 16) % 4096 == 0, "%zu", bytes);
-	/* Exactly the head's bytes, so that a sanitizer sees a read beyond them; at an odd address, as LMDB may have it. */
+	/* Exactly the head's bytes, so that a sanitizer sees a read beyond them; at an odd address,
+	 * as LMDB may have it. */
 	copy = malloc(bytes);
 	cr_assert_not_null(copy);
 	memcpy(copy, head, bytes);
@@ -450,7 +451,7 @@ static void fill(struct subject *subject, struct model *model, struct rng *rng, 
 	subject_watermark(subject, model->high_watermark);
 }
 
-/* ---- claims ----------------------------------------------------------------------------------------------------------- */
+/* ---- claims ---- */
 
 Test(part, an_empty_partition_answers_and_is_small)
 {
@@ -846,7 +847,8 @@ Test(part, dropping_from_the_front_releases_blocks_and_rewrites_one_at_most)
 			drop = model.count;
 		to = model.rows[drop - 1].base_offset;
 		cr_assert_eq(subject_replace(&subject, 0, to, NULL, 0), drop);
-		/* The block on the boundary, perhaps the next one with it, and its directory page. */
+		/* The block on the boundary, perhaps the next one with it, and its directory
+		 * page. */
 		cr_assert_leq(subject.heap.allocs - allocs, 4);
 		model_replace(&model, 0, to, NULL, 0);
 		assert_equal(&subject, &model, 1 + model.count / 20);
@@ -961,7 +963,7 @@ Test(part, a_streamhouse_segment_takes_at_most_twenty_bytes)
 	subject_free(&subject);
 }
 
-/* ---- corruption ------------------------------------------------------------------------------------------------------- */
+/* ---- corruption ---- */
 
 static void read_everything(struct shmeta__part *part, uint64_t span)
 {
@@ -1116,7 +1118,7 @@ Test(part, the_head_of_another_partition_in_its_place_is_noticed_where_the_tail_
 	subject_free(&subject);
 }
 
-/* ---- what is verified once -------------------------------------------------------------------------------------------- */
+/* ---- what is verified once ---- */
 
 static uint64_t id_of(const struct subject *subject, uint64_t locator)
 {
@@ -1128,7 +1130,8 @@ static uint64_t id_of(const struct subject *subject, uint64_t locator)
 	return 0;
 }
 
-/* Look up a row, after its block's checksum was broken: passes only when the handle has verified the block before. */
+/* Look up a row, after its block's checksum was broken: passes only when the handle has verified
+ * the block before. */
 static void probe(struct subject *subject, uint64_t offset, uint8_t *touched, int touch)
 {
 	struct shmeta__part look = {0};
@@ -1156,8 +1159,9 @@ static void probe(struct subject *subject, uint64_t offset, uint8_t *touched, in
 	}
 }
 
-/* Blocks are known by id here, and by their place among others inside: a handle must never take one for another that it has
- * verified, whatever was appended, dropped, folded into directory pages or rewritten in between. */
+/* Blocks are known by id here, and by their place among others inside: a handle must never take one
+ * for another that it has verified, whatever was appended, dropped, folded into directory pages or
+ * rewritten in between. */
 static void marks(enum shape shape, uint64_t seed, size_t start, int rounds)
 {
 	struct rng rng = {seed};

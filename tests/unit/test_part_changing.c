@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Pages that change while they are read, or between two reads of a cursor: answers may be wrong (the snapshot is discarded), but no
- * access leaves the block or the caller's buffer. Heads are copied to the heap, so that AddressSanitizer sees their ends. */
+ * Pages that change while they are read, or between two reads of a cursor: answers may be wrong
+ * (the snapshot is discarded), but no access leaves the block or the caller's buffer. Heads are
+ * copied to the heap, so that AddressSanitizer sees their ends. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -37,7 +38,8 @@ static void open_rows(const struct shmeta_segment *rows, size_t count)
 	cr_assert_eq(shmeta__part_open(&part, KEY, head, bytes, &heap.pages), SHMETA_OK);
 }
 
-/* One row whose key is a template: "data/" topic "/" partition ".seg", and in `position` what follows a NUL in the pool. */
+/* One row whose key is a template: "data/" topic "/" partition ".seg", and in `position` what
+ * follows a NUL in the pool. */
 static void open_one(uint64_t position)
 {
 	struct shmeta_segment row = {.end_offset = 9, .record_count = 10, .position = position};
@@ -75,7 +77,8 @@ Test(part_changing, a_cursor_beyond_the_rows_of_a_block_that_became_shorter_goes
 	cr_assert_eq(shmeta__part_seek(&part, 0, INT64_MAX, &cursor), SHMETA_OK);
 	for (int i = 0; i < 120; i++)
 		cr_assert_eq(shmeta__part_next(&part, &cursor, &s), SHMETA_OK);
-	/* The page is another partition's by now: fewer and wider rows, which all the same fit it. */
+	/* The page is another partition's by now: fewer and wider rows, which all the same fit
+	 * it. */
 	entry = (uint8_t *)(uintptr_t)part.blocks;
 	block = (uint8_t *)(uintptr_t)part.tail;
 	memcpy(entry + offsetof(struct shmeta_part_entry, rows), &fewer, sizeof fewer);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What was once written of a partition is read for ever.
  *
- * tests/golden/part-NAME.bin holds a head and the pages it refers to, part-NAME.txt what it must read as: the partition, then a
- * line for each row, strings in hex. Neither is ever changed. A new file is added by adding its name and maker to the table
- * below and running this test: it writes both files to the build folder, says so, and fails; look at them, then move them. */
+ * tests/golden/part-NAME.bin holds a head and the pages it refers to, part-NAME.txt what it must
+ * read as: the partition, then a line for each row, strings in hex. Neither is ever changed. A new
+ * file is added by adding its name and maker to the table below and running this test: it writes
+ * both files to the build folder, says so, and fails; look at them, then move them. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@ static const char TOPIC[] = "orders-7";
 
 enum { PAGES_MAX = 256 };
 
-/* ---- making a new file ------------------------------------------------------------------------------------------------ */
+/* ---- making a new file ---- */
 
 struct maker {
 	struct heap_pager heap;
@@ -196,7 +197,7 @@ static void list_page(void *arg, uint64_t id, uint64_t locator)
 	words[2 + words[1]++] = (uint32_t)locator;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void print_hex(FILE *file, struct shmeta_str text)
 {

@@ -57,7 +57,8 @@ Test(percentile, is_within_two_percent_of_an_exact_list)
 {
 	uint64_t *sample = malloc(SAMPLES * sizeof(*sample));
 
-	/* As lookups are: most of them alike, and a tail; faster and slower hosts, narrower and wider. */
+	/* As lookups are: most of them alike, and a tail; faster and slower hosts, narrower and
+	 * wider. */
 	for (int median = 60; median <= 2000; median *= 3)
 		for (int width = 3; width <= 7; width += 2) {
 			double error;

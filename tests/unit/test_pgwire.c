@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The scripted peer speaks the protocol as libpq expects it, and does what its table says. Without a server behind. */
+ * The scripted peer speaks the protocol as libpq expects it, and does what its table says. Without
+ * a server behind. */
 #include <criterion/criterion.h>
 #include <endian.h>
 #include <libpq-fe.h>

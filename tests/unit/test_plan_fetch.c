@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fetch plans: equal to a walk with the list call, on partitions of every kind of row; where they end, and which ranges they have. */
+ * Fetch plans: equal to a walk with the list call, on partitions of every kind of row; where they
+ * end, and which ranges they have. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +74,7 @@ static enum shmeta_status make(struct shmeta_handle *h, const struct shmeta_fetc
 	return shmeta_plan_fetch(h, fetch, NULL, &plan, NULL);
 }
 
-/* ---- equal to a walk ---------------------------------------------------------------------------------------------------- */
+/* ---- equal to a walk ---- */
 
 static void expect_walk(struct shmeta_handle *h, const struct shmeta_fetch *fetch, uint64_t high_watermark)
 {
@@ -147,7 +148,8 @@ static void compare(size_t count, int overlaps, int plans)
 
 	count = random_rows(rows, count, overlaps);
 	last = rows[count - 1].end_offset + 1;
-	/* The watermark may lie behind the last segment, or before some that have been added already. */
+	/* The watermark may lie behind the last segment, or before some that have been added
+	 * already. */
 	high_watermark = random_below(3) == 0 ? last + random_below(20) : last - random_below(last / 10 + 1);
 	put(high_watermark, rows, count);
 	h = begin();
@@ -174,7 +176,7 @@ Test(plan_fetch, equals_a_walk_on_random_rows)
 	compare(ROWS, 1, 300);
 }
 
-/* ---- ranges -------------------------------------------------------------------------------------------------------------- */
+/* ---- ranges ---- */
 
 static int says(struct shmeta_str s, const char *text)
 {

@@ -42,7 +42,8 @@ static void touch(struct policy *p, uint32_t slot, int times)
 	}
 }
 
-/* What a store does: choose, remove, forget. Returns how many left; *ret_free, when wanted, is one of them. */
+/* What a store does: choose, remove, forget. Returns how many left; *ret_free, when wanted, is one
+ * of them. */
 static uint32_t evict(struct policy *p, uint64_t want, const uint64_t *hash, uint32_t *ret_slots, uint32_t n)
 {
 	uint32_t slots[SLOTS], count = policy_victims(p, POLICY_NORMAL, want, slots, n);
@@ -108,7 +109,8 @@ Test(policy, a_call_ends_when_all_records_are_hot)
 	policy_free(p);
 }
 
-/* All of them in the main queue and touched as often as it counts: no pass but the last finds a victim. */
+/* All of them in the main queue and touched as often as it counts: no pass but the last finds a
+ * victim. */
 Test(policy, where_every_record_was_touched_more_often_than_there_are_passes_the_oldest_leave)
 {
 	struct policy_config c = config_of(SLOTS, 20 * RECORD);
@@ -154,7 +156,8 @@ Test(policy, a_record_that_came_in_the_last_ticks_leaves_after_those_that_were_t
 	policy_free(p);
 }
 
-/* Ticks are counted modulo something: a cycle that records live to see makes old ones of the small queue look young. */
+/* Ticks are counted modulo something: a cycle that records live to see makes old ones of the small
+ * queue look young. */
 Test(policy, a_record_that_came_once_leaves_before_one_that_came_back_however_many_ticks_ago)
 {
 	uint32_t gone[SLOTS];
@@ -191,7 +194,8 @@ Test(policy, hot_records_outlive_touched_ones_by_as_many_passes_as_they_were_tou
 	}
 	c.batch_percent = 50;
 	cr_assert(policy_configure(p, &c));
-	cr_assert_eq(evict(p, RECORD, NULL, gone, 6), 6); /* all have moved to the main queue; the oldest six left */
+	/* all have moved to the main queue; the oldest six left */
+	cr_assert_eq(evict(p, RECORD, NULL, gone, 6), 6);
 	for (uint32_t i = 0; i < 6; i++)
 		(void)policy_add(p, i, POLICY_PARTITION, RECORD, UINT64_C(1000) + i);
 	touch(p, 6, 3);
@@ -437,7 +441,8 @@ Test(policy, records_that_pass_displace_each_other_and_nothing_else)
 	}
 	for (uint32_t i = 0; i < 63; i++)
 		cr_assert(policy_place(p, i).resident);
-	/* Any other record comes in their place, and at the end of its budget in that of the others. */
+	/* Any other record comes in their place, and at the end of its budget in that of the
+	 * others. */
 	cr_assert(policy_add(p, 63, POLICY_PARTITION, RECORD, 63));
 	cr_assert(policy_exceeds(p, 0));
 	n = evict(p, 0, NULL, gone, SLOTS);

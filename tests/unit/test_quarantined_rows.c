@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows that cannot be served, from the source to a reader's answer: they are kept by their keys, make UNKNOWN of what would be
- * ABSENT, are counted once, and leave when they are good again or gone. */
+ * Rows that cannot be served, from the source to a reader's answer: they are kept by their keys,
+ * make UNKNOWN of what would be ABSENT, are counted once, and leave when they are good again or
+ * gone. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -338,7 +339,8 @@ Test(quarantine, a_partition_that_cannot_be_served_is_unknown_alone)
 	cr_expect_eq(partition("t", 3), SHMETA_ABSENT);
 	cr_expect_eq(partitions_complete("t"), SHMETA_UNKNOWN);
 
-	/* Who asks the source hears the same: it was read, and the answer is what the store says. */
+	/* Who asks the source hears the same: it was read, and the answer is what the store
+	 * says. */
 	cr_expect_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t", 1, 1), SHMETA_OK);
 	fixture_run(&f);
 	cr_expect_eq(fixture_answer(&f, 1)->status, SHMETA_OK);
@@ -619,7 +621,8 @@ Test(quarantine, an_offset_and_a_lease_without_their_topic_wait_in_quarantine_fo
 	put_offset("g", "later", 0, 5);
 	put_lease("later", 0, 1);
 	begin();
-	/* The engine takes the offset and the lease for good rows: the sources's content is not the store's. */
+	/* The engine takes the offset and the lease for good rows: the sources's content is not the
+	 * store's. */
 	cr_expect_eq(fixture_counters(&f).quarantined, 3, "%s", f.log);
 	cr_expect_eq(offset("g", "later", 0), SHMETA_UNKNOWN);
 	cr_expect_eq(lease("later", 0), SHMETA_UNKNOWN);
@@ -696,7 +699,8 @@ Test(quarantine, what_is_quarantined_survives_a_restart_and_is_not_logged_again)
 	end();
 }
 
-/* What no feed told, the periodic comparison finds; it changes nothing by itself, and has the rows read again. */
+/* What no feed told, the periodic comparison finds; it changes nothing by itself, and has the rows
+ * read again. */
 Test(quarantine, the_online_comparison_finds_what_turned_bad_and_what_is_good_again)
 {
 	fixture_init(&f);
@@ -770,7 +774,8 @@ Test(quarantine, a_row_that_is_listed_when_there_is_room_again_is_not_counted_tw
 	cr_assert(memory_delete_topic(f.db, NULL, "a"));
 	follow();
 	cr_expect_eq(rows(), MANY - 20);
-	put_segment("z", (uint64_t)MANY * 10, 0); /* one that was not listed is read, and still bad */
+	/* one that was not listed is read, and still bad */
+	put_segment("z", (uint64_t)MANY * 10, 0);
 	follow();
 	cr_expect_eq(rows(), MANY - 20, "%s", f.log + (f.log_bytes > 2000 ? f.log_bytes - 2000 : 0));
 	compare_all();

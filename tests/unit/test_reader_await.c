@@ -127,7 +127,7 @@ Test(reader_await, what_holds_already_is_told_at_once_and_a_timeout_tells_that_n
 	shmeta_reader_free(other);
 }
 
-/* ---- with a writer beside ------------------------------------------------------------------------------------------------ */
+/* ---- with a writer beside ---- */
 
 enum { TURNS = 3000 };
 static sem_t turn;
@@ -211,7 +211,8 @@ static void *wait_and_count(void *unused)
 	return NULL;
 }
 
-/* A word that names a commit to come: what it wakes for may be over before the waiter sleeps on it, so the commits are looked at. */
+/* A word that names a commit to come: what it wakes for may be over before the waiter sleeps on it,
+ * so the commits are looked at. */
 Test(reader_await, a_commit_in_flight_is_not_slept_through)
 {
 	uint64_t *touched = (uint64_t *)(void *)((char *)w->gen + w->gen->touched_at);
@@ -351,7 +352,8 @@ Test(reader_await, a_wait_goes_on_in_a_new_generation)
 	cr_assert_eq(pthread_join(thread, NULL), 0);
 }
 
-/* The writer went, and another one made the directory anew; readers learn of it once the old heartbeat has been still for 5 s. */
+/* The writer went, and another one made the directory anew; readers learn of it once the old
+ * heartbeat has been still for 5 s. */
 static void *remake(void *unused)
 {
 	uint32_t id;

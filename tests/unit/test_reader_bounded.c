@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lookups in a store that says that it lacks some of what the source has: what is not in it is unknown, not absent. */
+ * Lookups in a store that says that it lacks some of what the source has: what is not in it is
+ * unknown, not absent. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +23,8 @@ static uint32_t topic_row(void)
 	return fake_topic(w, &(struct fake_topic){.name = "t", .partitions = 4, .created_at_ms = 42});
 }
 
-/* Topic "t" with partitions 0 (100 segments of 10 offsets) and 1 of 4; the store lacks something of every class. */
+/* Topic "t" with partitions 0 (100 segments of 10 offsets) and 1 of 4; the store lacks something of
+ * every class. */
 static void set_up(void)
 {
 	w = fake_writer_new();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * FRESH and SOURCE on advisory records, lists and batches: which key the writer is asked for, how often, and where the answer lives. */
+ * FRESH and SOURCE on advisory records, lists and batches: which key the writer is asked for, how
+ * often, and where the answer lives. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Ages where clocks are not what they seem: ahead, of a machine that has slept, of a writer whose heart stands still. */
+ * Ages where clocks are not what they seem: ahead, of a machine that has slept, of a writer whose
+ * heart stands still. */
 #include <criterion/criterion.h>
 #include <string.h>
 

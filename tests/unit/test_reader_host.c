@@ -36,7 +36,8 @@ static void tear_down(void)
 
 TestSuite(reader_host, .init = set_up, .fini = tear_down, .timeout = 30);
 
-/* The fake writer lives in this process, too: its ends of the connections have the name of its socket. */
+/* The fake writer lives in this process, too: its ends of the connections have the name of its
+ * socket. */
 static int is_the_librarys(int fd)
 {
 	struct sockaddr_un name = {0};
@@ -108,7 +109,8 @@ Test(reader_host, a_child_that_closes_what_it_inherited_keeps_no_connection_of_i
 	int status;
 	pid_t pid;
 
-	/* An idle connection; a registration that only the reader still holds, as a second open asked for more; one under way. */
+	/* An idle connection; a registration that only the reader still holds, as a second open
+	 * asked for more; one under way. */
 	ask();
 	second = fake_open(w, NULL, 0, 100);
 	cr_assert_neq(second, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A reader's life: opening, registering, snapshots from commit to commit, and what the writer may do to it meanwhile. */
+ * A reader's life: opening, registering, snapshots from commit to commit, and what the writer may
+ * do to it meanwhile. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,7 @@ static int in_child(int (*body)(void))
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------------------ */
+/* ---- opening ---- */
 
 static enum shmeta_status try_open(const char *dir, char *error, size_t bytes)
 {
@@ -260,7 +261,8 @@ Test(reader_open, a_board_that_is_none_or_of_another_version_is_refused)
 Test(reader_open, a_store_of_an_lmdb_that_lays_out_files_otherwise_is_refused_with_both_layouts)
 {
 	struct fake_writer *f = fake_writer_new();
-	const uint32_t other = 2, whose = 20; /* bytes from a meta page's begin: behind its header and magic */
+	/* bytes from a meta page's begin: behind its header and magic */
+	const uint32_t other = 2, whose = 20;
 	char path[160], error[512];
 	int fd;
 
@@ -360,7 +362,8 @@ Test(reader_open, directory_files_and_peer_have_one_owner)
 	if (getuid() != 0)
 		cr_skip_test("needs root, to give files away");
 	f = fake_writer_new();
-	/* A directory of a user: whole, it is as good as root's; one file of root's or of a third one in it is not. */
+	/* A directory of a user: whole, it is as good as root's; one file of root's or of a third
+	 * one in it is not. */
 	give_all(f->dir, 12345);
 	cr_assert_eq(try_open(f->dir, error, sizeof error), SHMETA_OK, "%s", error);
 	for (size_t i = 0; i < 3; i++)
@@ -374,7 +377,8 @@ Test(reader_open, directory_files_and_peer_have_one_owner)
 			(void)snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
 			cr_assert_eq(chown(path, 12345, 0), 0);
 		}
-	/* A group that may write can put nothing of its own there that is believed: no files, and no socket. */
+	/* A group that may write can put nothing of its own there that is believed: no files, and
+	 * no socket. */
 	const struct shmeta_options o = {.size = sizeof o, .directory = f->dir};
 
 	cr_assert_eq(chmod(f->dir, 02770), 0);
@@ -559,7 +563,7 @@ Test(reader_life, no_more_readers_than_were_asked_for)
 	shmeta_close(small);
 }
 
-/* ---- snapshots ------------------------------------------------------------------------------------------------------------------ */
+/* ---- snapshots ---- */
 
 Test(reader_life, begin_and_end_belong_together)
 {
@@ -794,7 +798,7 @@ Test(reader_life, a_published_commit_that_no_meta_page_shows_is_damage_not_guess
 	end();
 }
 
-/* ---- registration and grace --------------------------------------------------------------------------------------------------------- */
+/* ---- registration and grace ---- */
 
 Test(reader_life, a_revoked_page_spoils_the_open_snapshot_and_the_next_is_good_again)
 {
@@ -992,7 +996,7 @@ Test(reader_life, lookups_are_counted_and_one_in_1024_is_timed)
 	cr_assert_eq(slot->sample[1], shmeta__part_key(topic, 0));
 }
 
-/* ---- generations ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- generations ---- */
 
 Test(reader_life, a_new_generation_is_taken_up_at_the_next_begin_and_handles_follow)
 {
@@ -1070,7 +1074,8 @@ Test(reader_life, a_directory_that_was_made_anew_is_followed_once_answers_are_st
 	end();
 	fake_remake(w);
 	fake_begin(w);
-	/* Number 1, as "t" had; then "kept", the same one by its time of creation; then a "t" that is another one. */
+	/* Number 1, as "t" had; then "kept", the same one by its time of creation; then a "t" that
+	 * is another one. */
 	(void)fake_simple_topic(w, "new", 1);
 	(void)fake_simple_topic(w, "third", 1);
 	fake_partition(w, fake_simple_topic(w, "kept", 1), 0, 17, NULL, 0, 0, 0);
@@ -1099,7 +1104,7 @@ Test(reader_life, a_directory_that_was_made_anew_is_followed_once_answers_are_st
 	end();
 }
 
-/* ---- ages ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- ages ---- */
 
 Test(reader_life, a_directory_that_was_made_anew_by_another_user_is_not_followed)
 {
@@ -1236,7 +1241,7 @@ Test(reader_life, the_precise_clock_shows_less_than_a_tick)
 	shmeta_close(precise);
 }
 
-/* ---- processes ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- processes ---- */
 
 static struct shmeta_handle *inherited;
 static struct shmeta_iter *inherited_iter;
@@ -1387,7 +1392,8 @@ static int lookups_without_descriptors(void)
 		return 2;
 	if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
 		return 77;
-	/* The writer sees the connection close, and revokes. What was begun meanwhile may be spoilt, the next is not. */
+	/* The writer sees the connection close, and revokes. What was begun meanwhile may be
+	 * spoilt, the next is not. */
 	for (int n = 0; n < 2000; n++) {
 		enum shmeta_status found, ended;
 
@@ -1442,7 +1448,8 @@ Test(reader_life, closing_does_not_close_descriptors_that_others_opened_under_th
 
 static struct shmeta_handle *quiet_handle;
 
-/* From here on any system call but exit kills. The strict mode would not do: it also takes away the time stamp counter. */
+/* From here on any system call but exit kills. The strict mode would not do: it also takes away the
+ * time stamp counter. */
 static int forbid_system_calls(void)
 {
 	struct sock_filter program[] = {

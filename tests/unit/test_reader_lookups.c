@@ -59,7 +59,7 @@ static enum shmeta_status get(const char *name, struct shmeta_topic *ret)
 	return shmeta_get_topic(reader, name, strlen(name), NULL, ret, NULL);
 }
 
-/* ---- topics --------------------------------------------------------------------------------------------------------------- */
+/* ---- topics ---- */
 
 Test(reader_lookups, get_topic_gives_every_field_of_the_record)
 {
@@ -391,7 +391,8 @@ Test(reader_lookups, a_record_whose_checksum_is_wrong_is_corrupt_and_counted)
 	fake_begin(w);
 	key_bytes = shmeta__name_key(key, fake_tenant(w, NULL), "bad", 3);
 	bytes = shmeta__topic_encode(&topic, &stamps, key, key_bytes, value, sizeof value);
-	value[sizeof(struct shmeta_record_head)] ^= 1; /* of created_at_ms: nothing but the checksum can tell */
+	/* of created_at_ms: nothing but the checksum can tell */
+	value[sizeof(struct shmeta_record_head)] ^= 1;
 	fake_raw(w, SHMETA_DB_NAMES, key, key_bytes, value, bytes);
 	(void)fake_commit(w);
 	fake_stamp_all(w);
@@ -402,7 +403,7 @@ Test(reader_lookups, a_record_whose_checksum_is_wrong_is_corrupt_and_counted)
 	cr_assert_eq(fake_slot(w, 0)->counters.errors, 1);
 }
 
-/* ---- partitions ------------------------------------------------------------------------------------------------------------- */
+/* ---- partitions ---- */
 
 static struct shmeta_handle *open_partition(const char *topic, uint32_t partition)
 {
@@ -525,7 +526,7 @@ Test(reader_lookups, partition_batches_answer_in_input_order)
 	cr_assert_eq(shmeta_get_partitions(3, h, NULL, status, p), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
-/* ---- segments ---------------------------------------------------------------------------------------------------------------- */
+/* ---- segments ---- */
 
 static enum shmeta_status find(struct shmeta_handle *h, uint64_t offset, struct shmeta_segment *ret)
 {
@@ -839,7 +840,7 @@ Test(reader_lookups, find_batches_answer_in_input_order)
 	end();
 }
 
-/* ---- hints ------------------------------------------------------------------------------------------------------------------- */
+/* ---- hints ---- */
 
 static void add_agent(const char *id, const char *group, const char *zone, int64_t heartbeat)
 {
@@ -1077,7 +1078,7 @@ Test(reader_lookups, leases_of_many_topics_are_in_order)
 	end();
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------------------ */
+/* ---- copies ---- */
 
 Test(reader_lookups, a_copied_topic_outlives_its_snapshot)
 {

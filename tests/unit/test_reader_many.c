@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lookups of many partitions: what readers and processes remember from one to the next must never show in an answer. */
+ * Lookups of many partitions: what readers and processes remember from one to the next must never
+ * show in an answer. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * FRESH and SOURCE without leave to move: the answer comes from a snapshot of the call's own, the reader's stays what it is. And what
- * the caller holds may be closed in any order. */
+ * FRESH and SOURCE without leave to move: the answer comes from a snapshot of the call's own, the
+ * reader's stays what it is. And what the caller holds may be closed in any order. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -291,7 +291,7 @@ Test(reader_own_snapshot, an_old_answer_is_still_the_snapshots_after_the_wait)
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
-/* ---- closing --------------------------------------------------------------------------------------------------------------- */
+/* ---- closing ---- */
 
 enum { HANDLE, TOPICS, SEGMENTS, READER, INSTANCE, CLIENT, THINGS };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A directory that was removed and made anew under a process that goes on: what its new writer answers is shown by the new store. The
- * numbers of generations and commits begin again there, so that the old store's are no smaller. */
+ * A directory that was removed and made anew under a process that goes on: what its new writer
+ * answers is shown by the new store. The numbers of generations and commits begin again there, so
+ * that the old store's are no smaller. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <string.h>
@@ -216,8 +217,8 @@ Test(reader_remade, what_was_written_through_the_new_writer_is_shown_by_the_next
 	scripted_stop(&s);
 }
 
-/* Generations and commits are counted anew in the new directory: what is taken from a snapshot of the old one
- * proves nothing there. */
+/* Generations and commits are counted anew in the new directory: what is taken from a snapshot of
+ * the old one proves nothing there. */
 Test(reader_remade, what_changed_since_a_snapshot_of_the_old_store_cannot_be_told)
 {
 	struct shmeta_snapshot_info old, now;

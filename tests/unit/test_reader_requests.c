@@ -66,7 +66,7 @@ static void source_moved(struct fake_writer *f, void *arg)
 	fake_stamp_all(f);
 }
 
-/* ---- FRESH ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- FRESH ---- */
 
 Test(reader_requests, fresh_asks_for_exactly_the_stale_key_and_answers_from_the_new_commit)
 {
@@ -222,7 +222,7 @@ Test(reader_requests, read_options_that_are_none_are_refused)
 	end();
 }
 
-/* ---- refresh and reload ------------------------------------------------------------------------------------------------------------ */
+/* ---- refresh and reload ---- */
 
 Test(reader_requests, refresh_names_the_key_and_returns_the_commit_that_shows_it)
 {
@@ -348,7 +348,8 @@ Test(reader_requests, threads_that_asked_leave_one_descriptor_behind_and_close_t
 		cr_assert_eq(pthread_create(&thread[i], NULL, refresh_often, &status[i]), 0);
 	for (int i = 0; i < 8; i++)
 		(void)pthread_join(thread[i], NULL);
-	fake_unserve(w); /* its ends are closed, so what remains more than before is the library's */
+	/* its ends are closed, so what remains more than before is the library's */
+	fake_unserve(w);
 	served = open_descriptors();
 	cr_assert_leq(served, before);
 	fake_serve(w);
@@ -365,7 +366,7 @@ Test(reader_requests, a_sentence_that_is_too_long_is_cut)
 	cr_assert_neq(strstr(last_error(), "xxx..."), NULL, "%s", last_error());
 }
 
-/* ---- waiting for commits -------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting for commits ---- */
 
 static void *commit_soon(void *arg)
 {
@@ -452,8 +453,8 @@ Test(reader_requests, waiting_for_a_commit_ends_where_the_store_is_loaded_anew_a
 	cr_expect_eq(txn, newest);
 }
 
-static uint64_t
-	restless; /* the commit that another one replaces, and the other way round, whenever its roots are read */
+static uint64_t restless; /* the commit that another one replaces, and the other way round, whenever
+                           * its roots are read */
 
 static void replace(uint64_t txn, struct shmeta__tree_meta *roots)
 {

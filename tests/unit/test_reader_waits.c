@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta_begin() waits for no other thread: locks that are held while files are opened are held here by the test itself, which a begin
- * that waited for one of them would never get back from. And the counters of a slot go on from owner to owner. */
+ * shmeta_begin() waits for no other thread: locks that are held while files are opened are held
+ * here by the test itself, which a begin that waited for one of them would never get back from. And
+ * the counters of a slot go on from owner to owner. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The small records: what is encoded comes back, what is damaged is noticed, what is foreign is harmless; names and sentences. */
+ * The small records: what is encoded comes back, what is damaged is noticed, what is foreign is
+ * harmless; names and sentences. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -104,7 +105,7 @@ static bool same_map(struct shmeta_map a, struct shmeta_map b)
 	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
 }
 
-/* ---- one row of each kind, made, encoded, decoded, compared ------------------------------------------------------------- */
+/* ---- one row of each kind, made, encoded, decoded, compared ---- */
 
 enum { KINDS = 6, VALUE_MAX = SHMETA_AGENT_MAX > SHMETA_SMALL_MAX ? SHMETA_AGENT_MAX : SHMETA_SMALL_MAX };
 
@@ -466,7 +467,8 @@ Test(record, any_bytes_give_a_row_within_them_or_corrupt)
 		for (size_t b = 0; b < bytes; b++)
 			value_bytes[b] = any() % 3 == 0 ? (uint8_t)any() : 0;
 		value = exactly(value_bytes, bytes);
-		/* Half of them get past the kind, and then mostly zeros: lengths that can add up. */
+		/* Half of them get past the kind, and then mostly zeros: lengths that can add
+		 * up. */
 		if (any() % 2 && bytes >= 24) {
 			memset(value, 0, 24);
 			memcpy(value + 20, &kinds[kind], 2);
@@ -515,7 +517,7 @@ Test(record, a_topic_costs_64_bytes_and_its_own_strings)
 	cr_assert_eq(shmeta__topic_encode(&topic, &stamps, "k", 1, out, sizeof out), 64 + 6);
 }
 
-/* ---- golden files: what was once written is read for ever --------------------------------------------------------------- */
+/* ---- golden files: what was once written is read for ever ---- */
 
 static union row golden_row(int kind)
 {
@@ -622,7 +624,7 @@ Test(record, the_name_hash_is_the_same_for_ever)
 	cr_assert_eq(shmeta__name_hash(1, "orders", 6), 0x9c70b1aca36955fau);
 }
 
-/* ---- names, maps ---------------------------------------------------------------------------------------------------------- */
+/* ---- names, maps ---- */
 
 Test(text, names_are_1_to_249_bytes_of_utf8_without_controls)
 {
@@ -682,7 +684,8 @@ Test(text, names_are_1_to_249_bytes_of_utf8_without_controls)
 	cr_assert_not_null(shmeta__name_error(most, SHMETA_NAME_MAX + 1, SHMETA_NAME_MAX));
 }
 
-/* Text is looked at eight bytes at a time: no byte may hide behind its neighbours, at any place, in any length. */
+/* Text is looked at eight bytes at a time: no byte may hide behind its neighbours, at any place, in
+ * any length. */
 Test(text, every_byte_at_every_place_of_every_length_is_judged_by_itself)
 {
 	for (size_t bytes = 1; bytes <= 26; bytes++) {
@@ -748,7 +751,7 @@ Test(text, maps_with_gaps_cuts_disorder_or_doubles_are_refused)
 	cr_assert_not_null(shmeta__map_error(&more));
 }
 
-/* ---- C9: whole rows --------------------------------------------------------------------------------------------------------- */
+/* ---- C9: whole rows ---- */
 
 static struct shmeta_topic good_topic(void)
 {
@@ -852,7 +855,7 @@ Test(record, a_sentence_never_exceeds_its_buffer)
 	}
 }
 
-/* ---- escaping ------------------------------------------------------------------------------------------------------------- */
+/* ---- escaping ---- */
 
 Test(text, escape_leaves_print_alone_and_spells_everything_else)
 {
@@ -925,7 +928,8 @@ Test(text, escape_cuts_with_dots_never_inside_a_character_and_never_outside_the_
 		cr_assert_lt(bytes, n);
 		if (n >= 4) {
 			cr_assert_str_eq(exact + bytes - 3, "...", "%zu: %s", n, exact);
-			/* What stands before the dots is a beginning of the whole that ends where a character does. */
+			/* What stands before the dots is a beginning of the whole that ends where a
+			 * character does. */
 			cr_assert_eq(memcmp(exact, whole, bytes - 3), 0, "%zu: %s", n, exact);
 			cr_assert_neq(whole[bytes - 3] & 0xc0, 0x80);
 			exact[bytes - 3] = 0;
@@ -963,7 +967,8 @@ Test(text, utf8_is_valid_where_each_of_its_characters_is)
 	                                  "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xe2\x82",     "\x80"};
 	static const char plain[] = "0123456789abcdefghi";
 
-	/* Before, behind and inside of plain text of every length around the eight bytes that are looked at at once. */
+	/* Before, behind and inside of plain text of every length around the eight bytes that are
+	 * looked at at once. */
 	for (size_t n = 0; n < sizeof plain - 1; n++) {
 		char *exact = exactly(plain, n);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Registrations: which pins count, for whom, and for how long; what a hostile page can and cannot do. */
+ * Registrations: which pins count, for whom, and for how long; what a hostile page can and cannot
+ * do. */
 #include <criterion/criterion.h>
 
 #include <pthread.h>
@@ -184,7 +185,8 @@ Test(registry, a_user_has_no_more_registrations_than_allowed, .init = begin, .fi
 	forget(&other);
 }
 
-/* 512 registrations of a user last a grace period each: a thousand a second is more than a hundred users get. */
+/* 512 registrations of a user last a grace period each: a thousand a second is more than a hundred
+ * users get. */
 Test(registry, numbers_do_not_run_out_in_the_life_of_a_writer, .init = begin, .fini = end)
 {
 	const uint64_t years_100 = UINT64_C(100) * 365 * 86400;
@@ -417,7 +419,7 @@ Test(registry, a_map_that_says_it_is_larger_than_its_file_is_not_read, .init = b
 	board.registrations = 0;
 }
 
-/* ---- ages, and snapshots that are taken back -------------------------------------------------------------------------------- */
+/* ---- ages, and snapshots that are taken back ---- */
 
 static struct shmeta_stats stats;
 
@@ -516,7 +518,8 @@ Test(registry, the_snapshot_that_is_too_old_is_revoked_and_no_other, .init = beg
 	cr_expect_eq(revoked.age_ns, 60000);
 	cr_expect_str_eq(revoked.name, "reader");
 	cr_expect_not(registry_next_revoked(registry, &revoked), "told once");
-	/* Its process may be in the middle of a lookup: one grace period more. Its connection is still open. */
+	/* Its process may be in the middle of a lookup: one grace period more. Its connection is
+	 * still open. */
 	registry_sweep(registry, 62000 + GRACE_NS - 1);
 	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 10);
 	registry_sweep(registry, 62000 + GRACE_NS);
@@ -607,7 +610,7 @@ Test(registry, ages_begin_anew_with_a_generation, .init = begin, .fini = end)
 	forget(&a);
 }
 
-/* ---- what the log says of it --------------------------------------------------------------------------------------------------- */
+/* ---- what the log says of it ---- */
 
 /* What was logged since the last call, or since `told` was opened. */
 static const char *lines(FILE *told)
@@ -686,7 +689,8 @@ Test(registry, who_is_revoked_is_named_with_the_reason, .init = begin, .fini = e
 	forget(&asked);
 }
 
-/* Who is cut off and comes back with the same old pin each time must not hold back what was replaced before he came. */
+/* Who is cut off and comes back with the same old pin each time must not hold back what was
+ * replaced before he came. */
 Test(registry, a_pin_of_before_the_registration_holds_back_only_what_came_after_it, .init = begin, .fini = end)
 {
 	struct reader a, b;

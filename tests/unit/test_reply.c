@@ -105,7 +105,8 @@ Test(reply, an_answer_by_the_loop_to_a_connection_that_has_ended_finds_nobody)
 	cr_assert_not(is_open(ends[0]));
 }
 
-/* A round of so many calls, of which the reply's is one. 1: the engine's thread sent the answer; 0: it wrote a letter. */
+/* A round of so many calls, of which the reply's is one. 1: the engine's thread sent the answer; 0:
+ * it wrote a letter. */
 static int answered_past_the_loop(size_t calls)
 {
 	static struct daemon d;

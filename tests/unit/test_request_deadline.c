@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A peer that is always ready, with answers to requests that nobody made, does not keep a request beyond its deadline. No real peer sends
- * without a pause, so poll and receive are this program's own once the connection is made. */
+ * A peer that is always ready, with answers to requests that nobody made, does not keep a request
+ * beyond its deadline. No real peer sends without a pause, so poll and receive are this program's
+ * own once the connection is made. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <poll.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Request ids: how they are made, and that an operation which comes again is answered with the first one's result, and nothing else is.
- * Through the sync engine on the in-memory source, and the memory of them by itself. */
+ * Request ids: how they are made, and that an operation which comes again is answered with the
+ * first one's result, and nothing else is. Through the sync engine on the in-memory source, and the
+ * memory of them by itself. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <linux/filter.h>
@@ -107,7 +108,7 @@ static const char *key_at(uint64_t base)
 	return key;
 }
 
-/* ---- whose and what for ---------------------------------------------------------------------------------------------------- */
+/* ---- whose and what for ---- */
 
 Test(request_ids, another_operation_under_an_id_is_a_conflict_and_not_done, .init = begin, .fini = end)
 {
@@ -196,7 +197,7 @@ Test(request_ids, a_restarted_writer_knows_no_ids, .init = begin, .fini = end)
 	cr_expect_eq(do_as(7, &first, 1), SHMETA_ERR_CONFLICT);
 }
 
-/* ---- objects and slices -------------------------------------------------------------------------------------------------------- */
+/* ---- objects and slices ---- */
 
 Test(request_ids, a_slice_of_another_object_is_another_operation, .init = begin, .fini = end)
 {
@@ -249,7 +250,7 @@ Test(request_ids, a_slice_that_was_kept_out_comes_again_behind_its_own_object, .
 	cr_expect_str_eq(key_at(20), "mine");
 }
 
-/* ---- how many ---------------------------------------------------------------------------------------------------------------- */
+/* ---- how many ---- */
 
 static struct request request_of(uint32_t uid, uint64_t id)
 {
@@ -298,7 +299,7 @@ Test(request_ids, who_uses_many_ids_forgets_only_its_own)
 	request_ids_free(ids);
 }
 
-/* ---- making them --------------------------------------------------------------------------------------------------------------- */
+/* ---- making them ---- */
 
 static int by_id(const void *a, const void *b)
 {

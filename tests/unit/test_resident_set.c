@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is resident, by key: the budgets hold, what is used stays, and what just came is not the next to leave. */
+ * What is resident, by key: the budgets hold, what is used stays, and what just came is not the
+ * next to leave. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Board, generation page, registration page, stats page and frames: what is accepted, and that everything else is refused. */
+ * Board, generation page, registration page, stats page and frames: what is accepted, and that
+ * everything else is refused. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -412,7 +413,8 @@ Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_oth
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
 	shmeta__seqlock_begin(&page->sequence);
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CONTENDED);
-	shmeta__seqlock_begin(&page->sequence); /* the next writer after one that died in the middle */
+	/* the next writer after one that died in the middle */
+	shmeta__seqlock_begin(&page->sequence);
 	page->reader_count = 3;
 	page->updated_at_ns = 42;
 	shmeta__seqlock_end(&page->sequence);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmetactl without a daemon: its command line, its manual, and what it prints of instances that a test forged. The program itself
- * is run, so that what a user sees is what is judged. */
+ * shmetactl without a daemon: its command line, its manual, and what it prints of instances that a
+ * test forged. The program itself is run, so that what a user sees is what is judged. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 
 TestSuite(shmetactl, .timeout = 30);
 
-/* ---- the command line ------------------------------------------------------------------------------------------------------- */
+/* ---- the command line ---- */
 
 static void expect(const char *args, int code, const char *in_error)
 {
@@ -308,7 +308,7 @@ Test(shmetactl, a_full_device_behind_the_output_is_an_error)
 	run_tool_done(&t);
 }
 
-/* ---- forged instances ------------------------------------------------------------------------------------------------------- */
+/* ---- forged instances ---- */
 
 static int lines_of(const char *text)
 {
@@ -454,7 +454,8 @@ Test(shmetactl, status_is_1_when_a_class_was_not_verified_in_time)
 	forge(&f);
 	stamp = &f.generation->stamp[SHMETA_CLASS_SEGMENT];
 	stamp->ttl_ns = 30000000000u;
-	stamp->synced_at_ns = shmeta__boottime_ns() - 40000000000u; /* stale, and a refresh may still be under way */
+	/* stale, and a refresh may still be under way */
+	stamp->synced_at_ns = shmeta__boottime_ns() - 40000000000u;
 	run_tool(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert(t.code == 0 && strstr(t.out, "segment stale 40.") != NULL, "%d %s", t.code, t.out);
 	run_tool_done(&t);
@@ -600,7 +601,7 @@ Test(shmetactl, without_the_right_to_read_it_exits_4_and_names_the_group)
 	forged_done(&f);
 }
 
-/* ---- untrusted text --------------------------------------------------------------------------------------------------------- */
+/* ---- untrusted text ---- */
 
 static const struct {
 	const char *bytes, *must_not, *shown;

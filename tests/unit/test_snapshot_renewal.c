@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A snapshot is accepted only if its commit was published when its roots were read, and no later one until after that. What reads the
- * meta pages, and LMDB's commit, are this program's own, so that a test can act exactly there. */
+ * A snapshot is accepted only if its commit was published when its roots were read, and no later
+ * one until after that. What reads the meta pages, and LMDB's commit, are this program's own, so
+ * that a test can act exactly there. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <lmdb.h>
@@ -51,7 +52,8 @@ static uint64_t shown(void)
 	return p.high_watermark;
 }
 
-/* Two commits more: the second may have written over the page while it was copied, so the copy may be anything. */
+/* Two commits more: the second may have written over the page while it was copied, so the copy may
+ * be anything. */
 static void replaced_once(uint64_t txn, struct shmeta__tree_meta *roots)
 {
 	(void)txn;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A source with a clock of its own, and a host whose clock is another one: leases end, and agents are alive, by the source's. */
+ * A source with a clock of its own, and a host whose clock is another one: leases end, and agents
+ * are alive, by the source's. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What only the SQLite engine has: files, locks, triggers, its change log. The contract itself is in
- * tests/contract/test_backend.c. */
+ * What only the SQLite engine has: files, locks, triggers, its change log. The contract itself is
+ * in tests/contract/test_backend.c. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -42,7 +42,7 @@ static struct backend_key segments_of(const char *topic, uint32_t id)
 	                            .to = INT64_MAX};
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- files ---- */
 
 Test(sqlite, makes_a_lean_schema_in_a_file_that_is_not_there)
 {
@@ -270,7 +270,7 @@ Test(sqlite, a_corrupt_page_is_an_error_and_not_an_empty_table)
 	world_free(&w);
 }
 
-/* ---- read-only --------------------------------------------------------------------------------------------------------------------- */
+/* ---- read-only ---- */
 
 Test(sqlite, read_only_never_writes)
 {
@@ -315,7 +315,8 @@ Test(sqlite, read_only_uses_a_feed_that_somebody_else_made)
 	world_free(&w);
 }
 
-/* As somebody who may read the file but not write it. Exit status: 0 as expected, otherwise the number of what failed. */
+/* As somebody who may read the file but not write it. Exit status: 0 as expected, otherwise the
+ * number of what failed. */
 static int as_stranger(struct world *w, bool folder_writable, const char *expected)
 {
 	int status;
@@ -379,7 +380,7 @@ Test(sqlite, a_wal_file_whose_shm_cannot_be_made_says_so)
 	world_free(&w);
 }
 
-/* ---- replaced, moved, deleted -------------------------------------------------------------------------------------------------------- */
+/* ---- replaced, moved, deleted ---- */
 
 static void copy_with(struct world *w, const char *name, const char *extra)
 {
@@ -503,7 +504,8 @@ Test(sqlite, an_inode_that_is_used_again_is_not_taken_for_the_same_file)
 {
 	struct world w;
 
-	/* Even when the file system gives the new file the old one's inode number, which it cannot while we hold the old one. */
+	/* Even when the file system gives the new file the old one's inode number, which it cannot
+	 * while we hold the old one. */
 	for (int i = 0; i < 20; i++) {
 		world_make(&w, WORLD_SQLITE_V01);
 		world_open(&w);
@@ -519,7 +521,7 @@ Test(sqlite, an_inode_that_is_used_again_is_not_taken_for_the_same_file)
 	}
 }
 
-/* ---- schema changes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- schema changes ---- */
 
 Test(sqlite, a_table_dropped_under_it_is_named)
 {
@@ -637,7 +639,7 @@ Test(sqlite, columns_that_come_later_are_used)
 	world_free(&w);
 }
 
-/* ---- the log -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the log ---- */
 
 Test(sqlite, insert_or_replace_is_a_refetch)
 {
@@ -649,7 +651,8 @@ Test(sqlite, insert_or_replace_is_a_refetch)
 	world_segment(&w, NULL, "t", 0, 10, 19);
 	world_open(&w);
 	ok(world_load(&w));
-	/* A segment in the place of another: the old row's delete is not logged, whatever its id was. */
+	/* A segment in the place of another: the old row's delete is not logged, whatever its id
+	 * was. */
 	world_sql(&w, "INSERT OR REPLACE INTO segments VALUES('other', 't', 0, 10, 14, 5, 5, 'b', 'k', 1)");
 	ok(world_changes(&w));
 	cr_expect_str_eq(recorder_text(&w.recorder),
@@ -659,7 +662,8 @@ Test(sqlite, insert_or_replace_is_a_refetch)
 	ok(world_fetch(&w, &key, 1));
 	has("10..14");
 	cr_expect_eq(w.recorder.segments, 1);
-	/* A segment taken to another place by its id: its former place is not named by the trigger, but by the reconcile. */
+	/* A segment taken to another place by its id: its former place is not named by the trigger,
+	 * but by the reconcile. */
 	/* A topic: with foreign keys on its partitions went with the old row. */
 	world_sql(&w, "INSERT OR REPLACE INTO topics VALUES('t', 2, NULL, 5, 5, '{}')");
 	ok(world_changes(&w));
@@ -906,7 +910,7 @@ Test(sqlite, two_followers_of_one_file_both_see_everything)
 	world_free(&w);
 }
 
-/* ---- what shmeta writes itself -------------------------------------------------------------------------------------------------------- */
+/* ---- what shmeta writes itself ---- */
 
 static void two_daemons(struct world *a, struct world *b, enum world_engine engine)
 {
@@ -966,7 +970,8 @@ static void daemons_follow_each_other(enum world_engine engine)
 	          recorder_text(&b.recorder));
 	cr_expect_not(recorder_has(&b.recorder, "t/3"), "%s", recorder_text(&b.recorder));
 
-	/* More of one's own behind another's than are kept apart: some are read again, none of the other's is missed. */
+	/* More of one's own behind another's than are kept apart: some are read again, none of the
+	 * other's is missed. */
 	for (uint64_t i = 30; i < 130; i++) {
 		op[0] = sqlite_world_add(2, i * 10, id[0]);
 		sqlite_world_apply(&a, op, 1);
@@ -1010,7 +1015,8 @@ Test(sqlite, two_daemons_follow_each_other_in_the_later_schema_too)
 	daemons_follow_each_other(WORLD_SQLITE_LATER);
 }
 
-/* What lives for seconds is written most often: a heartbeat must not make others read all agents. */
+/* What lives for seconds is written most often: a heartbeat must not make others read all
+ * agents. */
 static void others_learn_which(enum world_engine engine)
 {
 	struct world a, b;
@@ -1067,7 +1073,8 @@ Test(sqlite, a_heartbeat_at_one_daemon_makes_another_one_read_that_agent_in_the_
 	others_learn_which(WORLD_SQLITE_LATER);
 }
 
-/* REPLACE takes a row away without telling anybody: who gets an address may have got another one's. */
+/* REPLACE takes a row away without telling anybody: who gets an address may have got another
+ * one's. */
 Test(sqlite, an_agent_that_replaces_another_one_is_told_with_it)
 {
 	static const char put[] = "INSERT OR REPLACE INTO agents(agent_id, address, availability_zone, agent_group, "
@@ -1104,7 +1111,8 @@ Test(sqlite, an_agent_that_replaces_another_one_is_told_with_it)
 	world_free(&w);
 }
 
-/* A log of an earlier version had no names: it is made anew, and who follows it reads everything. */
+/* A log of an earlier version had no names: it is made anew, and who follows it reads
+ * everything. */
 Test(sqlite, a_log_without_names_is_made_anew)
 {
 	struct world w;
@@ -1179,7 +1187,8 @@ Test(sqlite, the_applications_triggers_run_for_what_shmeta_writes_and_nothing_is
 	sqlite_world_apply(&a, &op, 1);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect(recorder_has(&b.recorder, "t/0 20..20"), "%s", recorder_text(&b.recorder));
-	/* What the application's triggers do in our own transaction is not told apart from what we did: it is all read. */
+	/* What the application's triggers do in our own transaction is not told apart from what we
+	 * did: it is all read. */
 	cr_assert_eq(world_changes(&a), SHMETA_OK);
 	cr_expect(recorder_has(&a.recorder, "t/0 20..20"), "%s", recorder_text(&a.recorder));
 	world_sql(&a, "DROP TRIGGER app");
@@ -1328,7 +1337,7 @@ Test(sqlite, the_log_of_sqlite_is_copied_back_when_the_feed_is_asked_and_not_in_
 	free(id);
 }
 
-/* ---- locks ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- locks ---- */
 
 Test(sqlite, a_busy_database_is_waited_for_and_then_an_error)
 {
@@ -1399,7 +1408,8 @@ Test(sqlite, what_the_sqlite3_program_does_shows_up)
 		ok(world_changes(&w));
 		cr_expect_str_eq(recorder_text(&w.recorder),
 		                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 3..3\n");
-		/* Its foreign keys are off: what it deletes leaves orphans, and the topic's row says that it went. */
+		/* Its foreign keys are off: what it deletes leaves orphans, and the topic's row
+		 * says that it went. */
 		cr_assert_eq(sqlite_world_program(&w, "DELETE FROM topics"), 0);
 		ok(world_changes(&w));
 		cr_expect_str_eq(recorder_text(&w.recorder),
@@ -1469,7 +1479,7 @@ Test(sqlite, nothing_is_missed_between_load_and_changes_while_others_write)
 	}
 }
 
-/* ---- cost ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- cost ---- */
 
 Test(sqlite, no_statement_sorts_or_scans)
 {
@@ -1499,7 +1509,8 @@ Test(sqlite, no_statement_sorts_or_scans)
 				cr_expect_null(strstr(step, "AUTOMATIC"), "%s: %s: %s", world_names[engine], step, sql);
 				scans += strstr(step, "SCAN") != NULL;
 			}
-			cr_expect_eq(scans, 1, "%s: %s", world_names[engine], sql); /* the table itself; the keys */
+			/* the table itself; the keys */
+			cr_expect_eq(scans, 1, "%s: %s", world_names[engine], sql);
 			sqlite3_finalize(plan);
 			sqlite3_free(explain);
 		}
@@ -1550,7 +1561,8 @@ Test(sqlite, statements_are_prepared_once_for_the_life_of_the_connection)
 	world_make(&w, WORLD_SQLITE_LATER);
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
-	for (int i = 0; i < 2; i++) { /* the first round prepares, the second shows what that took */
+	/* the first round prepares, the second shows what that took */
+	for (int i = 0; i < 2; i++) {
 		ok(world_load(&w));
 		ok(world_fetch(&w, keys, 2));
 		world_watermark(&w, NULL, "t", 0, (uint64_t)i);
@@ -1610,7 +1622,7 @@ Test(sqlite, a_commit_that_is_seen_late_wakes_again)
 	world_free(&w);
 }
 
-/* ---- quarantined rows ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- quarantined rows ---- */
 
 Test(sqlite, values_of_the_wrong_type_are_quarantined_and_named)
 {
@@ -1708,7 +1720,7 @@ Test(sqlite, a_shared_agent_belongs_to_the_default_tenant)
 	world_free(&w);
 }
 
-/* ---- the lists of engines -------------------------------------------------------------------------------------------------------------- */
+/* ---- the lists of engines ---- */
 
 Test(sqlite, an_engine_that_is_not_there_is_named_with_those_that_are)
 {

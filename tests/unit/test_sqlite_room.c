@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A SQLite source that cannot grow: what is written is refused, what is read is read as before, and when there is room again both work. */
+ * A SQLite source that cannot grow: what is written is refused, what is read is read as before, and
+ * when there is room again both work. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>
@@ -73,7 +74,8 @@ Test(sqlite_room, a_database_that_is_full_refuses_what_is_written_and_is_read_on
 
 	open_with_rows(WORLD_SQLITE_NEW);
 	reconnects = world_counters(&w).reconnects;
-	cr_assert_eq(sqlite_execute(w.state, "PRAGMA max_page_count = 1"), SQLITE_OK); /* as many as there are */
+	/* as many as there are */
+	cr_assert_eq(sqlite_execute(w.state, "PRAGMA max_page_count = 1"), SQLITE_OK);
 	expect_refused_and_read(add_segments(0), "SQLITE_FULL");
 	cr_expect_eq(world_counters(&w).reconnects, reconnects, "the connection is as good as it was");
 	cr_assert_eq(sqlite_execute(w.state, "PRAGMA max_page_count = 100000"), SQLITE_OK);

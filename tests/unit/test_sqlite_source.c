@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which SQLite source it is, and what its feed proves: a set of files that is exchanged piece by piece, a history that is rolled back,
- * rows that go without a trigger, and what is never created and never goes back. */
+ * Which SQLite source it is, and what its feed proves: a set of files that is exchanged piece by
+ * piece, a history that is rolled back, rows that go without a trigger, and what is never created
+ * and never goes back. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@ static struct shmeta_str str(const char *text)
 	return (struct shmeta_str){text, strlen(text)};
 }
 
-/* ---- a set of files, a history ----------------------------------------------------------------------------------------- */
+/* ---- a set of files, a history ---- */
 
 static char history_told[400];
 
@@ -140,7 +141,8 @@ Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is
 	}
 }
 
-/* Between the exchange of the file and the next changes(), or load(), nobody knows yet that it is another one. */
+/* Between the exchange of the file and the next changes(), or load(), nobody knows yet that it is
+ * another one. */
 Test(sqlite_source, nothing_is_done_in_a_file_before_it_was_said_that_it_is_another_one)
 {
 	const struct backend_key key = {
@@ -205,7 +207,8 @@ Test(sqlite_source, nothing_is_written_into_a_mixture_by_closing)
 	closing_writes_nothing(&w);
 	cr_expect(is_beside(&w, "source.db-wal"), "it is the operator's to remove");
 	world_free(&w);
-	/* The last connection would copy the -wal that it still has open: others may have begun another one. */
+	/* The last connection would copy the -wal that it still has open: others may have begun
+	 * another one. */
 	with_wal(&w);
 	remove_beside(&w, "source.db-wal");
 	remove_beside(&w, "source.db-shm");
@@ -354,7 +357,7 @@ Test(sqlite_source, a_log_that_was_rolled_back_and_has_grown_again_is_not_follow
 	}
 }
 
-/* ---- what the feed cannot tell ------------------------------------------------------------------------------------------ */
+/* ---- what the feed cannot tell ---- */
 
 Test(sqlite_source, a_feed_that_had_to_be_mended_is_not_gone_on_with)
 {
@@ -454,7 +457,8 @@ static void fail_reads(void)
 	cr_assert_eq(sqlite3_vfs_register(&bad_vfs, 1), SQLITE_OK);
 }
 
-/* Zero the pages of indexes that have nothing but what names the topic: *ret_pages of them; or have them fail to be read. */
+/* Zero the pages of indexes that have nothing but what names the topic: *ret_pages of them; or have
+ * them fail to be read. */
 static void damage_topic(struct world *w, const char *topic, const char *other, bool unreadable, int *ret_pages)
 {
 	enum { PAGE = 4096, INDEX_LEAF = 0x0a, ENTRIES = 20 };
@@ -513,8 +517,8 @@ static void needs_a_bad_page(bool unreadable, const char *word)
 	for (int round = 0; round < 2; round++) {
 		for (uint64_t i = 0; i < 4; i++) {
 			op[i] = sqlite_world_add(0, 100000 + i * 1000 + (uint64_t)round * 100, ids[i]);
-			op[i].u.segment.s3_bucket =
-				str("other"); /* behind those of the damaged pages in its index, too */
+			/* behind those of the damaged pages in its index, too */
+			op[i].u.segment.s3_bucket = str("other");
 		}
 		op[1].name = str("damaged-topic");
 		op[1].u.segment.base_offset = 40010;
@@ -584,7 +588,8 @@ Test(sqlite_source, a_question_that_needs_a_damaged_page_fails_alone)
 	world_free(&w);
 }
 
-/* What alters a table drops all triggers and makes them again in their order: then they also stand where they stood. */
+/* What alters a table drops all triggers and makes them again in their order: then they also stand
+ * where they stood. */
 Test(sqlite_source, triggers_that_were_all_missing_for_a_while_are_noticed_although_nothing_shows_it)
 {
 	struct world w;
@@ -634,7 +639,8 @@ Test(sqlite_source, triggers_that_were_all_missing_for_a_while_are_noticed_altho
 	}
 }
 
-/* Text is behind every number in SQLite's order, and a floating-point number between two of them. */
+/* Text is behind every number in SQLite's order, and a floating-point number between two of
+ * them. */
 Test(sqlite_source, a_row_whose_place_cannot_be_read_hides_none_that_was_written_beside_it)
 {
 	static const struct {
@@ -679,7 +685,8 @@ Test(sqlite_source, a_row_whose_place_cannot_be_read_hides_none_that_was_written
 	}
 }
 
-/* The rows of a call's keys come in one stream: the first row of a key must not be read as one of the key before, or of none. */
+/* The rows of a call's keys come in one stream: the first row of a key must not be read as one of
+ * the key before, or of none. */
 Test(sqlite_source, a_row_whose_place_cannot_be_read_is_told_of_with_its_own_key)
 {
 	static const char *const topics[] = {"t", "u", "v", "w"};
@@ -863,7 +870,8 @@ Test(sqlite_source, what_a_feed_cannot_cover_is_said_and_everything_is_compared)
 		}
 }
 
-/* Two versions on one file: the older one leaves the newer one's triggers alone, and what it writes is logged by them. */
+/* Two versions on one file: the older one leaves the newer one's triggers alone, and what it writes
+ * is logged by them. */
 Test(sqlite_source, the_triggers_of_a_newer_version_are_left_alone_and_run)
 {
 	struct world w;
@@ -936,7 +944,8 @@ Test(sqlite_source, the_schema_verbs_say_what_keeps_the_feed_from_being_complete
 		"INSERT ON topics BEGIN INSERT INTO shmeta_changes(class) VALUES(0); END; DROP TRIGGER shmeta_topics_update");
 	cr_expect_eq(schema(&w, BACKEND_SCHEMA_APPLY, &told), SHMETA_ERR_CONFIG);
 	says("newer shmeta");
-	/* Removing takes what other versions made, too: a trigger without its table would refuse the application's statements. */
+	/* Removing takes what other versions made, too: a trigger without its table would refuse
+	 * the application's statements. */
 	ok(schema(&w, BACKEND_SCHEMA_REMOVE, &told));
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
@@ -968,7 +977,7 @@ Test(sqlite_source, a_writer_that_attached_the_file_is_followed)
 	world_free(&w);
 }
 
-/* ---- epochs, creation, orphans -------------------------------------------------------------------------------------------- */
+/* ---- epochs, creation, orphans ---- */
 
 static int64_t next_epoch(struct world *w)
 {
@@ -1142,9 +1151,10 @@ Test(sqlite_source, rows_that_were_left_of_a_topic_do_not_keep_its_name)
 	}
 }
 
-/* ---- rights that come and go ----------------------------------------------------------------------------------------------- */
+/* ---- rights that come and go ---- */
 
-/* In a child that is nobody: open, and at each step of the parent's say what it is. Exit status: which line failed. */
+/* In a child that is nobody: open, and at each step of the parent's say what it is. Exit status:
+ * which line failed. */
 static int follow_rights(struct world *w, bool side_files, int steps, int told)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"n", 1}, .partition_count = 1}};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * No public call uses more than 8 KiB of the caller's stack, what it calls of libc and LMDB included. Each call runs on a thread whose
- * stack was painted before; the deepest byte that is not paint any more tells. */
+ * No public call uses more than 8 KiB of the caller's stack, what it calls of libc and LMDB
+ * included. Each call runs on a thread whose stack was painted before; the deepest byte that is not
+ * paint any more tells. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Generations of the store: what is made and opened and refused, what a transaction promises, in which order a commit becomes
- * visible, which snapshots survive, what is left when something fails. */
+ * Generations of the store: what is made and opened and refused, what a transaction promises, in
+ * which order a commit becomes visible, which snapshots survive, what is left when something
+ * fails. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,7 +23,7 @@
 static const uint64_t second = 1000000000u;
 enum { MAX_BYTES = 16 << 20 };
 
-/* ---- fixture: an instance directory, a clock that stands still ---------------------------------------------------------- */
+/* ---- fixture: an instance directory, a clock that stands still ---- */
 
 static struct instance_dir dir;
 static uint64_t now_ns = 1000000000000u;
@@ -114,7 +115,7 @@ static void path_of(char (*ret_path)[160], uint64_t number, const char *file)
 	instance_dir_path(&dir, ret_path, number, file);
 }
 
-/* ---- faults: this program stands before libc and liblmdb for these functions ------------------------------------------------ */
+/* ---- faults: this program stands before libc and liblmdb for these functions ---- */
 
 #define EXPORTED __attribute__((visibility("default"))) /* or liblmdb would not see them */
 
@@ -132,7 +133,8 @@ static ssize_t real_pwrite(int fd, const void *data, size_t bytes, off_t at)
 
 static ssize_t write_or_fail(int fd, const void *data, size_t bytes, off_t at)
 {
-	/* LMDB writes a meta page without its first 40 bytes; the second write puts the old one back. */
+	/* LMDB writes a meta page without its first 40 bytes; the second write puts the old one
+	 * back. */
 	if (fail_meta_writes > 0 && at < 2 * SHMETA_PAGE && bytes < 200) {
 		fail_meta_writes--;
 		errno = ENOSPC;
@@ -170,7 +172,7 @@ char *mdb_version(int *major, int *minor, int *patch)
 	return text;
 }
 
-/* ---- create and open --------------------------------------------------------------------------------------------------------- */
+/* ---- create and open ---- */
 
 static void check_mode(const char *file, mode_t mode, bool allocated)
 {
@@ -497,7 +499,7 @@ Test(store, removing_takes_all_files_and_leaves_open_maps_whole)
 	OK(shmeta__store_remove(dir.fd, 1, &err)); /* nothing there is fine */
 }
 
-/* ---- transactions ------------------------------------------------------------------------------------------------------------ */
+/* ---- transactions ---- */
 
 Test(store, an_aborted_transaction_leaves_rows_counters_and_words_as_they_were)
 {
@@ -684,8 +686,10 @@ Test(store, cursors_walk_in_key_order_from_any_key_and_never_show_the_sentinel)
 	uint64_t from = 40, seen = 0, n = 0;
 
 	for (uint64_t k = 1; k <= 100; k++)
-		put(txn, k * 7919 % 101, &k, sizeof k);                         /* 1..100 in some order */
-	OK(shmeta__cursor_open(txn, SHMETA_DB_LEASES, NULL, 0, &cursor, &err)); /* within the transaction that wrote */
+		/* 1..100 in some order */
+		put(txn, k * 7919 % 101, &k, sizeof k);
+	/* within the transaction that wrote */
+	OK(shmeta__cursor_open(txn, SHMETA_DB_LEASES, NULL, 0, &cursor, &err));
 	while (shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, &err) == SHMETA_OK) {
 		uint64_t k;
 
@@ -742,13 +746,14 @@ Test(store, tenants_get_numbers_from_1_that_stay)
 	cr_assert_eq(c, 3);
 	shmeta__txn_abort(txn);
 	txn = begin(store);
-	OK(shmeta__tenant(txn, "fourth", 6, 1, &c, &err)); /* the aborted one never had its number */
+	/* the aborted one never had its number */
+	OK(shmeta__tenant(txn, "fourth", 6, 1, &c, &err));
 	cr_assert_eq(c, 3);
 	shmeta__txn_abort(txn);
 	shmeta__store_close(store);
 }
 
-/* ---- blocks and locators ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks and locators ---- */
 
 static void check_locators(struct shmeta__store *store, const uint64_t *id, const uint64_t *locator, size_t count)
 {
@@ -825,7 +830,7 @@ Test(store, locators_lead_to_the_address_that_a_get_gives_also_in_a_copy_and_aft
 	shmeta__store_close(store);
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------------------- */
+/* ---- copies ---- */
 
 Test(store, a_copy_holds_everything_goes_on_with_the_numbers_and_is_independent)
 {
@@ -879,7 +884,7 @@ Test(store, a_copy_that_cannot_fit_is_refused_and_leaves_nothing)
 	shmeta__store_close(store);
 }
 
-/* ---- full --------------------------------------------------------------------------------------------------------------------- */
+/* ---- full ---- */
 
 Test(store, a_full_map_fails_that_transaction_alone)
 {
@@ -949,10 +954,12 @@ Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 	cr_assert_eq(store->gen->committed, last);
 	cr_assert(!store->broken);
 	memset(value, 20, sizeof value);
-	cr_assert(has(store, 20, value, sizeof value)); /* lock.mdb and the page were allocated: nothing faults */
+	/* lock.mdb and the page were allocated: nothing faults */
+	cr_assert(has(store, 20, value, sizeof value));
 	cr_assert_eq(shmeta__store_copy(store, dir.fd, 2, 0, &copy, &err), SHMETA_ERR_FULL, "%s", err.text);
 	cr_assert_eq(openat(dir.fd, "store.2", O_RDONLY | O_CLOEXEC), -1);
-	/* Deleting needs a few pages of its own, which LMDB finds among those that grace has let go. */
+	/* Deleting needs a few pages of its own, which LMDB finds among those that grace has let
+	 * go. */
 	for (int i = 0; i < 4; i++) {
 		now_ns += 2 * second;
 		txn = begin(store);
@@ -994,7 +1001,7 @@ Test(store, creating_on_a_full_tmpfs_says_full_and_leaves_nothing)
 	cr_assert_geq(full, 4);
 }
 
-/* ---- a failed write of the meta page --------------------------------------------------------------------------------------------- */
+/* ---- a failed write of the meta page ---- */
 
 Test(store, after_a_failed_meta_write_the_store_reopens_and_holds_writers_for_grace_and_pins)
 {
@@ -1050,7 +1057,8 @@ Test(store, a_store_that_was_found_tells_how_long_its_former_readers_need)
 		put(txn, 1, &i, sizeof i);
 		last = commit(txn);
 	}
-	OK(shmeta__store_may_write(store, 1, &wait_ns, &err)); /* made here: its proxies are alive */
+	/* made here: its proxies are alive */
+	OK(shmeta__store_may_write(store, 1, &wait_ns, &err));
 	shmeta__store_close(store);
 	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	now_ns = store->found_at_ns;
@@ -1065,11 +1073,12 @@ Test(store, a_store_that_was_found_tells_how_long_its_former_readers_need)
 	shmeta__store_close(store);
 }
 
-/* ---- the ladder ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the ladder ---- */
 
 enum { KEYS = 200 };
 
-/* Every commit gives every key the commit's own number: a snapshot that lost a page cannot hide it. */
+/* Every commit gives every key the commit's own number: a snapshot that lost a page cannot hide
+ * it. */
 static uint64_t rewrite(struct shmeta__store *store, uint64_t pin)
 {
 	struct shmeta__txn *txn = begin_pinned(store, pin);
@@ -1148,7 +1157,8 @@ Test(ladder, an_unregistered_snapshot_is_whole_for_grace_from_its_begin_at_any_c
 			struct reader reader;
 			uint64_t begun, checks = 0;
 
-			/* A history at that rate, then perhaps a long silence, then the reader begins. */
+			/* A history at that rate, then perhaps a long silence, then the reader
+			 * begins. */
 			for (int n = 0; n < 60; n++) {
 				now_ns += gaps[i];
 				(void)rewrite(store, UINT64_MAX);
@@ -1157,7 +1167,8 @@ Test(ladder, an_unregistered_snapshot_is_whole_for_grace_from_its_begin_at_any_c
 			reader_open(&reader);
 			reader_begin(&reader);
 			begun = now_ns;
-			/* 1 ns apart would never end: then a burst, and the last commit just within grace. */
+			/* 1 ns apart would never end: then a burst, and the last commit just within
+			 * grace. */
 			for (int n = 0; now_ns + gaps[i] < begun + second && n < 200; n++) {
 				now_ns += gaps[i];
 				(void)rewrite(store, UINT64_MAX);
@@ -1173,7 +1184,8 @@ Test(ladder, an_unregistered_snapshot_is_whole_for_grace_from_its_begin_at_any_c
 			(void)rewrite(store, UINT64_MAX);
 			cr_assert(whole(&reader), "gap %llu", (unsigned long long)gaps[i]);
 			cr_assert(checks > 0 || gaps[i] > second / 2);
-			/* The check can fail: after grace the pages are used again, in LMDB's order. */
+			/* The check can fail: after grace the pages are used again, in LMDB's
+			 * order. */
 			for (int n = 0; n < 600 && (n % 10 != 0 || whole(&reader)); n++) {
 				now_ns += second;
 				(void)rewrite(store, UINT64_MAX);
@@ -1208,7 +1220,8 @@ Test(ladder, a_pinned_snapshot_is_whole_as_long_as_the_pin_stands_and_the_growth
 	cr_assert_leq(stuck.oldest_proxy_txn, reader.snapshot);
 	cr_assert_gt(stuck.file_bytes, before.file_bytes + 90 * KEYS * 256 / 2);
 	cr_assert_gt(stuck.free_bytes, before.free_bytes + 90 * KEYS * 256 / 2);
-	cr_assert_lt(stuck.used_bytes, 2 * before.used_bytes); /* what grew is not in use, only not yet free */
+	/* what grew is not in use, only not yet free */
+	cr_assert_lt(stuck.used_bytes, 2 * before.used_bytes);
 	cr_assert_leq(stuck.proxies, STORE_PROXIES_MAX);
 	/* The pin goes: the pages come back, and the file stays as long as it was. */
 	for (int n = 0; n < 100; n++) {
@@ -1223,8 +1236,9 @@ Test(ladder, a_pinned_snapshot_is_whole_as_long_as_the_pin_stands_and_the_growth
 	shmeta__store_close(store);
 }
 
-/* What of the ladder and of the room a writer uses: `ms` between its commits. Returns how many there were until the pin was asked back,
- * which is never before it held back half of what the content leaves. */
+/* What of the ladder and of the room a writer uses: `ms` between its commits. Returns how many
+ * there were until the pin was asked back, which is never before it held back half of what the
+ * content leaves. */
 static int commits_until_pressed(struct shmeta__store *store, uint64_t pin, uint64_t ms, int most)
 {
 	struct shmeta__store_room room;
@@ -1258,7 +1272,8 @@ Test(ladder, a_stuck_pin_is_asked_back_before_the_store_is_full_and_never_breaks
 		reader_begin(&reader);
 		commits = commits_until_pressed(store, reader.snapshot, 100, 5000);
 		cr_assert_gt(commits, 0, "nobody asked it back");
-		/* Nothing was refused, and the reader has lost nothing. For a grace period more its pin is honoured. */
+		/* Nothing was refused, and the reader has lost nothing. For a grace period more its
+		 * pin is honoured. */
 		for (int n = 0; n < 10; n++) {
 			now_ns += second / 10;
 			(void)rewrite(store, reader.snapshot);
@@ -1365,7 +1380,7 @@ Test(ladder, a_pin_that_moves_lets_go_of_what_lies_before_it)
 	shmeta__store_close(store);
 }
 
-/* ---- looking ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- looking ---- */
 
 static bool shows(const struct shmeta__inspected *of, uint64_t key, const void *value, size_t bytes)
 {

@@ -97,7 +97,7 @@ static void teardown(void)
 
 TestSuite(verify, .init = setup, .fini = teardown, .timeout = 60);
 
-/* ---- what verify said --------------------------------------------------------------------------------------------------------- */
+/* ---- what verify said ---- */
 
 static char said[64][480];
 static unsigned int said_count;
@@ -129,7 +129,8 @@ static enum shmeta_status verify(struct shmeta__verify_report *report)
 	return verify_generation(1, report);
 }
 
-/* Damage was done: verify must say exactly `count` sentences, each of which holds one of the given words. */
+/* Damage was done: verify must say exactly `count` sentences, each of which holds one of the given
+ * words. */
 static void expect(unsigned int count, const char *const *words, size_t word_count)
 {
 	struct shmeta__verify_report report = {0};
@@ -216,7 +217,7 @@ static struct nth nth_block(uint64_t key, unsigned int n)
 	return nth;
 }
 
-/* ---- tests ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 
 Test(verify, a_good_store_has_no_problem_and_everything_is_counted)
 {
@@ -427,7 +428,8 @@ Test(verify, small_records_of_tenants_or_keys_that_are_not_theirs_are_found)
 	size_t n = shmeta__name_key(key, 2, "billing", 7), bytes;
 
 	bytes = shmeta__group_encode(&group, &stamps, key, n, value, sizeof value);
-	OK(shmeta__put(txn, SHMETA_DB_GROUPS, key, n, value, bytes, &err)); /* tenant 2 was never given */
+	/* tenant 2 was never given */
+	OK(shmeta__put(txn, SHMETA_DB_GROUPS, key, n, value, bytes, &err));
 	bytes = shmeta__lease_encode(&lease, &stamps, &number, sizeof number, value, sizeof value);
 	OK(shmeta__put(txn, SHMETA_DB_LEASES, &number, sizeof number, value, bytes, &err));
 	commit(txn);

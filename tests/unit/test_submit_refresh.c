@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Refreshes that an event loop submits: what is sent, when they are over, asked again, or canceled. The writer is played by the test. */
+ * Refreshes that an event loop submits: what is sent, when they are over, asked again, or canceled.
+ * The writer is played by the test. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A source that is another one than before, or back in another state, is not believed when it lost most of what the store shows. */
+ * A source that is another one than before, or back in another state, is not believed when it lost
+ * most of what the store shows. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators ask of the engine: whatever is invalidated is read whole, by a read that begins afterwards, however much it is; each
- * request is answered once, also when the source or the time gives out in the middle. */
+ * What operators ask of the engine: whatever is invalidated is read whole, by a read that begins
+ * afterwards, however much it is; each request is answered once, also when the source or the time
+ * gives out in the middle. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -349,7 +350,7 @@ Test(sync_admin, a_class_of_hints_is_read_as_a_whole, .init = open_silent, .fini
 	cr_expect_eq(answered(4)->count.records, 2);
 }
 
-/* ---- users ----------------------------------------------------------------------------------------------------------------- */
+/* ---- users ---- */
 
 static enum shmeta_status list_as(uint32_t uid, uint64_t ticket)
 {

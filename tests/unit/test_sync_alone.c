@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What fails fails alone: one key that cannot be read, or not be applied, keeps nothing else from being brought over. */
+ * What fails fails alone: one key that cannot be read, or not be applied, keeps nothing else from
+ * being brought over. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -358,7 +359,8 @@ Test(sync_alone, a_row_that_no_full_pass_can_show_does_not_stop_the_feed)
 	fixture_done(&f);
 }
 
-/* Without a feed to go on from, and with a row that no full pass can show, what is known is read by its keys. */
+/* Without a feed to go on from, and with a row that no full pass can show, what is known is read by
+ * its keys. */
 Test(sync_alone, a_row_that_no_full_pass_can_show_leaves_the_others_to_be_read_by_their_keys)
 {
 	open_many();
@@ -399,7 +401,7 @@ Test(sync_alone, the_periodic_comparison_compares_the_others_by_their_keys_then)
 	fixture_done(&f);
 }
 
-/* ---- without a store to begin with ----------------------------------------------------------------------------------------- */
+/* ---- without a store to begin with ---- */
 
 Test(sync_alone, a_row_that_the_source_cannot_show_costs_the_first_load_that_row_only)
 {

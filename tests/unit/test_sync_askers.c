@@ -115,7 +115,7 @@ Test(sync_askers, a_source_that_goes_away_is_told_to_those_who_wait_for_a_token,
 	cr_expect_eq(f.answer_count, BURST + RATE);
 }
 
-/* ---- keys that somebody has chosen ---------------------------------------------------------------------------------------- */
+/* ---- keys that somebody has chosen ---- */
 
 enum { CHOSEN = 30000, SLOT_BITS = 35 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine in bounded mode: the store never has more than the budgets say, what it has is what the source has, and what it does not have
- * it calls unknown, unless the source was asked for it and did not have it. */
+ * The engine in bounded mode: the store never has more than the budgets say, what it has is what
+ * the source has, and what it does not have it calls unknown, unless the source was asked for it
+ * and did not have it. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,7 +24,8 @@ static struct fixture f;
 static uint64_t ticket;
 static uint64_t grace_ns;      /* 0: the fixture's */
 static uint32_t segments_each; /* 0: SEGMENTS */
-static bool by_record;         /* without a feed, and with times to live of their own, all of which are used */
+static bool by_record;         /* without a feed, and with times to live of their own, all of which
+                                * are used */
 
 static void use_all(struct fixture *fixture, uint8_t *seen, uint32_t ceiling)
 {
@@ -675,7 +677,7 @@ Test(sync_bounded, budgets_that_a_reload_lowers_hold_with_the_next_commit, .fini
 	is_right();
 }
 
-/* ---- pressure ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- pressure ---- */
 
 static uint64_t file_limit; /* 0: the real one */
 
@@ -832,7 +834,7 @@ Test(sync_bounded, under_pressure_nothing_is_read_ahead_of_its_expiry, .fini = d
 	is_whole();
 }
 
-/* ---- by chance -------------------------------------------------------------------------------------------------------------------- */
+/* ---- by chance ---- */
 
 static uint64_t chance_state;
 
@@ -959,7 +961,7 @@ Test(sync_bounded, whatever_happens_where_all_names_fit)
 	}
 }
 
-/* ---- a source that keeps back ---------------------------------------------------------------------------------------------- */
+/* ---- a source that keeps back ---- */
 
 static void time_passes(struct fixture *fixture)
 {

@@ -74,7 +74,8 @@ Test(sync_ends, a_segment_at_the_last_offset_that_changes_comes_with_its_partiti
 	fixture_done(&f);
 }
 
-/* However many rows are handed over at a time, for one of these numbers the last one of them is the last one there can be. */
+/* However many rows are handed over at a time, for one of these numbers the last one of them is the
+ * last one there can be. */
 Test(sync_ends, a_full_pass_ends_at_the_last_offset_however_its_rows_are_cut)
 {
 	for (uint32_t segments = 510; segments <= 512; segments++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Following the source: what changes there shows here, whole and in step, at a small and known cost. */
+ * Following the source: what changes there shows here, whole and in step, at a small and known
+ * cost. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +76,8 @@ Test(sync_feed, every_kind_of_change_shows_after_one_poll)
 	fixture_pass(&f, 1000);
 	SAME();
 	cr_assert(memory_delete_lease(f.db, NULL, "new", 1));
-	cr_assert(memory_delete_partition(f.db, NULL, "new", 2)); /* takes its offset and lease along */
+	/* takes its offset and lease along */
+	cr_assert(memory_delete_partition(f.db, NULL, "new", 2));
 	fixture_pass(&f, 1000);
 	SAME();
 	cr_assert(memory_delete_group(f.db, NULL, "g1"));
@@ -223,8 +225,9 @@ Test(sync_feed, a_watermark_never_shows_without_the_segments_below_it)
 	fixture_run(&f);
 	fixture_pass(&f, 2000);
 
-	/* Between the poll and the fetch one more segment arrives, with its watermark: the fetch sees the new watermark, and must
-	 * bring the new segment along although no poll has named it. */
+	/* Between the poll and the fetch one more segment arrives, with its watermark: the fetch
+	 * sees the new watermark, and must bring the new segment along although no poll has named
+	 * it. */
 	memory_set_watermark(f.db, NULL, "t", 0, 10001);
 	f.now_ns += 1000000000;
 	memory_set_hook(f.db, add_before_fetch, &f);
@@ -271,7 +274,8 @@ Test(sync_feed, a_heartbeat_says_nothing_of_the_other_agents)
 	uint64_t age;
 
 	fixture_init(&f);
-	memory_set_feed_kind(f.db, BACKEND_FEED_NONE); /* with a feed every class is known to be up to date */
+	/* with a feed every class is known to be up to date */
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	f.options.ttl_ms[SHMETA_CLASS_AGENT] = f.options.ttl_ms[SHMETA_CLASS_LEASE] =
 		f.options.ttl_ms[SHMETA_CLASS_OFFSET] = 30000;
 	fixture_open(&f);
@@ -447,7 +451,8 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 	cr_assert_eq(f.board->phase, SHMETA_PHASE_DEGRADED);
 	cr_assert_not_null(strstr(f.sentence, "connection refused"));
 	cr_assert_geq(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), 3590 * 1000);
-	/* retry_max is 10 s, so an hour has at least 360 tries; full jitter at most doubles and a bit. */
+	/* retry_max is 10 s, so an hour has at least 360 tries; full jitter at most doubles and a
+	 * bit. */
 	cr_assert_geq(stats.calls[MEMORY_CHANGES] - calls, 360);
 	cr_assert_leq(stats.calls[MEMORY_CHANGES] - calls, 1000);
 
@@ -494,7 +499,8 @@ Test(sync_feed, a_source_without_a_feed_that_goes_away_is_tried_again_too)
 	fixture_done(&f);
 }
 
-/* Nobody says what became of it, and what it may have done has names: no pass over everything is needed. */
+/* Nobody says what became of it, and what it may have done has names: no pass over everything is
+ * needed. */
 Test(sync_feed, a_write_of_unknown_outcome_is_looked_up_by_its_keys_alone)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};
@@ -545,7 +551,8 @@ Test(sync_feed, a_source_that_goes_away_before_everything_was_compared_is_tried_
 	fixture_done(&f);
 }
 
-/* Whenever the request comes: in the round that finds the source away, between two tries, and at the very time of a try. */
+/* Whenever the request comes: in the round that finds the source away, between two tries, and at
+ * the very time of a try. */
 Test(sync_feed, nothing_waits_for_a_source_that_is_away)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A bounded store whose source has no change feed: each partition's time to live follows how often it was found to have changed, what is
- * used is read again before it expires, what is not costs nothing, and a budget stands above all that. */
+ * A bounded store whose source has no change feed: each partition's time to live follows how often
+ * it was found to have changed, what is used is read again before it expires, what is not costs
+ * nothing, and a budget stands above all that. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,7 +196,8 @@ Test(sync_freshness, a_budget_wins_and_the_age_says_so, .fini = done)
 	}
 	cr_expect(stale);
 	cr_expect_gt(reads, 0);
-	/* Without the budget they would be read 300 times. The first batch of ten begins with one token. */
+	/* Without the budget they would be read 300 times. The first batch of ten begins with one
+	 * token. */
 	cr_expect_leq(reads, (SECONDS + 1) / ROWS + MANY);
 	cr_expect_gt(fixture_counters(&f).postponed_ns, UINT64_C(10000000000));
 	f.options.refresh_rows_s = 0;

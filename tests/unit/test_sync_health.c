@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the engine says of itself: a failure is over when the same thing works again, and not before. */
+ * What the engine says of itself: a failure is over when the same thing works again, and not
+ * before. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -214,7 +215,8 @@ static void expect_passes_while_polls_fail(enum shmeta_status why, const char *s
 	fixture_done(&f);
 }
 
-/* What is read instead of the feed has its true age, and nothing is too old as long as it can be read. */
+/* What is read instead of the feed has its true age, and nothing is too old as long as it can be
+ * read. */
 Test(sync_health, while_polls_fail_alone_full_passes_find_what_changes_before_it_is_too_old)
 {
 	expect_passes_while_polls_fail(SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
@@ -225,7 +227,8 @@ Test(sync_health, while_polls_are_kept_back_full_passes_find_what_changes_before
 	expect_passes_while_polls_fail(SHMETA_ERR_BUSY, "postponed: source.read_units_s allows no more now");
 }
 
-/* A source that is away as a whole is not read whole when it is back: its feed tells what was missed. */
+/* A source that is away as a whole is not read whole when it is back: its feed tells what was
+ * missed. */
 Test(sync_health, a_source_that_was_away_for_long_is_followed_on_without_a_full_pass)
 {
 	uint64_t before;
@@ -246,7 +249,8 @@ Test(sync_health, a_source_that_was_away_for_long_is_followed_on_without_a_full_
 	fixture_done(&f);
 }
 
-/* Each kind is tried at its own pace: what fails with the polls is refused in between, and what comes back first is done first. */
+/* Each kind is tried at its own pace: what fails with the polls is refused in between, and what
+ * comes back first is done first. */
 Test(sync_health, writes_that_fail_with_the_polls_are_tried_now_and_then_and_done_when_they_work)
 {
 	unsigned refused = 0;
@@ -298,7 +302,8 @@ Test(sync_health, a_failure_that_returns_is_one_trouble_and_not_many)
 		memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "the connection was reset");
 		fixture_pass(&f, 10000);
 	}
-	/* The first two ends were believed; from then on it had to work for as long as it had not. */
+	/* The first two ends were believed; from then on it had to work for as long as it had
+	 * not. */
 	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
 	cr_expect_leq(logged("source_back: "), 4, "%s", f.log);
 	memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "the connection was reset");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A feed that says until when it tells: no answer is younger than that, and none goes stale for it that a pass keeps fresh. */
+ * A feed that says until when it tells: no answer is younger than that, and none goes stale for it
+ * that a pass keeps fresh. */
 #include <criterion/criterion.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A topic or partition of more rows than the writer collects: it is applied as its rows come, whole or not at all. */
+ * A topic or partition of more rows than the writer collects: it is applied as its rows come, whole
+ * or not at all. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

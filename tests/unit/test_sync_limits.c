@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An engine that takes little in one call: the writer asks for no more, and what it does is the same. */
+ * An engine that takes little in one call: the writer asks for no more, and what it does is the
+ * same. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

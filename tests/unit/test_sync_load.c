@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Loading and reconciling: what the store shows is what the source has, only differences are written, identities are never used
- * again, and a load that shrank is not believed at once. */
+ * Loading and reconciling: what the store shows is what the source has, only differences are
+ * written, identities are never used again, and a load that shrank is not believed at once. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -124,10 +124,11 @@ Test(sync_load, a_reconcile_repairs_what_the_feed_never_named)
 	uint32_t id = fixture_topic_id(&f, "changed");
 
 	memory_silence(f.db, true);
-	fixture_add_segment(&f, "changed", 0, 1200000, 500);             /* appended */
-	memory_delete_segments_before(f.db, NULL, "changed", 1, 300000); /* dropped from the front */
-	memory_delete_segment(f.db, NULL, "changed", 2, 600000);         /* a hole */
-	fixture_add_segment(&f, "changed", 2, 100500, 77);               /* inserted, overlapping */
+	fixture_add_segment(&f, "changed", 0, 1200000, 500); /* appended */
+	/* dropped from the front */
+	memory_delete_segments_before(f.db, NULL, "changed", 1, 300000);
+	memory_delete_segment(f.db, NULL, "changed", 2, 600000); /* a hole */
+	fixture_add_segment(&f, "changed", 2, 100500, 77);       /* inserted, overlapping */
 	memory_delete_topic(f.db, NULL, "deleted");
 	fixture_topic(&f, "created", 5, 3, 2222);
 	memory_delete_agent(f.db, NULL, "agent-1");
@@ -348,7 +349,8 @@ Test(sync_load, quarantined_rows_are_counted_and_never_stop_the_others)
 	fixture_init(&f);
 	fixture_topic(&f, "good", 3, 40, 1111);
 	fixture_topic(&f, "half", 2, 4, 1111);
-	/* end < base; a name with a control character; a negative base; 30 more to see the log limited */
+	/* end < base; a name with a control character; a negative base; 30 more to see the log
+	 * limited */
 	struct shmeta_segment bad = fixture_segment(0, 900000, 10);
 
 	bad.id = str("bad");

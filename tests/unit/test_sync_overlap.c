@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rounds of writes that overlap: while one is read back and answered the next is at work in the source. Through the sync engine on the
- * in-memory source, a step at a time. */
+ * Rounds of writes that overlap: while one is read back and answered the next is at work in the
+ * source. Through the sync engine on the in-memory source, a step at a time. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +127,8 @@ Test(sync_overlap, while_a_round_is_answered_the_next_is_at_work_and_not_yet_com
 	fixture_done(&f);
 }
 
-/* A client that lost its connection sends the same again, while its first attempt is still on its way. */
+/* A client that lost its connection sends the same again, while its first attempt is still on its
+ * way. */
 Test(sync_overlap, a_request_that_comes_again_right_behind_itself_gets_the_first_answer)
 {
 	open_overlap();
@@ -246,7 +247,8 @@ Test(sync_overlap, a_crash_takes_the_round_at_work_with_it)
 	fixture_done(&f);
 }
 
-/* A list of objects writes marks where a round at work may hold locks: they must not wait for each other within one thread. */
+/* A list of objects writes marks where a round at work may hold locks: they must not wait for each
+ * other within one thread. */
 Test(sync_overlap, a_list_of_objects_is_made_when_no_round_is_at_work)
 {
 	struct sync_object_list list = {.tenant = str(SHMETA_DEFAULT_TENANT), .most = 10};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pass over everything: what it holds, what it removes, and what is not its business any more. Who has a turn in it:
- * contract/test_pass. */
+ * The pass over everything: what it holds, what it removes, and what is not its business any more.
+ * Who has a turn in it: contract/test_pass. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,7 +67,7 @@ static void look(struct fixture *fixture)
 		most = fixture->sync->queue->pass.count;
 }
 
-/* ---- how much is held ------------------------------------------------------------------------------------------------------ */
+/* ---- how much is held ---- */
 
 Test(sync_pass, more_differences_than_are_held_are_found_in_several_looks_and_none_is_left)
 {
@@ -169,9 +169,10 @@ Test(sync_pass, everything_that_the_store_has_is_read_by_its_keys_however_much_i
 	fixture_done(&f);
 }
 
-/* ---- what goes -------------------------------------------------------------------------------------------------------------- */
+/* ---- what goes ---- */
 
-/* A topic that is not there while everything is loaded, and is again before it is read by itself. */
+/* A topic that is not there while everything is loaded, and is again before it is read by
+ * itself. */
 static enum { THERE, AWAY, THERE_AGAIN } orders;
 
 static void on_call(void *arg, enum memory_call call, int end)
@@ -208,14 +209,15 @@ Test(sync_pass, what_the_load_did_not_show_is_read_again_before_it_is_removed)
 	fixture_done(&f);
 }
 
-/* ---- lost names ------------------------------------------------------------------------------------------------------------- */
+/* ---- lost names ---- */
 
 static bool lose;
 
 static void on_load(void *arg, enum memory_call call, int end)
 {
 	(void)arg;
-	/* While it is loaded, the feed loses its log: what has changed since is not known by name. */
+	/* While it is loaded, the feed loses its log: what has changed since is not known by
+	 * name. */
 	if (call == MEMORY_LOAD && end == 0 && lose) {
 		lose = false;
 		memory_silence(f.db, false);
@@ -244,7 +246,7 @@ Test(sync_pass, a_feed_that_loses_its_log_in_a_pass_is_in_step_only_after_anothe
 	fixture_done(&f);
 }
 
-/* ---- times to live ---------------------------------------------------------------------------------------------------------- */
+/* ---- times to live ---- */
 
 static void expect_ttl(const char *topic, uint32_t ttl_ms, uint64_t synced_at_ns)
 {
@@ -276,7 +278,8 @@ Test(sync_pass, times_to_live_that_are_configured_anew_reach_all_records_and_cos
 	expect_ttl(name_of(0), 7000, synced);
 	expect_ttl(name_of(17), 9000, synced);
 	expect_ttl(name_of(2999), 7000, synced);
-	/* A writer that starts anew finds what was configured meanwhile, as soon as it may write. */
+	/* A writer that starts anew finds what was configured meanwhile, as soon as it may
+	 * write. */
 	fixture_close(&f);
 	f.options.override_count = 1;
 	fixture_open(&f);

@@ -12,7 +12,8 @@ static struct fixture f;
 
 enum { RATE = 10, FETCH = 2 /* statements of the memory engine's fetch */, TICK_MS = 10, SECONDS = 20 };
 
-/* Without polls and passes of its own, so that all statements are of reads that somebody asks for. */
+/* Without polls and passes of its own, so that all statements are of reads that somebody asks
+ * for. */
 static void start(void)
 {
 	fixture_init(&f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * C6, the stale-set race and the ambiguous commit, through the sync engine on the in-memory source: what was read before a write was
- * committed never takes that write back, and a commit of which nobody knows what it did is found out. */
+ * C6, the stale-set race and the ambiguous commit, through the sync engine on the in-memory source:
+ * what was read before a write was committed never takes that write back, and a commit of which
+ * nobody knows what it did is found out. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,17 +77,19 @@ static struct shmeta_op add(uint64_t base, char id[32])
 	                                        .s3_key = str(id)}};
 }
 
-/* ---- the stale-set race ------------------------------------------------------------------------------------------------------ */
+/* ---- the stale-set race ---- */
 
 static struct {
 	bool armed;
 	unsigned int seed;
-	uint64_t watermark, segments, next; /* what the last acknowledged write says of partition 1 */
+	uint64_t watermark, segments, next; /* what the last acknowledged write says of partition
+                                             * 1 */
 	bool there;
 	uint64_t writes;
 } race;
 
-/* One write of any kind that the refresh in flight has read too early to know. The store must show it when it is answered. */
+/* One write of any kind that the refresh in flight has read too early to know. The store must show
+ * it when it is answered. */
 static void overtake(void *arg)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t"), .partition_id = 1};
@@ -223,7 +226,7 @@ Test(sync_race, rounds_of_racing_reads_and_writes_never_bring_an_older_state_bac
 	fixture_done(&f);
 }
 
-/* ---- the ambiguous commit --------------------------------------------------------------------------------------------------------- */
+/* ---- the ambiguous commit ---- */
 
 /* done: the source committed before it lost the connection. */
 static void ambiguous(bool done)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What readers ask for: one query however many ask, an answer each, and never something older over something newer. */
+ * What readers ask for: one query however many ask, an answer each, and never something older over
+ * something newer. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -158,7 +159,8 @@ Test(sync_refresh, an_unchanged_record_is_not_rewritten_when_its_class_is_as_fre
 
 	uint64_t committed = fixture_committed(&f);
 
-	/* The poll of this very round moves the class's stamp first in time: it was asked before the fetch. */
+	/* The poll of this very round moves the class's stamp first in time: it was asked before
+	 * the fetch. */
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t", 1, 1), SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_OK);
@@ -499,12 +501,13 @@ Test(sync_refresh, what_waits_when_the_writer_stops_is_answered)
 	fixture_done(&f);
 }
 
-/* ---- the stale-set race (semantics.md C6) --------------------------------------------------------------------------------- */
+/* ---- the stale-set race (semantics.md C6) ---- */
 
 static int interleaved;
 static void (*meanwhile)(void);
 
-/* Between the outer fetch and its apply: the source changes, and another refresh reads and applies that. */
+/* Between the outer fetch and its apply: the source changes, and another refresh reads and applies
+ * that. */
 static void interleave(void *arg)
 {
 	(void)arg;

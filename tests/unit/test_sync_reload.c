@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A reload is in force at once, also for what was planned by the former options; and one that changes nothing postpones nothing. */
+ * A reload is in force at once, also for what was planned by the former options; and one that
+ * changes nothing postpones nothing. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -109,10 +110,10 @@ Test(sync_reload, a_shorter_pause_between_retries_ends_a_longer_one)
 	cr_expect_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), 2000u);
 }
 
-/* ---- every option ----------------------------------------------------------------------------------------------------------------- */
+/* ---- every option ---- */
 
-/* Every option of the engine that is said to change at reload does: what of the engine's options depends on it is what the new
- * configuration says. */
+/* Every option of the engine that is said to change at reload does: what of the engine's options
+ * depends on it is what the new configuration says. */
 Test(sync_reload, every_option_that_changes_at_reload_is_in_force)
 {
 	const struct config_flags flags = {.source = "memory:"};
@@ -150,7 +151,7 @@ Test(sync_reload, every_option_that_changes_at_reload_is_in_force)
 	config_free(config);
 }
 
-/* ---- in a pass -------------------------------------------------------------------------------------------------------------------- */
+/* ---- in a pass ---- */
 
 static uint64_t ttl_in_the_pass;
 
@@ -186,7 +187,7 @@ Test(sync_reload, a_full_comparison_that_is_under_way_holds_up_no_reload)
 	cr_expect_eq(ttl_in_the_pass, UINT64_C(77000000000));
 }
 
-/* ---- rates ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- rates ---- */
 
 static enum shmeta_status ask_number(int number, uint64_t timeout_ms)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Restarts and generations: a warm store serves at once, goes on where the feed ended, and is written only when nobody can be hurt;
- * a store that is not this source's is left to its readers and replaced by a new one. */
+ * Restarts and generations: a warm store serves at once, goes on where the feed ended, and is
+ * written only when nobody can be hurt; a store that is not this source's is left to its readers
+ * and replaced by a new one. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -350,7 +351,8 @@ Test(sync_restart, a_store_of_another_boot_is_not_served)
 	first_life();
 	fixture_crash(&f);
 	f.board->boot_id[0] ^= 1;
-	f.now_ns += 5000000000; /* that boot has lasted longer: the clock alone would take the stamps for ages */
+	/* that boot has lasted longer: the clock alone would take the stamps for ages */
+	f.now_ns += 5000000000;
 	fixture_open(&f);
 	cr_assert_eq(f.phase, SHMETA_PHASE_STARTING);
 	cr_assert(strstr(f.log, "before the machine was started") != NULL, "%s", f.log);
@@ -416,7 +418,7 @@ Test(sync_restart, a_store_that_ended_who_took_it_over_is_not_tried_again)
 	fixture_done(&f);
 }
 
-/* ---- damage --------------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 
 enum how { BIT, BYTES, NOISE, ZERO, SWAPPED, CUT, PAGE, HOWS };
 
@@ -526,7 +528,8 @@ Test(sync_restart, a_store_is_served_while_the_source_is_away_and_only_if_it_was
 	SAME();
 	fixture_crash(&f);
 
-	/* The operator named another source, and it is away, too: nobody can tell whose rows these are. */
+	/* The operator named another source, and it is away, too: nobody can tell whose rows these
+	 * are. */
 	struct memory_db *other = memory_db_new("somebody-else");
 	struct shmeta_err err = {0};
 

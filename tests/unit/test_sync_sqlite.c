@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine on SQLite: what other connections change shows, and a full comparison keeps nobody waiting. */
+ * The engine on SQLite: what other connections change shows, and a full comparison keeps nobody
+ * waiting. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -40,7 +41,8 @@ __attribute__((format(printf, 1, 2))) static void sql(const char *fmt, ...)
 	sqlite3_free(text);
 }
 
-/* A new file that the engine gives its schema, then rows from another connection: topics t000.., partitions, segments of 1 000. */
+/* A new file that the engine gives its schema, then rows from another connection: topics t000..,
+ * partitions, segments of 1 000. */
 static void start(unsigned topics, unsigned partitions, unsigned segments)
 {
 	fixture_init(&f);
@@ -268,7 +270,8 @@ Test(sync_sqlite, a_comparison_that_finds_half_of_it_gone_deletes_nothing_before
 	done();
 }
 
-/* Once the comparison's own connection has begun to read: a change behind what it has shown, and one ahead of it. */
+/* Once the comparison's own connection has begun to read: a change behind what it has shown, and
+ * one ahead of it. */
 static unsigned looks;
 static bool changed;
 
@@ -297,7 +300,8 @@ Test(sync_sqlite, while_everything_is_compared_the_feed_is_followed_and_nothing_
 
 	uint64_t reconciles = fixture_counters(&f).reconciles, polls, fetches, commits;
 
-	/* Quiet until the next one is due; then every look at the clock takes 6 ms, and at the 150th the source changes. */
+	/* Quiet until the next one is due; then every look at the clock takes 6 ms, and at the
+	 * 150th the source changes. */
 	for (;;) {
 		polls = fixture_counters(&f).polls;
 		fetches = fixture_counters(&f).fetches;
@@ -316,14 +320,16 @@ Test(sync_sqlite, while_everything_is_compared_the_feed_is_followed_and_nothing_
 	cr_assert_gt(fixture_counters(&f).polls, polls + 5, "the feed stood still");
 	cr_assert_gt(fixture_counters(&f).commits, commits);
 	cr_assert_gt(fixture_counters(&f).fetches, fetches);
-	/* No further round: the feed was followed while the comparison ran, and the comparison left alone what was newer. */
+	/* No further round: the feed was followed while the comparison ran, and the comparison left
+	 * alone what was newer. */
 	SAME();
 	fixture_pass(&f, 2000);
 	SAME();
 	done();
 }
 
-/* Run rounds until a comparison has been made, with every look at the clock taking 6 ms once one may be due. */
+/* Run rounds until a comparison has been made, with every look at the clock taking 6 ms once one
+ * may be due. */
 static void compare_with(void (*on_clock)(struct fixture *fixture))
 {
 	uint64_t reconciles;
@@ -360,7 +366,8 @@ Test(sync_sqlite, within_one_partition_of_many_rows_the_feed_is_followed)
 	start(1, 1, 20000);
 	compare_with(write_to_the_busy_one);
 	cr_assert(changed, "the comparison looked at the clock %u times only", looks);
-	/* A window of rows is compared at a time, and each is followed by a look at what else is to be done. */
+	/* A window of rows is compared at a time, and each is followed by a look at what else is to
+	 * be done. */
 	cr_assert_gt(fixture_counters(&f).polls, polls_at_first + 10, "%llu polls",
 	             (unsigned long long)(fixture_counters(&f).polls - polls_at_first));
 	fixture_pass(&f, 1000);
@@ -406,7 +413,8 @@ Test(sync_sqlite, a_topic_that_is_written_to_all_the_time_is_compared_all_the_sa
 	compare_with(damage_and_write);
 	fixture_pass(&f, 2000);
 	SAME();
-	/* One row gone, two changed, a topic's row, a partition with its 2 000 segments, and a new one (it is there, and has a watermark). */
+	/* One row gone, two changed, a topic's row, a partition with its 2 000 segments, and a new
+	 * one (it is there, and has a watermark). */
 	cr_assert_eq(fixture_counters(&f).reconcile_repairs, 1 + 2 + 1 + 2001 + 2, "%llu: %s",
 	             (unsigned long long)fixture_counters(&f).reconcile_repairs, f.log);
 	done();
@@ -444,7 +452,8 @@ Test(sync_sqlite, a_file_that_is_replaced_is_another_source)
 	done();
 }
 
-/* Another file, without the first topics, takes the source's place, and no poll is due: who meets it first is somebody who wants something. */
+/* Another file, without the first topics, takes the source's place, and no poll is due: who meets
+ * it first is somebody who wants something. */
 static void exchange(unsigned topics, unsigned gone)
 {
 	char other[128];
@@ -558,7 +567,8 @@ Test(sync_sqlite, nothing_is_written_to_a_file_that_is_not_accepted)
 	}
 }
 
-/* Its caller does not wait for longer than he said, however long the look takes, and what he was told is true. */
+/* Its caller does not wait for longer than he said, however long the look takes, and what he was
+ * told is true. */
 Test(sync_sqlite, a_write_that_waits_for_a_look_still_meets_its_deadline)
 {
 	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the engine measures of itself: each read, commit, write and change once, with the time that it took. */
+ * What the engine measures of itself: each read, commit, write and change once, with the time that
+ * it took. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What could not be read again is never called fresh: while its key fails, or is locked, a record has an age of its own. */
+ * What could not be read again is never called fresh: while its key fails, or is locked, a record
+ * has an age of its own. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

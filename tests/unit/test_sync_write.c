@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit through the sync engine, on a SQLite source and on the in-memory reference, without the engine's thread: what each
- * operation answers, what the store shows at once, and that nothing is done twice. */
+ * Group commit through the sync engine, on a SQLite source and on the in-memory reference, without
+ * the engine's thread: what each operation answers, what the store shows at once, and that nothing
+ * is done twice. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>

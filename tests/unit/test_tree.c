@@ -187,7 +187,7 @@ Test(tree, what_lmdb_does_not_find_is_absent)
 	}
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 
 static int is_of_a_tree(size_t page)
 {
@@ -256,8 +256,9 @@ static void damage(enum kind kind)
 		at[i] = (uint8_t)random_below(256);
 }
 
-/* Databases whose entries carry checksums. Wrong: a key that is there is absent, or a walk ends early or leaves something out. A value
- * that is wrong is its checksum's affair, and that of the page it lies on. */
+/* Databases whose entries carry checksums. Wrong: a key that is there is absent, or a walk ends
+ * early or leaves something out. A value that is wrong is its checksum's affair, and that of the
+ * page it lies on. */
 static size_t wrong_answers(enum shmeta_db db)
 {
 	struct shmeta__tree_place place;
@@ -304,7 +305,8 @@ Test(tree, damaged_pages_are_found_or_do_not_matter_and_never_lead_outside)
 			wrong += bad > 0;
 			memcpy(file, good, file_bytes);
 		}
-	/* A page number that was damaged into that of an older state of the same page cannot be told from the right one. */
+	/* A page number that was damaged into that of an older state of the same page cannot be
+	 * told from the right one. */
 	cr_assert_leq(wrong, KINDS * TRIALS / 1000, "%zu of %d damages led to wrong answers", wrong, KINDS * TRIALS);
 }
 
@@ -426,6 +428,7 @@ Test(tree, a_separator_a_child_or_a_count_that_is_wrong_is_found_wherever_it_is)
 	cr_assert_gt(tried, 300);
 	cr_assert_eq(wrong[0], 0);
 	cr_assert_eq(wrong[2], 0);
-	/* One bit away from the number of a page may be the same page as an earlier commit left it: it is whole, and fits. */
+	/* One bit away from the number of a page may be the same page as an earlier commit left it:
+	 * it is whole, and fits. */
 	cr_assert_leq(wrong[1], tried / 3 / 20, "%zu of %zu", wrong[1], tried / 3);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A data.mdb judged page by page: whatever LMDB leaves behind passes; what was damaged is found, or shows what was written. */
+ * A data.mdb judged page by page: whatever LMDB leaves behind passes; what was damaged is found, or
+ * shows what was written. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,9 +32,10 @@ static enum shmeta_status judge(void)
 	return shmeta__tree_check(file, file_bytes, &checked, &err);
 }
 
-/* ---- what LMDB leaves behind -------------------------------------------------------------------------------------------------- */
+/* ---- what LMDB leaves behind ---- */
 
-/* Whatever was there: values that grow, shrink, move to pages of their own and back, and trees that lose their entries. */
+/* Whatever was there: values that grow, shrink, move to pages of their own and back, and trees that
+ * lose their entries. */
 static void change(int i)
 {
 	static bool there[TOPICS];
@@ -106,7 +108,7 @@ Test(tree_check, whatever_a_writer_leaves_behind_passes_and_is_counted)
 	cr_assert_gt(largest_free, 600, "a free list whose entries have pages of their own: %zu", largest_free);
 }
 
-/* ---- single damages, and what is said of them --------------------------------------------------------------------------------- */
+/* ---- single damages, and what is said of them ---- */
 
 static uint16_t word16(const uint8_t *page, size_t at)
 {
@@ -138,7 +140,8 @@ static void put64(size_t at, uint64_t v)
 	memcpy(file + at, &v, sizeof v);
 }
 
-/* Where the fields lie that LMDB goes by: docs/LAYOUT.md has no table of them, shm/tree/tree_layout.h has. */
+/* Where the fields lie that LMDB goes by: docs/LAYOUT.md has no table of them,
+ * shm/tree/tree_layout.h has. */
 enum {
 	META_FREE = 40,
 	META_MAIN = 88,
@@ -383,7 +386,7 @@ Test(tree_check, a_page_in_place_of_another_is_found)
 	}
 }
 
-/* ---- many damages: found, or without effect ----------------------------------------------------------------------------------- */
+/* ---- many damages: found, or without effect ---- */
 
 static struct {
 	uint8_t *bytes;

@@ -39,7 +39,8 @@ Test(ttl, a_record_that_changes_all_the_time_reaches_the_shortest_time)
 
 Test(ttl, a_record_that_changes_now_and_then_settles_near_its_period)
 {
-	/* A change every 100 s on average: the time to live settles where a refresh finds one in a third of the cases. */
+	/* A change every 100 s on average: the time to live settles where a refresh finds one in a
+	 * third of the cases. */
 	uint32_t ttl = ttl_within(&config, 0);
 	double sum = 0;
 

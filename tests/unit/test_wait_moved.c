@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Whether what a connection begins to wait for has come already, as the daemon judges it while the engine commits. */
+ * Whether what a connection begins to wait for has come already, as the daemon judges it while the
+ * engine commits. */
 #include <criterion/criterion.h>
 
 #include "writer/daemon/control_calls.c" /* NOLINT(bugprone-suspicious-include) */

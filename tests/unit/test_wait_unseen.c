@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waits of an event loop whose writer tells of commits that this process cannot see: its store is another one by now, whose files cannot be
- * opened (EMFILE). The writer is played by the test. */
+ * Waits of an event loop whose writer tells of commits that this process cannot see: its store is
+ * another one by now, whose files cannot be opened (EMFILE). The writer is played by the test. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <string.h>

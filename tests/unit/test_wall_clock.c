@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The clock on the wall is set: nothing that shmeta knows becomes older or younger by it, and nothing is read again. */
+ * The clock on the wall is set: nothing that shmeta knows becomes older or younger by it, and
+ * nothing is read again. */
 #include <criterion/criterion.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -12,8 +13,8 @@ TestSuite(wall_clock, .timeout = 60);
 
 static int64_t set_by_s;
 
-/* The program's own, which stand before libc's: all of the engine and the library is in this program, and none of it can tell that the
- * host's clock was not set. */
+/* The program's own, which stand before libc's: all of the engine and the library is in this
+ * program, and none of it can tell that the host's clock was not set. */
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
 	int rc = (int)syscall(SYS_clock_gettime, clock, ret);

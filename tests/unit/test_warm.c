@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The snapshot file: a start without a store serves what the last stop wrote, with no age that it cannot know, and goes on from its
- * position; a file that is damaged, cut off or of another source changes nothing. */
+ * The snapshot file: a start without a store serves what the last stop wrote, with no age that it
+ * cannot know, and goes on from its position; a file that is damaged, cut off or of another source
+ * changes nothing. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -156,7 +157,8 @@ static bool is_saved_within(uint64_t ms)
 	return fixture_logged(&f, "warm_saved");
 }
 
-/* The same where a file is expected: one that was begun in time is waited for, however slow the disk is. */
+/* The same where a file is expected: one that was begun in time is waited for, however slow the
+ * disk is. */
 static bool is_begun_within(uint64_t ms)
 {
 	bool saved = is_saved_within(ms);

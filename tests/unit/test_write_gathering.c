@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For whom a round of writes waits: for many clients who have just been answered, not for the operations of one. Through the sync engine
- * on the in-memory source, with a clock that stands. */
+ * For whom a round of writes waits: for many clients who have just been answered, not for the
+ * operations of one. Through the sync engine on the in-memory source, with a clock that stands. */
 #include <criterion/criterion.h>
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `make demo`: the main job on a real database file, from an empty directory to a table of what was seen. It starts everything it
- * shows (generator, shmetad, four readers, the sqlite3 shell, shmetactl), ends all of it, and leaves nothing behind. Exit status 0
- * only if every answer was right, none failed, every change was seen, and `shmetactl verify` found no difference. */
+ * `make demo`: the main job on a real database file, from an empty directory to a table of what was
+ * seen. It starts everything it shows (generator, shmetad, four readers, the sqlite3 shell,
+ * shmetactl), ends all of it, and leaves nothing behind. Exit status 0 only if every answer was
+ * right, none failed, every change was seen, and `shmetactl verify` found no difference. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>

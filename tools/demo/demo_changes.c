@@ -27,7 +27,8 @@ static struct demo_topic *topic_of(const char *name)
 	return NULL;
 }
 
-/* Announce the change; from now on readers look for it, and do not compare its topic with the file. */
+/* Announce the change; from now on readers look for it, and do not compare its topic with the
+ * file. */
 static void change_begin(const struct demo_probe *probe)
 {
 	struct demo_topic *topic = topic_of(probe->topic);

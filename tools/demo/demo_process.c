@@ -149,7 +149,8 @@ int demo_finish(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Until there is some, or its end; true when it was long enough to say on a terminal that it goes on. */
+/* Until there is some, or its end; true when it was long enough to say on a terminal that it goes
+ * on. */
 static bool wait_for_output(int fd, uint64_t began, bool quiet)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A reader of the demo: an agent as any program would write it, that besides compares a sample of its answers with what the same
- * question in SQL gives on the database file itself. */
+ * A reader of the demo: an agent as any program would write it, that besides compares a sample of
+ * its answers with what the same question in SQL gives on the database file itself. */
 #include "tools/demo/demo.h"
 
 #include <inttypes.h>
@@ -87,7 +87,7 @@ static void failed(struct reader *r, const char *doing, enum shmeta_status statu
 	trouble(r, &r->counts->failed, "%s: %s (%d) %s", doing, shmeta_strerror(status), (int)status, text);
 }
 
-/* ---- the same questions in SQL ------------------------------------------------------------------------------------------- */
+/* ---- the same questions in SQL ---- */
 
 static sqlite3_stmt *prepare(struct reader *r, const char *sql)
 {
@@ -144,7 +144,8 @@ static void source_done(struct reader *r)
 	(void)sqlite3_reset(r->start);
 }
 
-/* One answer of the cache against the file. While the topic is being changed the two may differ; then the probe judges. */
+/* One answer of the cache against the file. While the topic is being changed the two may differ;
+ * then the probe judges. */
 static void compare(struct reader *r)
 {
 	struct demo_shared *shared = r->shared;
@@ -199,7 +200,7 @@ static void compare(struct reader *r)
 	source_done(r);
 }
 
-/* ---- the change that is being made ---------------------------------------------------------------------------------------- */
+/* ---- the change that is being made ---- */
 
 /* 0: the old answer, 1: the new one, -1: neither. */
 static int probe_answer(struct reader *r, const struct demo_probe *probe, enum shmeta_status *ret_status)
@@ -277,7 +278,7 @@ static void probe_seen(struct reader *r, uint64_t number)
 	atomic_store_explicit(&r->counts->seen_probe, number, memory_order_release);
 }
 
-/* ---- lookups as fast as they go ------------------------------------------------------------------------------------------- */
+/* ---- lookups as fast as they go ---- */
 
 static void look_up(struct reader *r, uint32_t i)
 {
@@ -337,8 +338,8 @@ static void batch(struct reader *r)
 	answer = probe(r, &number);
 	status = shmeta_end(r->shm);
 	if (status == SHMETA_ERR_EXPIRED)
-		count(&r->counts
-		               ->expired); /* not registered at that moment, and too slow: by the rules, looked up again */
+		/* not registered at that moment, and too slow: by the rules, looked up again */
+		count(&r->counts->expired);
 	else if (status != SHMETA_OK)
 		failed(r, "end", status);
 	else if (answer == 1)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shmeta-exporter: what shared memory tells of the instances of this host, over HTTP. The command line and the loop. */
+ * shmeta-exporter: what shared memory tells of the instances of this host, over HTTP. The command
+ * line and the loop. */
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>

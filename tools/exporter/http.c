@@ -26,7 +26,8 @@ struct server {
 	struct open_connection open[CONNECTIONS];
 };
 
-/* Is the name, which a port may follow, one of ours? A page of another site that has its name point to this host is not answered. */
+/* Is the name, which a port may follow, one of ours? A page of another site that has its name point
+ * to this host is not answered. */
 static bool host_is_ours(const struct server *s, const char *host)
 {
 	static const char *const own[] = {"localhost", "127.0.0.1", "[::1]"};
@@ -167,8 +168,8 @@ static bool all_are_taken(const struct server *s)
 	return taken == CONNECTIONS;
 }
 
-/* Whoever sends or reads a byte at a time is not silent, and does not keep others out either: when all connections are taken, a request
- * has the time that it takes on this host. */
+/* Whoever sends or reads a byte at a time is not silent, and does not keep others out either: when
+ * all connections are taken, a request has the time that it takes on this host. */
 static void cut_off(struct server *s, uint64_t now_ns)
 {
 	uint64_t most_ns = (all_are_taken(s) ? CROWDED_MS : CONNECTION_MS) * UINT64_C(1000000);

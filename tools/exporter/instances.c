@@ -11,8 +11,8 @@
 
 #include "base/escape.h"
 
-/* A name is a label, and two of one name would be one to whoever reads it: the later one is called by its path, and where what can be shown
- * of that is taken as well, by a number. */
+/* A name is a label, and two of one name would be one to whoever reads it: the later one is called
+ * by its path, and where what can be shown of that is taken as well, by a number. */
 static void name_it(struct instances *all, struct instance *one)
 {
 	enum { NUMBER_BYTES = 5 };
@@ -85,8 +85,8 @@ static void add_found(struct instances *all, const char *dir)
 	              INSTANCES);
 }
 
-/* New directories of the root in which a writer has run. One that is removed stays until another one needs its place: that it is gone is
- * worth being told. */
+/* New directories of the root in which a writer has run. One that is removed stays until another
+ * one needs its place: that it is gone is worth being told. */
 static void search(struct instances *all)
 {
 	DIR *root = all->root != NULL ? opendir(all->root) : NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The instances of this host as the exporter knows them: found, looked at, and remembered for an hour. Owns: the list, the newest copy of
- * each instance's pages, and its history. One thread. */
+ * The instances of this host as the exporter knows them: found, looked at, and remembered for an
+ * hour. Owns: the list, the newest copy of each instance's pages, and its history. One thread. */
 #ifndef SHMETA_TOOLS_EXPORTER_INSTANCES_H
 #define SHMETA_TOOLS_EXPORTER_INSTANCES_H
 
@@ -14,7 +14,8 @@ enum {
 	INSTANCE_NAME_BYTES = 128,
 	HISTORY_STEP_S = 5,
 	HISTORY_SAMPLES = 3600 / HISTORY_STEP_S + 1,
-	LOOK_MS = 200 /* what is newer is not looked at again: whoever asks in a loop costs nothing more */
+	LOOK_MS = 200 /* what is newer is not looked at again: whoever asks in a loop costs nothing
+                       * more */
 };
 
 /* What panels are drawn of. Counters are as the writer has them; UINT64_MAX: not known. */
@@ -45,7 +46,8 @@ struct sample {
 #undef C
 	uint64_t free_bytes, readers, pinning, pin_age_ns;
 	uint64_t class_age_ns[SHMETA_CLASS_COUNT];
-	uint64_t source_time[PLOT_HEAT_ROWS]; /* bulk reads of the source, by powers of two from 4.1 us on */
+	uint64_t source_time[PLOT_HEAT_ROWS]; /* bulk reads of the source, by powers of two from 4.1
+                                               * us on */
 	uint32_t phase;
 	enum health_severity worst;
 	bool readable, alive, source_up;

@@ -20,7 +20,7 @@ struct page {
 	uint32_t step; /* samples of a point */
 };
 
-/* ---- from samples to points ------------------------------------------------------------------------------------------------------- */
+/* ---- from samples to points ---- */
 
 static double known(uint64_t value)
 {
@@ -87,7 +87,7 @@ static void mean(const struct page *p, struct plot_series *s, const char *name, 
 
 #define AT(field) offsetof(struct sample, field)
 
-/* ---- the panels -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the panels ---- */
 
 static void text(struct page *p, const char *what)
 {
@@ -535,7 +535,7 @@ static void about_panel(struct page *p)
 	plot_end(p->out, "What is shown is in shared memory: it needs no writer that runs.");
 }
 
-/* ---- the frame --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the frame ---- */
 
 /* An instance's name as the value of a parameter. */
 static void parameter(FILE *out, const char *value)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * page.css and page.js as text, and their SHA-256 in base64, as a content security policy wants it. Made by embed.sh. */
+ * page.css and page.js as text, and their SHA-256 in base64, as a content security policy wants it.
+ * Made by embed.sh. */
 #ifndef SHMETA_TOOLS_EXPORTER_PAGE_ASSETS_H
 #define SHMETA_TOOLS_EXPORTER_PAGE_ASSETS_H
 

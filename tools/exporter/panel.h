@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Panels of the page: a title, the figures of now as text, and a drawing as inline SVG. Whatever is written here is escaped here. */
+ * Panels of the page: a title, the figures of now as text, and a drawing as inline SVG. Whatever is
+ * written here is escaped here. */
 #ifndef SHMETA_TOOLS_EXPORTER_PANEL_H
 #define SHMETA_TOOLS_EXPORTER_PANEL_H
 
@@ -38,8 +39,8 @@ void plot_strip(FILE *out, const char *name, const char *const css[PLOT_POINTS])
 void plot_bars(FILE *out, const char *name, const uint64_t *height, uint32_t count, const char *first,
                const char *last);
 
-/* A map of how often each row was met over time: the darker, the oftener; 0 or NAN: nothing is drawn. low, high: what the lowest and the
- * highest row stand for. */
+/* A map of how often each row was met over time: the darker, the oftener; 0 or NAN: nothing is
+ * drawn. low, high: what the lowest and the highest row stand for. */
 enum { PLOT_HEAT_ROWS = 23, PLOT_HEAT_COLUMNS = PLOT_POINTS / 2 };
 void plot_heat(FILE *out, const char *name, const double cell[PLOT_HEAT_COLUMNS][PLOT_HEAT_ROWS], const char *low,
                const char *high);

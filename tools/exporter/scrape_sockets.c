@@ -39,7 +39,8 @@ static int open_unix(const char *where, struct listener *ret, char *why, size_t 
 		return -1;
 	}
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	/* What a killed exporter left behind answers nobody. A file that is no socket answers the same and is not ours. */
+	/* What a killed exporter left behind answers nobody. A file that is no socket answers the
+	 * same and is not ours. */
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (probe >= 0 && connect(probe, (struct sockaddr *)&address, sizeof(address)) != 0 && errno == ECONNREFUSED &&
 	    lstat(path, &there) == 0 && S_ISSOCK(there.st_mode))

@@ -104,6 +104,7 @@ check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
 check 'no two files have one name' one_name
 check 'no file has more than 750 lines' lengths
+check 'comments end at column 100 (tools/lint/comments.sh)' tools/lint/comments.sh
 check 'licence lines' first_lines
 check 'standard terms (tools/lint/words.sh)' tools/lint/words.sh
 check 'no forgotten notes' notes

@@ -86,7 +86,8 @@ double advice_miss_at(const struct shmeta_usage *usage, size_t i)
 	return usage->miss[i] > 0 ? (double)(usage->miss[i] - 1) / SHMETA_USAGE_ALL : 1;
 }
 
-/* The share of lookups that miss with room for so many partitions, but for first lookups, which no room answers. */
+/* The share of lookups that miss with room for so many partitions, but for first lookups, which no
+ * room answers. */
 static double lost_at(const struct advice_facts *f, double partitions)
 {
 	double at = log2(partitions / (double)SHMETA_USAGE_SIZE(0)),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What to change in a configuration, why, and with which expected effect: rules over what the writer counts, its options, and the miss-ratio
- * curve of the host's lookups. Owns: the rules and their thresholds. Nothing here reads, prints or asks. */
+ * What to change in a configuration, why, and with which expected effect: rules over what the
+ * writer counts, its options, and the miss-ratio curve of the host's lookups. Owns: the rules and
+ * their thresholds. Nothing here reads, prints or asks. */
 #ifndef SHMETA_TOOLS_MONITOR_ADVICE_H
 #define SHMETA_TOOLS_MONITOR_ADVICE_H
 
@@ -15,7 +16,8 @@
 
 struct advice_facts {
 	const struct shmeta_usage *usage;
-	const json_t *options;                  /* of the running configuration, as shmeta_get_config() has them */
+	const json_t *options;                  /* of the running configuration, as
+                                                 * shmeta_get_config() has them */
 	uint64_t counter[SHMETA_COUNTER_COUNT]; /* 0: the writer does not have it */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The checks: one function each, which says what it found and, when that is not well, what to do. */
+ * The checks: one function each, which says what it found and, when that is not well, what to
+ * do. */
 #include "tools/monitor/health.h"
 
 #include <inttypes.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Is an instance well, and if not, what is to be done? Owns: the table of checks, with their thresholds and their advice. `shmetactl
- * health` and `status`, the exporter and its page all say what this says. */
+ * Is an instance well, and if not, what is to be done? Owns: the table of checks, with their
+ * thresholds and their advice. `shmetactl health` and `status`, the exporter and its page all say
+ * what this says. */
 #ifndef SHMETA_TOOLS_MONITOR_HEALTH_H
 #define SHMETA_TOOLS_MONITOR_HEALTH_H
 
@@ -47,7 +48,8 @@ enum health_check {
 enum { HEALTH_VALUE_BYTES = 1400, HEALTH_COMMAND_BYTES = 300 };
 struct health_finding {
 	enum health_severity severity;
-	char value[HEALTH_VALUE_BYTES];     /* what was found, for people: printable, without raw text of others */
+	char value[HEALTH_VALUE_BYTES];     /* what was found, for people: printable, without raw
+                                             * text of others */
 	const char *advice;                 /* what to do; "" when nothing is to be done */
 	char command[HEALTH_COMMAND_BYTES]; /* the command that does it or shows more; "" */
 };
@@ -57,8 +59,8 @@ struct health {
 	struct health_finding finding[HEALTH_CHECK_COUNT];
 };
 
-/* Judges a copy of the pages: no system call but one statvfs(). instance: its name, or its directory when it begins with '/'; it
- * becomes part of the commands. */
+/* Judges a copy of the pages: no system call but one statvfs(). instance: its name, or its
+ * directory when it begins with '/'; it becomes part of the commands. */
 void health_judge(const struct pages *pages, const char *instance, struct health *ret);
 
 const char *health_name(enum health_check check);       /* "freshness" */
@@ -67,9 +69,11 @@ const char *health_thresholds(enum health_check check); /* from when on it is no
 const char *health_word(enum health_severity severity); /* "ok", "warning", "unknown", "critical" */
 int health_exit(enum health_severity severity);         /* 0, 1, 3, 2: as monitoring plug-ins do */
 
-/* The bytes that the file system of the instance has left, and of how many. false: it does not say. */
+/* The bytes that the file system of the instance has left, and of how many. false: it does not
+ * say. */
 bool health_free_bytes(const struct pages *pages, uint64_t *ret_free, uint64_t *ret_size);
-/* The registered processes that hold a snapshot; the age of the oldest and the commits it is behind. */
+/* The registered processes that hold a snapshot; the age of the oldest and the commits it is
+ * behind. */
 uint32_t health_pins(const struct pages *pages, uint64_t *ret_age_ns, uint64_t *ret_lag);
 /* The source answers, as far as the writer knows. */
 bool health_source_up(const struct pages *pages);

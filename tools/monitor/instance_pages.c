@@ -15,8 +15,9 @@
 
 #include "base/boot_id_text.h"
 
-/* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
- * also live in another pid namespace, where its number means nothing here. */
+/* The writer's loop beats four times a second. A process that is gone needs only one missed second
+ * to be believed dead: it could also live in another pid namespace, where its number means nothing
+ * here. */
 enum { STALLED_MS = 5000, GONE_MS = 1000, AHEAD_MS = 1000 };
 
 /* Word by word, so that a number that moves meanwhile is either the old one or the new one. */
@@ -64,7 +65,8 @@ static bool process_is(uint64_t pid, uint64_t start_ticks)
 	n = read(fd, text, sizeof(text) - 1);
 	(void)close(fd);
 	text[n > 0 ? n : 0] = '\0';
-	at = strrchr(text, ')'); /* the name may hold anything, but is the last thing in parentheses */
+	/* the name may hold anything, but is the last thing in parentheses */
+	at = strrchr(text, ')');
 	if (at == NULL || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') /* dead, not reaped */
 		return false;
 	for (int field = 3; at != NULL && field <= 22; field++)
@@ -114,7 +116,8 @@ static void open_stats(struct pages *pages)
 	(void)munmap(map, sizeof(struct shmeta_stats));
 }
 
-/* What the writer counted as an age was that when it wrote the page: where nobody writes it any more, it has grown since. */
+/* What the writer counted as an age was that when it wrote the page: where nobody writes it any
+ * more, it has grown since. */
 static void grow_ages(struct pages *pages)
 {
 	uint64_t since, depth = pages_counter(pages, SHMETA_COUNTER_queue_depth);

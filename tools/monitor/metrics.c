@@ -20,7 +20,7 @@ static size_t age(struct metric_value *ret, const struct metric_view *v, uint64_
 	return ns == UINT64_MAX ? 0 : one(ret, ns);
 }
 
-/* ---- of the stats page ---------------------------------------------------------------------------------------------------------- */
+/* ---- of the stats page ---- */
 
 static size_t read_counter(const struct metric_view *v, uint32_t counter, struct metric_value *ret)
 {
@@ -92,7 +92,7 @@ static size_t read_pins(const struct metric_view *v, uint32_t part, struct metri
 	return one(ret, part == PIN_READERS ? readers : part == PIN_AGE ? age_ns : lag);
 }
 
-/* ---- of the board and the generation -------------------------------------------------------------------------------------------- */
+/* ---- of the board and the generation ---- */
 
 static size_t read_alive(const struct metric_view *v, uint32_t unused, struct metric_value *ret)
 {
@@ -200,7 +200,7 @@ static size_t read_readable(const struct metric_view *v, uint32_t unused, struct
 	return one(ret, v->readable);
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the table ---- */
 
 #define BOARD(field) offsetof(struct shmeta_board, field)
 #define GENERATION(field) offsetof(struct shmeta_generation, field)

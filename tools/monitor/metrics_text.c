@@ -5,7 +5,8 @@
 
 #include "tools/monitor/metrics.h"
 
-/* Buckets are told by powers of two: lookups from 64 ns on, of which 4 of ours make one, other times from 4.1 us on, of which 2 do. */
+/* Buckets are told by powers of two: lookups from 64 ns on, of which 4 of ours make one, other
+ * times from 4.1 us on, of which 2 do. */
 enum { LOOKUPS_FIRST = 13, LOOKUPS_A_POWER = 4, TIMES_FIRST = 1, TIMES_A_POWER = 2 };
 
 static bool in_seconds(const struct metric *row)
@@ -41,7 +42,8 @@ const char *metric_name(const struct metric *row, char ret[METRIC_NAME_BYTES])
 	return ret;
 }
 
-/* Between quotes: backslash, quote and newline are escaped; any other byte below ' ' becomes '?'. */
+/* Between quotes: backslash, quote and newline are escaped; any other byte below ' ' becomes
+ * '?'. */
 static void write_label(FILE *out, const char *name, const char *value)
 {
 	(void)fprintf(out, "%s=\"", name);

@@ -10,7 +10,8 @@ struct buckets {
 	uint64_t (*floor)(uint32_t i);
 };
 
-/* Times spread over powers: what is even in their logarithms has no kink where the buckets get twice as wide. */
+/* Times spread over powers: what is even in their logarithms has no kink where the buckets get
+ * twice as wide. */
 static double edge_of(const struct buckets *b, uint32_t i)
 {
 	return i > 0 ? log((double)b->floor(i)) : log((double)b->floor(1)) - 1;
@@ -26,7 +27,8 @@ static double density(const struct buckets *b, uint32_t i)
 	return i + 1 < b->n ? (double)b->count[i] / width_of(b, i) : 0;
 }
 
-/* The logarithm of the density at the left edge of bucket i, between those of the buckets around it; `own`: where one of them is empty. */
+/* The logarithm of the density at the left edge of bucket i, between those of the buckets around
+ * it; `own`: where one of them is empty. */
 static double edge_density(const struct buckets *b, uint32_t i, double own)
 {
 	double before = i > 0 ? density(b, i - 1) : 0, behind = i < b->n ? density(b, i) : 0;
@@ -37,7 +39,8 @@ static double edge_density(const struct buckets *b, uint32_t i, double own)
 	       (width_of(b, i - 1) + width_of(b, i));
 }
 
-/* Where in a bucket, 0..1, `share` of it lies below, when its density grows or falls by a power from its left edge to its right one. */
+/* Where in a bucket, 0..1, `share` of it lies below, when its density grows or falls by a power
+ * from its left edge to its right one. */
 static double place_in(double growth, double share)
 {
 	return fabs(growth) < 1e-6 ? share : log1p(share * expm1(growth)) / growth;

@@ -11,7 +11,8 @@
 
 enum { ROWS_AT_ONCE = 1000 };
 
-/* Is the object behind --after, BUCKET/KEY, in the order of the list? The bucket of a key has no '/'. */
+/* Is the object behind --after, BUCKET/KEY, in the order of the list? The bucket of a key has no
+ * '/'. */
 static bool is_behind(const char *after, const struct shmeta_object *object)
 {
 	const char *slash = after != NULL ? strchr(after, '/') : NULL;
@@ -95,7 +96,8 @@ int verb_objects(struct tool *tool)
 		if (status == SHMETA_OK)
 			list_end(&list, cut, cut != NULL ? strlen(cut) : 0);
 		list_free(&list);
-	} else if (status == SHMETA_ERR_UNSUPPORTED) { /* a source without a place for objects has none */
+	} else if (status == SHMETA_ERR_UNSUPPORTED) {
+		/* a source without a place for objects has none */
 		list_begin(&list, tool, "objects");
 		list_end(&list, NULL, 0);
 		list_free(&list);

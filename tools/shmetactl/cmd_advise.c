@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * advise: what to change in the configuration, and the miss-ratio curve of this host's lookups. It changes nothing. */
+ * advise: what to change in the configuration, and the miss-ratio curve of this host's lookups. It
+ * changes nothing. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * objects audit: which objects of a bucket no metadata names, and which metadata names an object that is not there.
+ * objects audit: which objects of a bucket no metadata names, and which metadata names an object
+ * that is not there.
  *
- *   listing ── made first ──>  objects ─> everything that load() shows ─> objects again  ─> what nobody named, what was not listed
+ *   listing, made first ─> objects ─> everything that load() shows ─> objects again
+ *     ─> what nobody named, what was not listed
  *
- * Deletion follows from this, so nothing is said that is not certain. The source itself is read, all tenants of it, behind the listing.
- * Nothing is judged where a row could not be read: it may name any object. An object is judged when it was written longer than
- * --min-age ago: until then who uploaded it may still be about to commit it. One without a time of modification is never judged. What
- * metadata of the same age names and the listing lacks is missing; what is younger may have been uploaded behind the listing. Nor is
- * What a listing was asked to spell for URLs (--encoding-type url) does not say so reliably: a key that can be read in both ways is
- * judged in both. Nor is
- * anything judged where no row names an object of the bucket, or the daemon does not accept its source: then all of it would be orphans.
+ * Deletion follows from this, so nothing is said that is not certain. The source itself is read,
+ * all tenants of it, behind the listing. Nothing is judged where a row could not be read: it may
+ * name any object. An object is judged when it was written longer than --min-age ago: until then
+ * who uploaded it may still be about to commit it. One without a time of modification is never
+ * judged. What metadata of the same age names and the listing lacks is missing; what is younger may
+ * have been uploaded behind the listing. Nor is What a listing was asked to spell for URLs
+ * (--encoding-type url) does not say so reliably: a key that can be read in both ways is judged in
+ * both. Nor is anything judged where no row names an object of the bucket, or the daemon does not
+ * accept its source: then all of it would be orphans.
  *
  * Opens the source as export does. */
 #include <errno.h>
@@ -34,7 +38,8 @@ struct audit {
 	struct tool *tool;
 	struct move_source source;
 	struct object_listing listing, lacked; /* lacked: the keys that are missing, each once */
-	struct object_listing decoded;         /* the keys that the listed ones may stand for (listing_decode()) */
+	struct object_listing decoded;         /* the keys that the listed ones may stand for
+                                                * (listing_decode()) */
 	struct missing *missing;               /* of lacked.object[i] */
 	size_t missing_capacity;
 	const char *bucket;
@@ -199,7 +204,8 @@ static int read_source(struct audit *a)
 			a->tool, TOOL_UNHEALTHY,
 			"%s rows of the source cannot be read, and any of them may name any object: nothing is judged",
 			out_count(a->quarantined));
-	/* A name that was mistyped, or a source that was emptied: every object of the bucket would be an orphan. */
+	/* A name that was mistyped, or a source that was emptied: every object of the bucket would
+	 * be an orphan. */
 	if (a->named == 0)
 		return tool_error(
 			a->tool, TOOL_USAGE,
@@ -209,7 +215,8 @@ static int read_source(struct audit *a)
 	return 0;
 }
 
-/* The daemon holds its source back, which may lack most of what it had: what is not named there may be named yet. */
+/* The daemon holds its source back, which may lack most of what it had: what is not named there may
+ * be named yet. */
 static int judge_hold(struct tool *tool)
 {
 	struct pages pages = {0};

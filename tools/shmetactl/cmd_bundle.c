@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * support-bundle: what somebody needs who is to help, as a tar file: what this program shows, the configuration, the log, the host. All of
- * it passes redact(), and nothing of the source's rows but names is in it. */
+ * support-bundle: what somebody needs who is to help, as a tar file: what this program shows, the
+ * configuration, the log, the host. All of it passes redact(), and nothing of the source's rows but
+ * names is in it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -172,8 +173,8 @@ static void add_file(struct bundle *b, const char *name, const char *path)
 	free(text);
 }
 
-/* The configuration file that the daemon reads, or the one that --config names, and its drop-ins. What is known as a secret from then on
- * is so in every file. */
+/* The configuration file that the daemon reads, or the one that --config names, and its drop-ins.
+ * What is known as a secret from then on is so in every file. */
 static char *learn_all(struct bundle *b, const char *unit)
 {
 	const char *named = b->tool->config;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * compare: a canary. Keys of the store are sampled, read from the source at a bounded rate, and compared with what the store answers. What
- * differs is read again, as it may have changed in between, and counts only when the same difference stays. */
+ * compare: a canary. Keys of the store are sampled, read from the source at a bounded rate, and
+ * compared with what the store answers. What differs is read again, as it may have changed in
+ * between, and counts only when the same difference stays. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ enum {
 	USUAL_KEYS = 1000,
 	USUAL_RATE = 100,
 	TICK_MS = 100,
-	SEGMENTS_MOST = 10000, /* of a partition whose segments are compared; of a larger one its own row alone */
+	SEGMENTS_MOST = 10000, /* of a partition whose segments are compared; of a larger one its
+                                * own row alone */
 	BATCH_KEYS = 64,
 	AGAIN_MS = 200
 };
@@ -235,7 +237,8 @@ static bool of_sample(const struct finding *f, const struct sample *s)
 	return strncmp(f->text, where, n) == 0 && (f->text[n] == ':' || f->text[n] == ',');
 }
 
-/* Until it agrees, or the same difference stays for --timeout; with the writer dead nothing will follow. */
+/* Until it agrees, or the same difference stays for --timeout; with the writer dead nothing will
+ * follow. */
 static int look_again(struct canary *c, const struct sample *s)
 {
 	const struct timespec pause = {.tv_nsec = AGAIN_MS * 1000000};

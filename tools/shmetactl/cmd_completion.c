@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * completion: the scripts for the shells, and what they offer: verbs, options, kinds and classes of the tables, and the names of topics
- * of the store. The scripts only ask; that one list cannot be older than the program. */
+ * completion: the scripts for the shells, and what they offer: verbs, options, kinds and classes of
+ * the tables, and the names of topics of the store. The scripts only ask; that one list cannot be
+ * older than the program. */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,7 +47,8 @@ static const char zsh_script[] =
 struct typed {
 	const char *current;                  /* the word that is being typed */
 	const struct tool_option_row *option; /* whose value it is; NULL: none's */
-	char line[256];                       /* the words of verb and arguments so far, one blank between them */
+	char line[256];                       /* the words of verb and arguments so far, one blank
+                                               * between them */
 	size_t words;
 };
 
@@ -137,7 +139,8 @@ static bool is_plain(struct shmeta_str name)
 
 enum { TOPICS_OFFERED = 200 };
 
-/* Whatever goes wrong, nothing is offered: errors have no place in a command line that is being typed. */
+/* Whatever goes wrong, nothing is offered: errors have no place in a command line that is being
+ * typed. */
 static void offer_topics(struct tool *tool, const struct typed *t)
 {
 	struct shmeta_topic topic;
@@ -165,8 +168,8 @@ static void offer_topics(struct tool *tool, const struct typed *t)
 
 #define EVENT(name, number, text, meaning) text " "
 #define CLASS(name, number, text, ttl_ms) text " "
-/* The words that an argument or the value of an option may be, where the verb tells which, with blanks between them. verb NULL: of any
- * verb. */
+/* The words that an argument or the value of an option may be, where the verb tells which, with
+ * blanks between them. verb NULL: of any verb. */
 static const struct values {
 	const char *verb, *name, *words;
 	const char *except; /* one of the words that it may not be; NULL: it may be all of them */

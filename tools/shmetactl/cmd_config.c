@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * config show, config check and reload: the configuration of the daemon that runs, and of its file. There is one parser, the
- * daemon's: for a file these verbs run the daemon that lies beside this program. */
+ * config show, config check and reload: the configuration of the daemon that runs, and of its file.
+ * There is one parser, the daemon's: for a file these verbs run the daemon that lies beside this
+ * program. */
 #include "tools/shmetactl/tool.h"
 
 #include <errno.h>
@@ -31,7 +32,8 @@ static int exec_daemon(struct tool *tool, char *const argv[])
 	return tool_error(tool, TOOL_NOT_RUNNING, "cannot run shmetad: not beside this program and not on the PATH");
 }
 
-/* What the daemon prints about a configuration as JSON, and its exit code. NULL: it printed none. */
+/* What the daemon prints about a configuration as JSON, and its exit code. NULL: it printed
+ * none. */
 static json_t *ask_daemon(struct tool *tool, const char *what, const char *file, int *ret_code)
 {
 	char *argv[6];
@@ -112,7 +114,8 @@ json_t *tool_running_config(struct tool *tool, char *why, size_t bytes, int *ret
 	return doc;
 }
 
-/* The file of the instance where no daemon says: as the systemd units have it. NULL: there is none. */
+/* The file of the instance where no daemon says: as the systemd units have it. NULL: there is
+ * none. */
 static const char *usual_file(struct tool *tool, char path[PATH_MAX])
 {
 	char usual_dir[PATH_MAX];
@@ -206,7 +209,8 @@ static json_t *wanted_options(const struct tool *tool, const json_t *options)
 	return list;
 }
 
-/* The daemon's own JSON, in the frame that every verb's JSON has. of: "daemon", "file" or "defaults". */
+/* The daemon's own JSON, in the frame that every verb's JSON has. of: "daemon", "file" or
+ * "defaults". */
 static void print_config(struct tool *tool, const json_t *config, const char *of, bool denied)
 {
 	const char *file = json_string_value(json_object_get(config, "file")), *key;
@@ -354,8 +358,8 @@ int verb_reload(struct tool *tool)
 
 	if (code != 0)
 		return code;
-	/* The daemon judges the file before it answers, so there is nothing to be gained from not waiting; --wait is accepted for
-	 * systemd's ExecReload=, where it says what is meant. */
+	/* The daemon judges the file before it answers, so there is nothing to be gained from not
+	 * waiting; --wait is accepted for systemd's ExecReload=, where it says what is meant. */
 	status = shmeta_reload(instance, tool->timeout_ms, sentence, sizeof(sentence));
 	if (status == SHMETA_ERR_CONFIG)
 		code = tool_error(tool, TOOL_USAGE, "the configuration was refused, the old one stays: %s", sentence);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dump: every record as one JSON object a line, topic by topic in bounded snapshots. The lines of one slice are of one commit; a
- * topic with more rows than a slice holds may show a later commit further down, as "txn" of its partitions tells. */
+ * dump: every record as one JSON object a line, topic by topic in bounded snapshots. The lines of
+ * one slice are of one commit; a topic with more rows than a slice holds may show a later commit
+ * further down, as "txn" of its partitions tells. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -62,7 +62,8 @@ static size_t fields_of(const struct tool *tool, const struct shmeta_event *e, s
 	return n;
 }
 
-/* Those from *next on that there are by now, oldest first; *next: where to go on. Those that were overwritten before are counted. */
+/* Those from *next on that there are by now, oldest first; *next: where to go on. Those that were
+ * overwritten before are counted. */
 static uint64_t show_new(struct list *list, const struct shmeta_activity *page, uint32_t kinds, uint64_t *next)
 {
 	uint64_t newest = shmeta_observe(&page->newest), lost = 0; /* PAIR 7: an event within its number */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * explain: why a lookup of a key answers what it answers: is it resident, how old is it, by what was it verified, and when is it read
- * again. In a bounded store, since when it is resident and when it leaves, or why it left: the writer alone knows that. */
+ * explain: why a lookup of a key answers what it answers: is it resident, how old is it, by what
+ * was it verified, and when is it read again. In a bounded store, since when it is resident and
+ * when it leaves, or why it left: the writer alone knows that. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,8 @@ static void look(struct shmeta_reader *reader, const struct question *q, struct 
 	ret->updated_at_ms = ret->status == SHMETA_OK ? segment.created_at_ms : 0;
 }
 
-/* The newest commit that may have changed the key: its word is shared with others. 0: none since the store was made. */
+/* The newest commit that may have changed the key: its word is shared with others. 0: none since
+ * the store was made. */
 static uint64_t changed_txn(const struct pages *p, const struct question *q, const struct finding *f)
 {
 	const uint64_t *words;
@@ -114,7 +116,8 @@ static const char *verified_by(const struct finding *f, uint64_t class_age_ns)
 	return "its own last read: the source could not show the key when it may have changed";
 }
 
-/* What the writer says of the key's place in a bounded store. NULL: nothing; ret_why says why, "" where there is nothing to be said. */
+/* What the writer says of the key's place in a bounded store. NULL: nothing; ret_why says why, ""
+ * where there is nothing to be said. */
 static json_t *ask_residency(struct tool *tool, const struct question *q, const struct pages *p, char *ret_why,
                              size_t bytes)
 {

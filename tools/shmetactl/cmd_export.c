@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * export: everything that a source holds, as JSON lines that `import` puts into another one.
  *
- * Objects come first, so that an import knows a slice when it sees one; then what load() shows, from one consistent read; then the
- * highest epochs, which only ever go up: read last they are never below a lease before them. Objects are read once more at the
- * end: when they changed meanwhile, somebody was writing, and the export is none.
+ * Objects come first, so that an import knows a slice when it sees one; then what load() shows,
+ * from one consistent read; then the highest epochs, which only ever go up: read last they are
+ * never below a lease before them. Objects are read once more at the end: when they changed
+ * meanwhile, somebody was writing, and the export is none.
  *
- * Opens the source as verify does (docs/decisions/0011-verify-reads-the-source.md, 0019-moving-between-engines.md). */
+ * Opens the source as verify does (docs/decisions/0011-verify-reads-the-source.md,
+ * 0019-moving-between-engines.md). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>

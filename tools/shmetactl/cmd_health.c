@@ -6,8 +6,8 @@
 
 #include "tools/shmetactl/inspect.h"
 
-/* How the instance is called in commands: by --instance where that leads to it, otherwise by its directory, from wherever they are
- * typed. */
+/* How the instance is called in commands: by --instance where that leads to it, otherwise by its
+ * directory, from wherever they are typed. */
 static const char *called(const struct tool *tool, char ret[PATH_MAX])
 {
 	char name[UNIT_BYTES];

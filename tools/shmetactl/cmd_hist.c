@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * hist: how long things took: sampled lookups of all readers since the writer started, or what the writer did lately. */
+ * hist: how long things took: sampled lookups of all readers since the writer started, or what the
+ * writer did lately. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * hot: the keys that the processes of this host look up most, as the writer has counted their samples. */
+ * hot: the keys that the processes of this host look up most, as the writer has counted their
+ * samples. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * import: what `export` wrote, into another source.
  *
- * The whole file is read and judged before anything is written; every line that is wrong is told with its number. Then rows go to the
- * source in batches, each one transaction. What was written is told, also when it ends early: the same command with --merge goes on,
- * because a row that is there already is recognised, and one that is there with other content stays as it is.
+ * The whole file is read and judged before anything is written; every line that is wrong is told
+ * with its number. Then rows go to the source in batches, each one transaction. What was written is
+ * told, also when it ends early: the same command with --merge goes on, because a row that is there
+ * already is recognised, and one that is there with other content stays as it is.
  *
  * Opens the target through the engines (docs/decisions/0019-moving-between-engines.md). */
 #include <errno.h>
@@ -75,7 +76,8 @@ __attribute__((format(printf, 2, 3))) static void wrong(struct import *im, const
 	(void)fprintf(stderr, "shmetactl: line %" PRIu64 ": %s\n", im->number, out_safe(text, strlen(text)));
 }
 
-/* The next line, without its end. false: there is none. A line that is too long is told and passed over. */
+/* The next line, without its end. false: there is none. A line that is too long is told and passed
+ * over. */
 static bool read_line(struct import *im)
 {
 	for (;;) {
@@ -92,7 +94,8 @@ static bool read_line(struct import *im)
 				too_long = true;
 				im->bytes = 0;
 			}
-			/* Its NUL bytes, if it has any, end a piece early: what is left of the line then is no JSON. */
+			/* Its NUL bytes, if it has any, end a piece early: what is left of the line
+			 * then is no JSON. */
 			if (fgets(im->text + im->bytes, (int)(im->capacity - im->bytes), im->in) == NULL)
 				break;
 			n = strlen(im->text + im->bytes);
@@ -160,7 +163,8 @@ static bool same_text(const char *a, struct shmeta_str b)
 	return a != NULL && strlen(a) == b.bytes && memcmp(a, b.data, b.bytes) == 0;
 }
 
-/* Parents stand before their children, as an export has them: so a row that hangs on nothing is told before anything is written. */
+/* Parents stand before their children, as an export has them: so a row that hangs on nothing is
+ * told before anything is written. */
 static void judge_place(struct import *im, const struct backend_row *row)
 {
 	static const int ranks[BACKEND_ROW_KINDS] = {
@@ -518,7 +522,8 @@ static enum shmeta_status pass_statement(void *arg, const char *about, const cha
 	return SHMETA_OK;
 }
 
-/* Would what is missing be made? As `schema apply` finds out, without writing. 0, or an exit code, said. */
+/* Would what is missing be made? As `schema apply` finds out, without writing. 0, or an exit code,
+ * said. */
 static int look_at_schema(struct import *im)
 {
 	const struct backend_options options = {.uri = im->tool->target,
@@ -570,7 +575,8 @@ static int look_only(struct import *im)
 	im->target.state = tool_alloc(im->target.engine->state_bytes);
 	memset(im->target.state, 0, im->target.engine->state_bytes);
 	status = im->target.engine->source->open(im->target.state, &options, &err);
-	if (status == SHMETA_ERR_CONFIG) { /* what would be made is missing: nothing else keeps it from being opened */
+	/* what would be made is missing: nothing else keeps it from being opened */
+	if (status == SHMETA_ERR_CONFIG) {
 		(void)fprintf(stderr, "%s has no tables yet; they will be made\n", im->tool->target);
 		return 0;
 	}

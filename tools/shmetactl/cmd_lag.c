@@ -67,7 +67,8 @@ static json_t *counter_json(const struct pages *p, enum shmeta_counter counter)
 
 int verb_lag(struct tool *tool)
 {
-	char status[2 * SHMETA_STATS_TEXT] = "unknown"; /* the texts of out_safez() last for a few calls only */
+	/* the texts of out_safez() last for a few calls only */
+	char status[2 * SHMETA_STATS_TEXT] = "unknown";
 	struct pages p;
 	uint64_t lag;
 	json_t *doc;

@@ -52,8 +52,8 @@ struct place {
 	struct page_place page; /* it, of topics */
 };
 
-/* One snapshot's worth of rows. OK: there may be more; END; ABSENT or UNKNOWN: nothing to list; an error.
- * *ret_full: --limit is reached and there was one more row. */
+/* One snapshot's worth of rows. OK: there may be more; END; ABSENT or UNKNOWN: nothing to list; an
+ * error. *ret_full: --limit is reached and there was one more row. */
 typedef enum shmeta_status slice_fn(struct session *s, struct list *list, struct place *at, bool *ret_full);
 
 static bool list_full(const struct list *list)
@@ -84,7 +84,8 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 			break;
 		full = false;
 		status = slice(&s, &list, &next, &full);
-		if (!session_end(&s, &code)) { /* too slow: once more, from where the last good slice ended */
+		/* too slow: once more, from where the last good slice ended */
+		if (!session_end(&s, &code)) {
 			list_drop(&list);
 			status = SHMETA_OK;
 			full = false;
@@ -204,7 +205,8 @@ static enum shmeta_status slice_partitions(struct session *s, struct list *list,
 
 	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, &fresh)) == SHMETA_OK) {
 		if (at->begun && p.partition_id <= at->number) {
-			s->begun_ns = tool_monotonic_ns(); /* the way there is not the slice's time; ids are few */
+			/* the way there is not the slice's time; ids are few */
+			s->begun_ns = tool_monotonic_ns();
 			continue;
 		}
 		if (list_full(list)) {

@@ -123,7 +123,8 @@ static int rows_read(struct tool *tool, struct rows *ret)
 	return code;
 }
 
-/* May the row be why the store has no such topic, partition (partition_id >= 0) or segment (offset not NULL)? */
+/* May the row be why the store has no such topic, partition (partition_id >= 0) or segment (offset
+ * not NULL)? */
 static bool explains(const struct tool *tool, const struct shmeta__quarantined *row, const char *topic,
                      int64_t partition_id, const uint64_t *offset)
 {

@@ -36,7 +36,8 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	struct backend_error err = {.code = SHMETA_OK};
 	struct backend_options options = {.timeout_ms = tool->timeout_ms,
 	                                  .password_file = tool->password_file,
-	                                  /* A source that was named is made, because it was asked for. */
+	                                  /* A source that was named is made, because it was asked
+	                                   * for. */
 	                                  .create = verb == BACKEND_SCHEMA_APPLY && tool->source != NULL};
 	char uri[SOURCE_URI_MAX];
 	enum shmeta_status status;

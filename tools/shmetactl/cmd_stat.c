@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * stat: what is counted and measured of an instance: once, or again and again with what happened in between. */
+ * stat: what is counted and measured of an instance: once, or again and again with what happened in
+ * between. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ struct look {
 	struct health health;
 	struct metric_view view;
 	struct metric_value (*values)[METRIC_VALUES]; /* [row] */
-	size_t *counts;                               /* [row]: values that it has; 0: nothing is known of it */
+	size_t *counts;                               /* [row]: values that it has; 0: nothing is
+                                                       * known of it */
 };
 
 static int look_open(struct tool *tool, struct look *l)
@@ -47,7 +49,8 @@ static bool wanted(const struct tool *tool, const struct metric *row)
 	return tool->glob == NULL || page_matches(tool->glob, row->key, strlen(row->key));
 }
 
-/* Since when counters count: the start of the writer. In ns before this look; UINT64_MAX: unknown. */
+/* Since when counters count: the start of the writer. In ns before this look; UINT64_MAX:
+ * unknown. */
 static uint64_t counted_for(const struct look *l)
 {
 	return pages_since(l->pages.now_ns, l->pages.board.started_at_ns);
@@ -63,7 +66,8 @@ static uint64_t grown(const struct look *now, const struct look *before, size_t 
 	return value - old;
 }
 
-/* Per second since the look before, or, without one, since the writer began to count. Negative: unknown. */
+/* Per second since the look before, or, without one, since the writer began to count. Negative:
+ * unknown. */
 static double rate_of(const struct look *now, const struct look *before, size_t row)
 {
 	uint64_t ns = before != NULL ? now->pages.now_ns - before->pages.now_ns : counted_for(now);

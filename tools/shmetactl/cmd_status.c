@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * status and version: from the board, the generation and the stats page, without asking the writer. */
+ * status and version: from the board, the generation and the stats page, without asking the
+ * writer. */
 #include "tools/shmetactl/inspect.h"
 
 #include <inttypes.h>
@@ -11,7 +12,8 @@ static const char *count_text(uint64_t value)
 	return value == UINT64_MAX ? "?" : out_count(value);
 }
 
-/* What the store holds; where it cannot be opened, what the writer counted last. UINT64_MAX: not known. */
+/* What the store holds; where it cannot be opened, what the writer counted last. UINT64_MAX: not
+ * known. */
 struct content {
 	uint64_t topics, partitions, segments, quarantined, used;
 	uint64_t pinned; /* free, but kept for readers, as the writer measured it last */

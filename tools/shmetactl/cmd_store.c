@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * store: what the store holds and costs. Also the ways to open a generation below the public API. */
+ * store: what the store holds and costs. Also the ways to open a generation below the public
+ * API. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * top: a live view of an instance, from its pages alone. It ends with its terminal, follows its size, and shows a writer that died, or one
- * that was started again, as what it is. */
+ * top: a live view of an instance, from its pages alone. It ends with its terminal, follows its
+ * size, and shows a writer that died, or one that was started again, as what it is. */
 #include <curses.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -37,7 +37,8 @@ struct top {
 	uint32_t every_ms;
 	struct sample sample[SAMPLES]; /* a ring */
 	uint64_t samples;              /* ever taken */
-	/* Of each row of metrics: as it was in the round before, and what happened a second since. */
+	/* Of each row of metrics: as it was in the round before, and what happened a second
+	 * since. */
 	uint64_t *before;
 	double *rate;
 	uint64_t before_ns, before_epoch;
@@ -139,7 +140,8 @@ static int paint(enum health_severity severity)
 	       (severity == HEALTH_OK ? A_NORMAL : A_BOLD);
 }
 
-/* The share of answers that were no UNKNOWN and no error, over the last n samples; negative: there were none. */
+/* The share of answers that were no UNKNOWN and no error, over the last n samples; negative: there
+ * were none. */
 static double hit_share(const struct top *t, uint64_t n)
 {
 	const struct sample *now = back(t, 0), *then = back(t, n);
@@ -474,7 +476,8 @@ static void on_key(struct top *t, int key)
 		t->every_ms *= 2;
 }
 
-/* Keys until it is time to look again. A terminal that is gone answers every wait at once: that is the end. */
+/* Keys until it is time to look again. A terminal that is gone answers every wait at once: that is
+ * the end. */
 static void wait_for_keys(struct top *t, uint64_t until_ns)
 {
 	while (!over) {
@@ -489,7 +492,8 @@ static void wait_for_keys(struct top *t, uint64_t until_ns)
 			over = 1;
 			return;
 		}
-		key = getch(); /* also after a signal: the new size of the terminal comes as a key */
+		/* also after a signal: the new size of the terminal comes as a key */
+		key = getch();
 		if (ready > 0 && key == ERR) {
 			over = 1;
 			return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * verify: is the store sound (verify_structure.c), and does it hold what the source holds (verify_contents.h)? */
+ * verify: is the store sound (verify_structure.c), and does it hold what the source holds
+ * (verify_contents.h)? */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

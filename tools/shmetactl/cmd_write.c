@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * topic create, topic delete, segments delete-before and replace: writes as any program makes them. What cannot be taken back asks first. */
+ * topic create, topic delete, segments delete-before and replace: writes as any program makes them.
+ * What cannot be taken back asks first. */
 #include "tools/shmetactl/move_rows.h"
 
 #include <errno.h>

@@ -13,7 +13,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names of the directories that have a board. An exit code, said, where the directory cannot be read. */
+/* The names of the directories that have a board. An exit code, said, where the directory cannot be
+ * read. */
 static int find(const struct tool *tool, const char *parent, char ***ret, size_t *ret_count)
 {
 	DIR *dir = opendir(parent);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * help: the table of verbs for people and for programs; which verb a command line means, and what was meant by one that there is not. */
+ * help: the table of verbs for people and for programs; which verb a command line means, and what
+ * was meant by one that there is not. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,7 +212,8 @@ int tool_bad_verb(const struct tool *tool, const char *first, const char *second
 	return tool_error(tool, TOOL_USAGE, "unknown verb '%s'; 'shmetactl help' lists them", first);
 }
 
-/* words: how many of argv the verb's name took. One of two words goes before the one of its first word. */
+/* words: how many of argv the verb's name took. One of two words goes before the one of its first
+ * word. */
 const struct verb *tool_find_verb(const struct tool *tool, int argc, char **argv, int *ret_words)
 {
 	const struct verb *found = NULL;

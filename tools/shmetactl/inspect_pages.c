@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pages of the instance that a command line means: all that `status`, `readers` and part of `store` need, with the writer alive,
- * stopped or dead; where they cannot be had, who may, and what to do about it. */
+ * The pages of the instance that a command line means: all that `status`, `readers` and part of
+ * `store` need, with the writer alive, stopped or dead; where they cannot be had, who may, and what
+ * to do about it. */
 #include "tools/shmetactl/inspect.h"
 
 #include <grp.h>
@@ -52,7 +53,8 @@ static int say(const struct tool *tool, int dir_fd, const char *name, const stru
 	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
 }
 
-/* Whatever is shown of this instance says that its writer is gone: in JSON each document, otherwise one line beside the output. */
+/* Whatever is shown of this instance says that its writer is gone: in JSON each document, otherwise
+ * one line beside the output. */
 static void tell_writer(struct tool *tool, const struct pages *pages)
 {
 	tool->tell_writer = false;

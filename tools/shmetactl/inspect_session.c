@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Snapshots in slices. One lookup reads by grace rules and never contacts the writer. A long list registers where it can; where it
- * cannot, each of its snapshots lasts for a small part of the grace period, and a slice that took too long is read again. */
+ * Snapshots in slices. One lookup reads by grace rules and never contacts the writer. A long list
+ * registers where it can; where it cannot, each of its snapshots lasts for a small part of the
+ * grace period, and a slice that took too long is read again. */
 #include "tools/shmetactl/inspect.h"
 
 #include <fcntl.h>
@@ -10,13 +11,15 @@
 
 enum {
 	SLICE_MS = 40,
-	REGISTERED_SLICE_MS = 250, /* what a slice holds is in memory, and what it pins in the store, until it ends */
+	REGISTERED_SLICE_MS = 250, /* what a slice holds is in memory, and what it pins in the
+                                    * store, until it ends */
 	REGISTER_MS = 300,
 	SLICE_TRIES = 12,
 	CONTENDED_PAUSE_US = 500
 };
 
-/* Registration goes on between snapshots: begin some, until one is pinned. A writer that does not answer is not waited for. */
+/* Registration goes on between snapshots: begin some, until one is pinned. A writer that does not
+ * answer is not waited for. */
 static void await_registration(struct session *s)
 {
 	const struct timespec pause = {.tv_nsec = 2000000};

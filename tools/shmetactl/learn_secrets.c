@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where secrets come from (learn_secrets.h). What cannot be read is not learned: then the daemon could not read it either, or this user
- * may not know. */
+ * Where secrets come from (learn_secrets.h). What cannot be read is not learned: then the daemon
+ * could not read it either, or this user may not know. */
 #include "tools/shmetactl/learn_secrets.h"
 
 #include <ctype.h>
@@ -16,7 +16,8 @@ enum { FILE_MOST = 64 << 20 };
 
 char *learn_read(const char *path, size_t *ret_bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a FIFO is not waited for */
+	/* a FIFO is not waited for */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
 	char *text = NULL;
 	size_t bytes = 0, capacity = 0, n;
@@ -188,7 +189,8 @@ static char *expand(const struct learn *l, const char *text, size_t bytes)
 			if (value == NULL)
 				value = in_environment(l->own, l->own_bytes, text + at + 2, name - 2);
 			n = value != NULL ? strlen(value) : 0;
-			/* Whatever is in it, also what would end it: "user:${NAME}@", "password=${NAME}". */
+			/* Whatever is in it, also what would end it: "user:${NAME}@",
+			 * "password=${NAME}". */
 			if (value != NULL && at > 0 &&
 			    ((text[at - 1] == ':' && at + end + 1 < bytes && text[at + end + 1] == '@') ||
 			     (at >= 9 && strncasecmp(text + at - 9, "password=", 9) == 0)))
@@ -244,7 +246,8 @@ static void learn_named_password(struct learn *l, const char *name)
 		learn_password_file(l, path);
 	if (snprintf(path, sizeof(path), "/run/credentials/%s.service/%s", l->unit, name) < (int)sizeof(path))
 		learn_password_file(l, path);
-	/* Where the units have it from, as docs/install.md says: shmeta.password, shmeta.NAME.password. */
+	/* Where the units have it from, as docs/install.md says: shmeta.password,
+	 * shmeta.NAME.password. */
 	if (snprintf(path, sizeof(path), "/etc/credstore/shmeta.%s%s%s", at != NULL ? at + 1 : "",
 	             at != NULL ? "." : "", name) < (int)sizeof(path))
 		learn_password_file(l, path);
@@ -252,7 +255,8 @@ static void learn_named_password(struct learn *l, const char *name)
 
 void learn_config(struct learn *l, const char *text, size_t bytes)
 {
-	/* A parameter of a URI ends at '&', one of a list at a blank. That it is in a comment does not make it less of a secret. */
+	/* A parameter of a URI ends at '&', one of a list at a blank. That it is in a comment does
+	 * not make it less of a secret. */
 	static const struct {
 		const char *word, *end;
 		void (*learn)(struct learn *l, const char *path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What support-bundle knows of the secrets of an instance before it writes anything: all places from which the daemon, or libpq for it,
- * can have one. */
+ * What support-bundle knows of the secrets of an instance before it writes anything: all places
+ * from which the daemon, or libpq for it, can have one. */
 #ifndef SHMETA_TOOLS_SHMETACTL_LEARN_SECRETS_H
 #define SHMETA_TOOLS_SHMETACTL_LEARN_SECRETS_H
 
@@ -16,7 +16,8 @@ struct learn {
 	size_t writers_bytes, own_bytes;
 };
 
-/* Environments and command lines, and the files that they name. pid: of the writer; 0: it is not known. */
+/* Environments and command lines, and the files that they name. pid: of the writer; 0: it is not
+ * known. */
 void learn_begin(struct learn *l, struct redact_known *known, const char *unit, uint64_t pid);
 /* A text of configuration, as its file has it or on one line: URIs, password files, services. */
 void learn_config(struct learn *l, const char *text, size_t bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The format of `export` and `import`: a row of a source as one JSON object a line (docs/backends.md). One table says for both
- * directions which fields a kind has. */
+ * The format of `export` and `import`: a row of a source as one JSON object a line
+ * (docs/backends.md). One table says for both directions which fields a kind has. */
 #ifndef SHMETA_TOOLS_SHMETACTL_MOVE_ROWS_H
 #define SHMETA_TOOLS_SHMETACTL_MOVE_ROWS_H
 
@@ -15,8 +15,8 @@ const char *move_kind_name(enum backend_row_kind kind);
 /* A row as a line. NULL: a map with a key that JSON text cannot hold (NUL). */
 json_t *move_row_json(const struct backend_row *row);
 
-/* A line as a row, judged against semantics.md C9. Its texts live as long as line and *ret_map, which is to be freed. false: *ret_fault
- * says what is wrong. */
+/* A line as a row, judged against semantics.md C9. Its texts live as long as line and *ret_map,
+ * which is to be freed. false: *ret_fault says what is wrong. */
 bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char ret_fault[480]);
 
 /* --source, or the source that the daemon names. 0, or an exit code, said. */

@@ -51,7 +51,8 @@ static bool grow_slots(struct object_listing *l)
 	if (table == NULL)
 		return false;
 	if (l->slots == 0)
-		(void)!getrandom(&l->seed, sizeof l->seed, GRND_NONBLOCK); /* who writes objects chooses their keys */
+		/* who writes objects chooses their keys */
+		(void)!getrandom(&l->seed, sizeof l->seed, GRND_NONBLOCK);
 	free(l->slot);
 	l->slot = table;
 	l->slots = slots;
@@ -238,7 +239,8 @@ static bool add_json(struct object_listing *l, const json_t *item, size_t number
 	return true;
 }
 
-/* Why a page is not one of the whole bucket, as far as it says that itself; NULL: nothing is known against it. */
+/* Why a page is not one of the whole bucket, as far as it says that itself; NULL: nothing is known
+ * against it. */
 static const char *not_whole(const json_t *document)
 {
 	static const struct {
@@ -265,7 +267,8 @@ struct end {
 	bool cut;    /* something comes behind it */
 };
 
-/* Does the page go on where the one before ended? Tokens are in what the service itself answers; tools that put pages together leave them out. */
+/* Does the page go on where the one before ended? Tokens are in what the service itself answers;
+ * tools that put pages together leave them out. */
 static bool goes_on(const json_t *document, size_t page, struct end *end, char fault[240])
 {
 	const char *from = json_string_value(json_object_get(document, "ContinuationToken")),

@@ -16,9 +16,11 @@ char *out_ring(void);
 void out_progress_rows(void);
 json_t *out_field_json(const struct field *field);
 void out_json_to(FILE *out, const json_t *value, int indent);
-/* As text, in memory of its own. record: sizes for humans; otherwise digits that a script can add up. */
+/* As text, in memory of its own. record: sizes for humans; otherwise digits that a script can add
+ * up. */
 char *out_field_text(const struct field *field, bool record);
-/* What text calls a field: "created_at_ms" is a number there, and "created" a date; "size_bytes" of a record is "61.2 MiB". */
+/* What text calls a field: "created_at_ms" is a number there, and "created" a date; "size_bytes" of
+ * a record is "61.2 MiB". */
 const char *out_label(const struct field *field, bool record);
 /* Ends the list whose JSON is open on stdout with an error. False: there is none. */
 bool list_end_by_error(int code, const char *text);

@@ -74,8 +74,8 @@ static int put_callback(const char *buffer, size_t bytes, void *arg)
 	return 0;
 }
 
-/* A dump has millions of rows of which nearly all are numbers and plain text: those are written as they are, anything else by
- * jansson. */
+/* A dump has millions of rows of which nearly all are numbers and plain text: those are written as
+ * they are, anything else by jansson. */
 static bool put_plain(struct list *list, const struct field *field)
 {
 	char number[48];
@@ -174,7 +174,8 @@ void list_row(struct list *list, const struct field *fields, size_t count)
 	list->columns = column;
 }
 
-/* On a terminal a line of the table is one line: the widest texts are cut first, then what does not fit is left out. */
+/* On a terminal a line of the table is one line: the widest texts are cut first, then what does not
+ * fit is left out. */
 static void fit(struct list *list)
 {
 	int limit = line_width(), total = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Long lists in slices: each in a snapshot of its own, that goes on behind the last key of the one before. */
+ * Long lists in slices: each in a snapshot of its own, that goes on behind the last key of the one
+ * before. */
 #ifndef SHMETA_TOOLS_SHMETACTL_PAGING_H
 #define SHMETA_TOOLS_SHMETACTL_PAGING_H
 
@@ -24,7 +25,8 @@ struct paging {
 	void (*drop)(void *arg); /* it is not: the slice is read again */
 	void *arg;
 	const char *what;     /* "leases" */
-	bool unknown_is_none; /* of a class that was never loaded there are no rows; otherwise that is an error */
+	bool unknown_is_none; /* of a class that was never loaded there are no rows; otherwise that
+                               * is an error */
 };
 /* All slices. Returns 0, or an exit code after having said why. */
 int page_all(struct session *s, const struct paging *paging);
@@ -32,8 +34,9 @@ int page_all(struct session *s, const struct paging *paging);
 /* Does the pattern match all of the text? Only '*' is special. */
 bool page_matches(const char *pattern, const char *text, size_t bytes);
 
-/* The topics that --prefix or --glob asks for; names that do not match are looked at all the same, so that a slice ends in time.
- * row is called for each that does, and answers false when it wants no more. */
+/* The topics that --prefix or --glob asks for; names that do not match are looked at all the same,
+ * so that a slice ends in time. row is called for each that does, and answers false when it wants
+ * no more. */
 enum shmeta_status page_topics(struct session *s, struct page_place *at,
                                bool (*row)(void *arg, const struct shmeta_topic *topic,
                                            const struct shmeta_freshness *fresh),

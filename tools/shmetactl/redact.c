@@ -102,7 +102,8 @@ static bool names_secret(const char *word, size_t word_bytes)
 	return false;
 }
 
-/* The bytes that the secret takes here, however each of its characters is spelled; 0: it is not here. */
+/* The bytes that the secret takes here, however each of its characters is spelled; 0: it is not
+ * here. */
 static size_t spelled(const char *secret, const char *text, size_t bytes)
 {
 	size_t at = 0;
@@ -146,8 +147,9 @@ static size_t known_at(const struct redact_known *known, const char *text, size_
 	return longest;
 }
 
-/* Of "://user:SECRET@": at stands behind "://". Where the secret begins, and its bytes; 0: there is none. A password that was not
- * spelled as a URI wants it may hold '@' and '/', so the last '@' counts: rather too much is hidden than too little. */
+/* Of "://user:SECRET@": at stands behind "://". Where the secret begins, and its bytes; 0: there is
+ * none. A password that was not spelled as a URI wants it may hold '@' and '/', so the last '@'
+ * counts: rather too much is hidden than too little. */
 static size_t uri_password(const char *text, size_t bytes, size_t at, size_t *ret_begin)
 {
 	size_t end = at, begin = 0, last = 0;
@@ -165,8 +167,9 @@ static size_t uri_password(const char *text, size_t bytes, size_t at, size_t *re
 	return last - begin;
 }
 
-/* Behind a word that names one: "=", ":" or blanks, maybe quotes; in a URI up to the next parameter. Without "=" it is in quotes, as SQL
- * has it, or the word is an option of a command line. Where the secret begins, and its bytes. */
+/* Behind a word that names one: "=", ":" or blanks, maybe quotes; in a URI up to the next
+ * parameter. Without "=" it is in quotes, as SQL has it, or the word is an option of a command
+ * line. Where the secret begins, and its bytes. */
 static size_t named_value(const char *text, size_t bytes, size_t at, bool uri, bool option, size_t *ret_begin)
 {
 	bool assigned = false;
@@ -175,7 +178,8 @@ static size_t named_value(const char *text, size_t bytes, size_t at, bool uri, b
 
 	if (begin < bytes && text[begin] == '\\') /* within a text of JSON */
 		begin++;
-	if (begin < bytes && (text[begin] == '"' || text[begin] == '\'')) /* the end of a quoted name */
+	/* the end of a quoted name */
+	if (begin < bytes && (text[begin] == '"' || text[begin] == '\''))
 		begin++;
 	while (begin < bytes &&
 	       (text[begin] == ' ' || text[begin] == '\t' || text[begin] == '=' || text[begin] == ':')) {
@@ -207,7 +211,8 @@ static size_t named_value(const char *text, size_t bytes, size_t at, bool uri, b
 	return n;
 }
 
-/* Between the lines of "-----BEGIN ... PRIVATE KEY-----" and "-----END"; without an end, all the rest. */
+/* Between the lines of "-----BEGIN ... PRIVATE KEY-----" and "-----END"; without an end, all the
+ * rest. */
 static size_t private_key(const char *text, size_t bytes, size_t at, size_t *ret_begin)
 {
 	static const char begin[] = "-----BEGIN ", kind[] = "PRIVATE KEY-----", end[] = "-----END ";
@@ -225,7 +230,8 @@ static size_t private_key(const char *text, size_t bytes, size_t at, size_t *ret
 	return last != NULL ? (size_t)(last - text) - *ret_begin : bytes - *ret_begin;
 }
 
-/* A secret as it was written, and without what its place asked for: percent signs of a URI, backslashes, doubled quotes. */
+/* A secret as it was written, and without what its place asked for: percent signs of a URI,
+ * backslashes, doubled quotes. */
 static void know_value(struct redact_known *known, const char *text, size_t bytes)
 {
 	char *plain = tool_copy(text, bytes);

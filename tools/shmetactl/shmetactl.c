@@ -340,7 +340,8 @@ static int run(struct tool *tool, int argc, char **argv)
 		                  tool->argv[verb->max_args], verb->name, verb->args[0] != '\0' ? verb->args : "none");
 	if (tool->prefix != NULL && tool->glob != NULL)
 		return tool_error(tool, TOOL_USAGE, "--prefix and --glob cannot both be given");
-	/* What reads the store shows what its writer left, if there is none any more. status says that itself. */
+	/* What reads the store shows what its writer left, if there is none any more. status says
+	 * that itself. */
 	tool->tell_writer = (verb->group == 'A' && verb->run != verb_status && verb->run != verb_health) ||
 	                    verb->run == verb_verify || verb->run == verb_compare;
 	if (tool->all_instances && tool->every_ms > 0)
@@ -352,10 +353,12 @@ static int run(struct tool *tool, int argc, char **argv)
 	return verb->run(tool);
 }
 
-/* Longer than the daemon's calls to its source (source.timeout_ms): its sentence shall arrive, not only our deadline. */
+/* Longer than the daemon's calls to its source (source.timeout_ms): its sentence shall arrive, not
+ * only our deadline. */
 enum { TIMEOUT_MS = 10000 };
 
-/* Whoever has a file mapped that becomes shorter is ended by the system: say why, and which status that is. */
+/* Whoever has a file mapped that becomes shorter is ended by the system: say why, and which status
+ * that is. */
 static void on_sigbus(int signal)
 {
 	static const char text[] = "shmetactl: a file of the instance was cut off, or could not be read, while it was "
@@ -378,7 +381,8 @@ int main(int argc, char **argv)
 		tool.json |= strcmp(argv[i], "--json") == 0;
 
 	(void)signal(SIGBUS, on_sigbus);
-	(void)signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes fails with EFBIG */
+	/* a write beyond the limit on file sizes fails with EFBIG */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
 	code = run(&tool, argc, argv);
 	return out_end(code); /* a full disk behind stdout is a failure of ours */

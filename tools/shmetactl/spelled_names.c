@@ -5,7 +5,8 @@
 
 #include "tools/shmetactl/tool.h"
 
-/* The character of "\xNN", "\uNNNN" or "\UNNNNNNNN" at text, as UTF-8 (\x: as that byte); returns the bytes of the spelling, 0: none. */
+/* The character of "\xNN", "\uNNNN" or "\UNNNNNNNN" at text, as UTF-8 (\x: as that byte); returns
+ * the bytes of the spelling, 0: none. */
 static size_t spelled(const char *text, char ret[4], size_t *ret_bytes)
 {
 	size_t digits = text[0] != '\\' ? 0 : text[1] == 'x' ? 2 : text[1] == 'u' ? 4 : text[1] == 'U' ? 8 : 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the verbs of shmetactl share: options, exit codes, output, and snapshots through the public API in slices. A verb is a row
- * of the table in verb_table.c and one function; it prints its own errors and returns an exit code. */
+ * What the verbs of shmetactl share: options, exit codes, output, and snapshots through the public
+ * API in slices. A verb is a row of the table in verb_table.c and one function; it prints its own
+ * errors and returns an exit code. */
 #ifndef SHMETA_TOOLS_SHMETACTL_TOOL_H
 #define SHMETA_TOOLS_SHMETACTL_TOOL_H
 
@@ -12,7 +13,8 @@
 
 #include "include/shmeta.h"
 
-/* X(name, number, sentence). Documented in shmetactl(1) and printed by help; a number never changes its meaning. */
+/* X(name, number, sentence). Documented in shmetactl(1) and printed by help; a number never changes
+ * its meaning. */
 #define TOOL_EXIT_LIST(X)                                                                            \
 	X(OK, 0, "done, and what was looked at is well")                                             \
 	X(UNHEALTHY, 1, "it could be looked at and is not well: degraded, writer dead, differences") \
@@ -103,7 +105,8 @@ struct verb {
 	const char *args; /* as help shows them: "TOPIC PARTITION" */
 	int min_args, max_args;
 	uint64_t options; /* UINT64_C(1) << enum tool_option, beside the global ones */
-	char group;       /* 'A': shared memory alone; 'B': asks the daemon or the source; 'C': about the tool */
+	char group;       /* 'A': shared memory alone; 'B': asks the daemon or the source; 'C':
+                           * about the tool */
 	const char *help;
 	const char *more; /* examples, for help VERB */
 	int (*run)(struct tool *tool);
@@ -113,7 +116,8 @@ const struct verb *tool_all_verbs(size_t *ret_count);
 
 /* help.c: the verb that these words name; ret_words: how many of them. NULL: none. */
 const struct verb *tool_find_verb(const struct tool *tool, int argc, char **argv, int *ret_words);
-/* There is no such verb, said, with what may have been meant. second: NULL: there is no second word. */
+/* There is no such verb, said, with what may have been meant. second: NULL: there is no second
+ * word. */
 int tool_bad_verb(const struct tool *tool, const char *first, const char *second);
 /* Letters to add, to change or to take away. */
 unsigned tool_distance(const char *a, const char *b);
@@ -177,7 +181,8 @@ int verb_help(struct tool *tool);
 
 /* ---- errors ---- */
 
-/* "shmetactl: sentence" on stderr, with --json also an object with "error" on stdout; returns code. */
+/* "shmetactl: sentence" on stderr, with --json also an object with "error" on stdout; returns
+ * code. */
 __attribute__((format(printf, 3, 4))) int tool_error(const struct tool *tool, int code, const char *fmt, ...);
 /* The exit code that a status means. */
 int tool_exit_of(enum shmeta_status status);
@@ -199,7 +204,8 @@ enum field_kind {
 	FIELD_MAP, /* packed map: JSON object of strings                           */
 	FIELD_NULL
 };
-enum { FIELD_JSON_ONLY = 1, FIELD_RIGHT = 2 /* a text that stands to the right in a table */ }; /* flags */
+/* flags */
+enum { FIELD_JSON_ONLY = 1, FIELD_RIGHT = 2 /* a text that stands to the right in a table */ };
 struct field {
 	const char *name; /* JSON key and column */
 	enum field_kind kind;
@@ -223,7 +229,8 @@ struct field f_map(const char *name, struct shmeta_map map);
 struct field f_null(const char *name);
 struct field f_hidden(struct field field); /* JSON only */
 
-/* A JSON value that keeps what it was given: invalid UTF-8 becomes U+FFFD, numbers above 2^53 become strings. */
+/* A JSON value that keeps what it was given: invalid UTF-8 becomes U+FFFD, numbers above 2^53
+ * become strings. */
 json_t *out_json_text(const void *text, size_t bytes);
 json_t *out_json_count(uint64_t value);
 json_t *out_json_age(uint64_t ns); /* milliseconds; null for UINT64_MAX */
@@ -234,9 +241,11 @@ void out_set_field(json_t *object, const struct field *field);
 json_t *out_document(const char *name);
 /* From now on each document has this as "writer_state". */
 void out_writer(const char *state);
-/* What was put goes out, and then a pause. False: nobody reads on (a pipe that was closed, a terminal that is gone), or a signal came. */
+/* What was put goes out, and then a pause. False: nobody reads on (a pipe that was closed, a
+ * terminal that is gone), or a signal came. */
 bool out_pause(uint64_t ms);
-/* The end of the output: the exit status, and a sentence where not all of the output could be written. */
+/* The end of the output: the exit status, and a sentence where not all of the output could be
+ * written. */
 int out_end(int code);
 /* "shmetactl: sentence" at stderr: what should be known of the output. */
 __attribute__((format(printf, 1, 2))) void out_note(const char *fmt, ...);
@@ -246,15 +255,17 @@ void out_json(json_t *value, int indent);
 /* One record: "name  value" lines, or one document. */
 void out_record(const struct tool *tool, const char *schema, const struct field *fields, size_t count);
 
-/* A list that is made in slices. Rows are rendered when they are given and wait until list_flush() prints them, so that
- * list_drop() can take back a slice whose snapshot expired. Text: a table. JSON: {"schema", ..., "items": [...], "count",
- * "complete", "next_after"}, or with `lines` one object a line and nothing around them. */
+/* A list that is made in slices. Rows are rendered when they are given and wait until list_flush()
+ * prints them, so that list_drop() can take back a slice whose snapshot expired. Text: a table.
+ * JSON: {"schema", ..., "items": [...], "count", "complete", "next_after"}, or with `lines` one
+ * object a line and nothing around them. */
 enum { LIST_COLUMNS = 24 };
 struct list {
 	const struct tool *tool;
 	const char *schema;
 	bool lines, begun;
-	bool incomplete;  /* the caller's: rows were left out, behind which nothing can be asked for */
+	bool incomplete;  /* the caller's: rows were left out, behind which nothing can be asked
+                           * for */
 	uint64_t printed; /* rows */
 	uint64_t waiting; /* rows */
 	size_t columns;
@@ -271,7 +282,8 @@ void list_begin(struct list *list, const struct tool *tool, const char *schema);
 void list_row(struct list *list, const struct field *fields, size_t count);
 void list_flush(struct list *list);
 void list_drop(struct list *list);
-/* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete, or there is none. */
+/* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete, or
+ * there is none. */
 void list_end(struct list *list, const char *after, size_t after_bytes);
 void list_free(struct list *list);
 
@@ -283,7 +295,8 @@ const char *out_time(int64_t ms);      /* RFC 3339 UTC */
 const char *out_safe(const void *text, size_t bytes);
 const char *out_safez(const char *text, size_t capacity); /* up to a NUL */
 
-/* "leases: 120 000 looked at" on a terminal at stderr, once it has taken a while; erased before anything is printed. */
+/* "leases: 120 000 looked at" on a terminal at stderr, once it has taken a while; erased before
+ * anything is printed. */
 void out_progress(const char *what, uint64_t done);
 void out_progress_end(void);
 
@@ -299,7 +312,8 @@ struct session {
 	uint64_t slice_ns; /* how long a snapshot may be held: a part of the grace period */
 	uint64_t begun_ns; /* of the slice */
 	uint32_t tries;
-	bool registered;              /* the writer keeps its snapshots readable for as long as they last */
+	bool registered;              /* the writer keeps its snapshots readable for as long as they
+                                       * last */
 	bool lacks;                   /* a list that was read has not all that the source has */
 	uint64_t snapshots, repeated; /* ended; of these, those that took too long */
 };
@@ -316,13 +330,14 @@ void session_lists(struct session *session, const struct shmeta_iter *iter);
 void session_tell_lacks(const struct session *session);
 /* Is it time to end this slice? */
 bool session_due(const struct session *session);
-/* End it. true: what was read may be used. false: it took too long, discard and read the slice again (*ret_code is 0), or it
- * failed for good (*ret_code is an exit code, said). */
+/* End it. true: what was read may be used. false: it took too long, discard and read the slice
+ * again (*ret_code is 0), or it failed for good (*ret_code is an exit code, said). */
 bool session_end(struct session *session, int *ret_code);
-/* The topic that an argument means: the name itself, or where there is no such topic, what its \uNNNN spell (out_safe()). */
+/* The topic that an argument means: the name itself, or where there is no such topic, what its
+ * \uNNNN spell (out_safe()). */
 const char *session_topic(struct session *session, const char *given);
-/* Why the store of this tenant answers UNKNOWN for a topic, a partition of it (partition_id >= 0) or an offset (not NULL): the sentence
- * of a quarantined row. false: there is none. */
+/* Why the store of this tenant answers UNKNOWN for a topic, a partition of it (partition_id >= 0)
+ * or an offset (not NULL): the sentence of a quarantined row. false: there is none. */
 enum { TOOL_REASON_BYTES = 1100 };
 bool quarantine_reason(struct tool *tool, const char *topic, int64_t partition_id, const uint64_t *offset,
                        char ret[TOOL_REASON_BYTES]);
@@ -334,22 +349,25 @@ int session_say(struct session *session, enum shmeta_status status, const char *
 extern const char *const tool_classes[SHMETA_CLASS_COUNT]; /* "topic", ... */
 /* SHMETA_CLASS_COUNT: there is none of that name. */
 enum shmeta_class tool_class(const char *name);
-/* shmeta_open() failed: its sentence, which may begin with the directory already. Returns the exit code. */
+/* shmeta_open() failed: its sentence, which may begin with the directory already. Returns the exit
+ * code. */
 int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char *error);
-/* TOOL_NOT_FOUND, said, when the store knows that there is no such topic or, partition >= 0, partition; TOOL_UNHEALTHY, said, when the
- * source has it and it is quarantined; otherwise 0. */
+/* TOOL_NOT_FOUND, said, when the store knows that there is no such topic or, partition >= 0,
+ * partition; TOOL_UNHEALTHY, said, when the source has it and it is quarantined; otherwise 0. */
 int tool_say_absent(struct tool *tool, const char *topic, int64_t partition);
 /* 0 and *ret to be closed, or an exit code, said. */
 int tool_open_control(struct tool *tool, struct shmeta **ret);
-/* The configuration that the daemon runs with; NULL: none answers, or this user may not ask (TOOL_PERMISSION). why: the reason (may be
- * NULL). */
+/* The configuration that the daemon runs with; NULL: none answers, or this user may not ask
+ * (TOOL_PERMISSION). why: the reason (may be NULL). */
 json_t *tool_running_config(struct tool *tool, char *why, size_t bytes, int *ret_code);
 /* "doing: the last sentence"; returns the exit code. */
 int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing);
-/* Yes was said, by --yes or on the terminal. what: "delete topic x"; why it is asked: "it cannot be taken back". */
+/* Yes was said, by --yes or on the terminal. what: "delete topic x"; why it is asked: "it cannot be
+ * taken back". */
 bool tool_agreed(struct tool *tool, const char *what, const char *why);
 
-/* A verb for each instance below the directory of the command line, or /run/shmeta; the worst exit code. */
+/* A verb for each instance below the directory of the command line, or /run/shmeta; the worst exit
+ * code. */
 int tool_each_instance(struct tool *tool, int (*run)(struct tool *tool));
 
 /* Never NULL: out of memory ends the program with a sentence. */

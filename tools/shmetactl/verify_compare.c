@@ -67,7 +67,8 @@ static const char *place_of(const struct verify *v, uint64_t base)
 	return text;
 }
 
-/* A difference is the same in two looks when the store's value is: the source may move on, but a store that follows does, too. */
+/* A difference is the same in two looks when the store's value is: the source may move on, but a
+ * store that follows does, too. */
 __attribute__((format(printf, 2, 3))) static void key_of_last(struct verify *v, const char *fmt, ...)
 {
 	char key[1024];
@@ -133,7 +134,8 @@ static void missing_row(struct verify *v, const struct shmeta_segment *want)
 	        place_of(v, want->base_offset));
 }
 
-/* One snapshot's worth of the store's rows beyond *last against the source's from *at on. END: all were seen. */
+/* One snapshot's worth of the store's rows beyond *last against the source's from *at on. END: all
+ * were seen. */
 static enum shmeta_status compare_slice(struct verify *v, bool final, size_t *at, bool *has_last, uint64_t *last)
 {
 	char strings[3 * (SHMETA_STRING_MAX + 1)];
@@ -451,8 +453,8 @@ static void count_quarantined(struct verify *v, const char *sentence)
 	v->quarantined++;
 }
 
-/* The source has the row; the store's answer is not that. UNKNOWN: it is quarantined there, as the engine alone cannot tell: its
- * topic is not served, or a record of it would be too large. */
+/* The source has the row; the store's answer is not that. UNKNOWN: it is quarantined there, as the
+ * engine alone cannot tell: its topic is not served, or a record of it would be too large. */
 static void not_found(struct verify *v, enum shmeta_class cls, const char *where, uint64_t *count,
                       enum shmeta_status status)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Does the store hold what the source holds? One pass of `verify`, for the files that make it: verify_compare.c compares what the
- * source's engine reads with the store, verify_extra.c looks for what the store has beside it, verify_passes.c goes on until both
- * agree or the time is over. */
+ * Does the store hold what the source holds? One pass of `verify`, for the files that make it:
+ * verify_compare.c compares what the source's engine reads with the store, verify_extra.c looks for
+ * what the store has beside it, verify_passes.c goes on until both agree or the time is over. */
 #ifndef SHMETA_TOOLS_SHMETACTL_VERIFY_CONTENTS_H
 #define SHMETA_TOOLS_SHMETACTL_VERIFY_CONTENTS_H
 
@@ -52,7 +52,8 @@ struct verify {
 	struct group_row *group; /* as the source gave them; v->groups of them */
 	size_t group_capacity;
 	bool groups_sorted;
-	uint64_t groupless; /* of the offsets: those that the store has, too, of a group that has no row */
+	uint64_t groupless; /* of the offsets: those that the store has, too, of a group that has no
+                             * row */
 	char sentences[4][256];
 	uint64_t progress_shown_ns;
 };
@@ -78,9 +79,11 @@ extern const struct backend_sink verify_sink;
 bool verify_use_tenant(struct verify *v, struct shmeta_str tenant);
 /* Ends the comparison of the topic whose rows came. */
 void verify_end_topic(struct verify *v);
-/* Rows of one partition follow, whose topic's row is not among them; segments: its segments, too. */
+/* Rows of one partition follow, whose topic's row is not among them; segments: its segments,
+ * too. */
 void verify_begin_partition(struct verify *v, struct shmeta_str topic, bool segments);
-/* Ends the comparison of the rows that came, of whatever they were. Which other partitions the topic has is not looked at. */
+/* Ends the comparison of the rows that came, of whatever they were. Which other partitions the
+ * topic has is not looked at. */
 void verify_end_rows(struct verify *v);
 /* Forgets rows and groups that the source gave. */
 void verify_drop_rows(struct verify *v);
@@ -88,8 +91,8 @@ void verify_forget_groups(struct verify *v);
 /* The row that the source gave of a group of this tenant; NULL: none. */
 struct group_row *verify_find_group(struct verify *v, char *group);
 
-/* A snapshot in which something is looked up and compared. Findings of one that took too long are taken back, and the caller
- * looks again. */
+/* A snapshot in which something is looked up and compared. Findings of one that took too long are
+ * taken back, and the caller looks again. */
 struct look {
 	struct verify *v;
 	size_t found;

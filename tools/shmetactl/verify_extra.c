@@ -32,7 +32,8 @@ static void compare_group(struct verify *v, const struct shmeta_group *have)
 	free(id);
 }
 
-/* What the store has beside the source: topics that the source did not give, and the numbers of the advisory records. */
+/* What the store has beside the source: topics that the source did not give, and the numbers of the
+ * advisory records. */
 struct advisory {
 	struct verify *v;
 	uint64_t agents, leases, offsets; /* kept, of all tenants */
@@ -170,8 +171,9 @@ void verify_extra_topics(struct verify *v)
 	free(tenants);
 }
 
-/* Agents, offsets and leases that the source gave were looked up one by one; so the numbers tell whether the store has others. Offsets
- * are counted by the groups that have a row: the store lists no others. */
+/* Agents, offsets and leases that the source gave were looked up one by one; so the numbers tell
+ * whether the store has others. Offsets are counted by the groups that have a row: the store lists
+ * no others. */
 void verify_extra_advisory(struct verify *v)
 {
 	struct advisory a = {.v = v};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * verify: passes over the source. A live source moves on while it is read, so what differs is read and compared again until it agrees
- * or the time is over; what still differs then, the store being as it was before, is reported. With the writer dead nothing will
- * follow, so the first look decides.
+ * verify: passes over the source. A live source moves on while it is read, so what differs is read
+ * and compared again until it agrees or the time is over; what still differs then, the store being
+ * as it was before, is reported. With the writer dead nothing will follow, so the first look
+ * decides.
  *
  * Only this file of verify calls an engine (docs/decisions/0011-verify-reads-the-source.md). */
 #include <stdlib.h>
@@ -110,8 +111,8 @@ static void todo_clear(struct todo *todo)
 	todo->advisory = todo->too_many = false;
 }
 
-/* From the findings from `from` on, each topic once. They come topic by topic, so equal ones are neighbours but for the last
- * look at the whole list. */
+/* From the findings from `from` on, each topic once. They come topic by topic, so equal ones are
+ * neighbours but for the last look at the whole list. */
 static void todo_fill(struct todo *todo, const struct findings *f, size_t from)
 {
 	todo_clear(todo);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * verify, first half: is the store sound? Every checksum, bound and reference of one commit, in a child process: a file that is cut off
- * meanwhile, or a page that the system cannot give, ends whoever walks it, and that too is a finding. Commits that go on meanwhile could recycle
- * what the child reads; so this process holds a registered snapshot meanwhile where the writer gives one, and otherwise judges by
- * the grace rules. */
+ * verify, first half: is the store sound? Every checksum, bound and reference of one commit, in a
+ * child process: a file that is cut off meanwhile, or a page that the system cannot give, ends
+ * whoever walks it, and that too is a finding. Commits that go on meanwhile could recycle what the
+ * child reads; so this process holds a registered snapshot meanwhile where the writer gives one,
+ * and otherwise judges by the grace rules. */
 #include "tools/shmetactl/verify.h"
 
 #include <errno.h>
@@ -137,7 +138,8 @@ static int structure_run(struct tool *tool, const char *path, struct structure *
 	return 0;
 }
 
-/* A snapshot that the writer knows of keeps the pages of all later commits too, those that the child reads. */
+/* A snapshot that the writer knows of keeps the pages of all later commits too, those that the
+ * child reads. */
 struct hold {
 	struct shmeta *instance;
 	struct shmeta_reader *reader;

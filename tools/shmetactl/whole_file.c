@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The file that is written until it is whole; one program has it at a time. -1, errno: EWOULDBLOCK, another one has it. */
+/* The file that is written until it is whole; one program has it at a time. -1, errno: EWOULDBLOCK,
+ * another one has it. */
 static int open_part(const char *part)
 {
 	struct stat mine, there;
@@ -62,7 +63,8 @@ int whole_file_begin(struct tool *tool, const char *name, const char *what, cons
 	ret->name = name;
 	if (snprintf(ret->part, sizeof(ret->part), "%s.part", name) >= (int)sizeof(ret->part))
 		return tool_error(tool, TOOL_USAGE, "the name of the file is too long");
-	/* The new file would take the place of a device or a pipe, which others need: /dev/null is not there to be replaced. */
+	/* The new file would take the place of a device or a pipe, which others need: /dev/null is
+	 * not there to be replaced. */
 	if (stat(name, &st) == 0 && !S_ISREG(st.st_mode))
 		return tool_error(tool, TOOL_USAGE, "%s: %s is written to a regular file only%s", name, what,
 		                  else_what);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Records of META that say what the source did not have when it was asked: where a store lacks records they are what makes a key absent
- * instead of unknown. */
+ * Records of META that say what the source did not have when it was asked: where a store lacks
+ * records they are what makes a key absent instead of unknown. */
 #include "writer/apply/apply_private.h"
 
-/* Every topic and partition asked for may be of a tenant of its own, and tenants are never forgotten. */
+/* Every topic and partition asked for may be of a tenant of its own, and tenants are never
+ * forgotten. */
 enum { TENANTS_MAX = 65536 };
 
 /* OK, or ABSENT where there can be no record. */

@@ -279,8 +279,8 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 		size_t bytes;
 		struct shmeta__part part;
 
-		/* Only a whole read says something of all that the head stands for. What could not be read before has been read by now:
-		 * all that was named of it meanwhile is. */
+		/* Only a whole read says something of all that the head stands for. What could not
+		 * be read before has been read by now: all that was named of it meanwhile is. */
 		shmeta__part_edit_stamp(edit, whole ? a->synced_at_ns : a->before_synced_at_ns & ~SHMETA_SYNCED_ALONE,
 		                        ttl_ms);
 		status = shmeta__part_edit_encode(edit, &head, &bytes, err);

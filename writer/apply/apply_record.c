@@ -52,7 +52,8 @@ void apply_key_begin(struct apply *a, uint64_t synced_at_ns)
 
 	a->synced_at_ns = synced_at_ns;
 	a->keyed = true;
-	if (a->seen_key.slots > SLOTS_KEPT) /* a group of very many offsets: the next key does not pay for it */
+	/* a group of very many offsets: the next key does not pay for it */
+	if (a->seen_key.slots > SLOTS_KEPT)
 		keyset_free(&a->seen_key);
 	keyset_clear(&a->seen_key);
 }
@@ -74,7 +75,8 @@ void apply_class_begin(struct apply *a, enum shmeta_class cls, uint64_t synced_a
 typedef size_t encode_fn(const void *record, const struct shmeta__stamps *stamps, const void *key, size_t key_bytes,
                          void *out, size_t capacity);
 
-/* A lease of which nothing moved but its end, and that to a later time: a beat of an agent moves it of all that it holds. */
+/* A lease of which nothing moved but its end, and that to a later time: a beat of an agent moves it
+ * of all that it holds. */
 static bool is_renewed(const void *key, size_t key_bytes, const void *value, size_t bytes,
                        const struct shmeta_lease *lease)
 {

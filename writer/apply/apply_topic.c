@@ -219,7 +219,8 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	size_t out;
 
 	if (same) {
-		/* Equal but for the time of the read: encode with the old time and compare the bytes. */
+		/* Equal but for the time of the read: encode with the old time and compare the
+		 * bytes. */
 		record.topic_id = old.topic_id;
 		stamps.synced_at_ns = old_stamps.synced_at_ns;
 		out = shmeta__topic_encode(&record, &stamps, key, key_bytes, a->value, sizeof a->value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The keys that a transaction changes, for the journal: each once, as it is at the end. Noting cannot fail: what cannot be told is
- * `lost`, and readers are told that they have to read anew. */
+ * The keys that a transaction changes, for the journal: each once, as it is at the end. Noting
+ * cannot fail: what cannot be told is `lost`, and readers are told that they have to read anew. */
 #ifndef SHMETA_WRITER_APPLY_CHANGED_KEYS_H
 #define SHMETA_WRITER_APPLY_CHANGED_KEYS_H
 
@@ -32,10 +32,12 @@ struct changed_keys {   /* zeroed is empty; what it holds is used again by the n
 
 void changed_keys_begin(struct changed_keys *keys);
 void changed_keys_free(struct changed_keys *keys);
-/* The record under this key of the database is another one, or gone. Databases that journals do not tell of are let pass. */
+/* The record under this key of the database is another one, or gone. Databases that journals do not
+ * tell of are let pass. */
 void changed_keys_note(struct changed_keys *keys, struct shmeta__txn *txn, enum shmeta_db db, const void *key,
                        size_t key_bytes, bool deleted);
-/* The topic of this number (a key of TOPICS) is about to lose its name, which keys that are noted later need. */
+/* The topic of this number (a key of TOPICS) is about to lose its name, which keys that are noted
+ * later need. */
 void changed_keys_topic(struct changed_keys *keys, struct shmeta__txn *txn, const void *topic_id);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Records that leave a store which holds only some of what the source has. The source still has them, so they do not count as changed
- * or removed, and the store says in the same commit that it lacks some of their class. */
+ * Records that leave a store which holds only some of what the source has. The source still has
+ * them, so they do not count as changed or removed, and the store says in the same commit that it
+ * lacks some of their class. */
 #include "writer/apply/apply_private.h"
 
 #include <assert.h>
@@ -86,7 +87,8 @@ enum shmeta_status apply_evict_topic(struct apply *a, uint32_t topic_id, struct 
 	const struct tally before = tally_of(a);
 	enum shmeta_status status;
 
-	apply_lacks(a, LACKS_TOPICS); /* first: leases of partitions that are not resident go, too */
+	/* first: leases of partitions that are not resident go, too */
+	apply_lacks(a, LACKS_TOPICS);
 	status = apply_topic_delete_id(a, topic_id, err);
 	restore(a, &before);
 	return status;

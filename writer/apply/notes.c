@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows that enter or leave the quarantine in a transaction: noted while it is open, told when it is committed. */
+ * Rows that enter or leave the quarantine in a transaction: noted while it is open, told when it is
+ * committed. */
 #include "writer/apply/apply.h"
 
 void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence)

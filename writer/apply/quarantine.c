@@ -49,7 +49,7 @@ bool quarantine_covers(const struct backend_key *above, const struct backend_key
 	       (row->unread & BACKEND_UNREAD_PARTITION) == 0 && above->partition_id == row->partition_id;
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 /* A part of a key into its buffer; what cannot be one is unread. */
 static void keep_text(struct shmeta_str *text, char *buffer, size_t most, enum backend_unread bit, uint32_t *unread)
@@ -117,7 +117,7 @@ static enum shmeta_status number_key(struct quarantine *q, uint8_t *key, size_t 
 	                 : shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the keys of quarantined rows");
 }
 
-/* ---- rows ----------------------------------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 enum shmeta_status quarantine_unlisted(struct shmeta__txn *txn, uint64_t ret[QUARANTINE_CLASSES],
                                        struct shmeta_err *err)
@@ -140,7 +140,8 @@ static enum shmeta_status write_unlisted(struct apply *a, const uint64_t numbers
 	                   QUARANTINE_CLASSES * sizeof *numbers, err);
 }
 
-/* There is room for a row of a class of which some are not listed: it is taken for one of those, and not counted again. */
+/* There is room for a row of a class of which some are not listed: it is taken for one of those,
+ * and not counted again. */
 static enum shmeta_status take_unlisted(struct apply *a, const struct shmeta__quarantined *row, struct shmeta_err *err)
 {
 	uint64_t numbers[QUARANTINE_CLASSES], taken;
@@ -252,7 +253,7 @@ enum shmeta_status quarantine_row(struct apply *a, struct quarantine *q, const s
 	return status;
 }
 
-/* ---- extents -------------------------------------------------------------------------------------------------------------- */
+/* ---- extents ---- */
 
 struct leaving { /* a record to be deleted, found while a cursor was open */
 	struct leaving *next;
@@ -266,7 +267,8 @@ struct leaving { /* a record to be deleted, found while a cursor was open */
 /* Which rows of those that begin with a prefix. */
 struct extent {
 	const struct backend_key *key; /* NULL: all of them */
-	bool unnamed;                  /* without a key: only those of which not even the topic can be read ... */
+	bool unnamed;                  /* without a key: only those of which not even the topic can
+                                        * be read ... */
 	enum shmeta_class last;        /* ... of the classes up to this one */
 };
 
@@ -372,7 +374,8 @@ static enum shmeta_status sweep_name(struct apply *a, struct quarantine *q, enum
 	return sweep(a, q, prefix, shmeta__quarantine_prefix(prefix, cls, tenant, name.data, name.bytes), extent, err);
 }
 
-/* exact: bits of the classes of which all was read, so that their numbers are exact. Of others it is only known that there are some. */
+/* exact: bits of the classes of which all was read, so that their numbers are exact. Of others it
+ * is only known that there are some. */
 static enum shmeta_status count_unlisted(struct apply *a, const uint64_t found[QUARANTINE_CLASSES], uint32_t exact,
                                          struct shmeta_err *err)
 {
@@ -460,7 +463,7 @@ enum shmeta_status quarantine_unnamed_end(struct apply *a, struct quarantine *q,
 	return sweep(a, q, NULL, 0, &extent, err);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------------- */
+/* ---- comparing ---- */
 
 /* The row reported last, against the store. */
 static enum shmeta_status compare_held(const struct quarantine_compare *c, struct shmeta_err *err)

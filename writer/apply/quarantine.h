@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows of the source that cannot be served, as records of the store: which ones, why, and since when.
+ * Rows of the source that cannot be served, as records of the store: which ones, why, and since
+ * when.
  *
- * A read reports the rows of some extent: of a key, of a class, of everything. What it reported replaces what the store had of that
- * extent, in the transaction that applies the rows around, so that one snapshot shows both. A row that is good again or gone thus
- * leaves with the next read of its place. A row whose key cannot be read leaves with the next read of all of its class.
+ * A read reports the rows of some extent: of a key, of a class, of everything. What it reported
+ * replaces what the store had of that extent, in the transaction that applies the rows around, so
+ * that one snapshot shows both. A row that is good again or gone thus leaves with the next read of
+ * its place. A row whose key cannot be read leaves with the next read of all of its class.
  *
- * A topic or partition that is quarantined stands for the rows below it: they are counted in its record. At most
- * QUARANTINE_LISTED_MAX records are kept; further rows are counted by class, and of such a class nothing is known to be absent. */
+ * A topic or partition that is quarantined stands for the rows below it: they are counted in its
+ * record. At most QUARANTINE_LISTED_MAX records are kept; further rows are counted by class, and of
+ * such a class nothing is known to be absent. */
 #ifndef SHMETA_WRITER_APPLY_QUARANTINE_H
 #define SHMETA_WRITER_APPLY_QUARANTINE_H
 
@@ -26,7 +29,8 @@ struct shmeta__txn;
 
 /* What one read has reported so far. Zeroed: nothing. */
 struct quarantine {
-	bool partial; /* segments are not read: what hangs below a partition is as many rows as it was */
+	bool partial; /* segments are not read: what hangs below a partition is as many rows as it
+                       * was */
 	struct keyset seen;
 	uint64_t unlisted[QUARANTINE_CLASSES]; /* by class, as in the store */
 	/* The row reported last: those that follow may hang below it. */
@@ -45,7 +49,8 @@ struct quarantine {
 void quarantine_begin(struct quarantine *q, bool partial);
 /* Does the row hang below this one, so that it cannot be served without it? */
 bool quarantine_covers(const struct backend_key *above, const struct backend_key *row);
-/* The read reported this row, and rows - 1 others that hang below it. In the transaction of a; key and sentence are copied. */
+/* The read reported this row, and rows - 1 others that hang below it. In the transaction of a; key
+ * and sentence are copied. */
 enum shmeta_status quarantine_row(struct apply *a, struct quarantine *q, const struct backend_key *row, uint64_t rows,
                                   const char *sentence, struct shmeta_err *err);
 /* The row reported last is put: before a commit within a read. */
@@ -61,16 +66,18 @@ enum shmeta_status quarantine_pass_end(struct apply *a, struct quarantine *q, st
 /* How many rows of each class are quarantined and not listed. */
 enum shmeta_status quarantine_unlisted(struct shmeta__txn *txn, uint64_t ret[QUARANTINE_CLASSES],
                                        struct shmeta_err *err);
-/* That was all that there is of rows of the classes up to this one that no key leads to (quarantine_is_unnamed()): others leave.
- * unlisted: so many rows of each of these classes are not listed; NULL: as many as were. */
+/* That was all that there is of rows of the classes up to this one that no key leads to
+ * (quarantine_is_unnamed()): others leave. unlisted: so many rows of each of these classes are not
+ * listed; NULL: as many as were. */
 enum shmeta_status quarantine_unnamed_end(struct apply *a, struct quarantine *q, enum shmeta_class last,
                                           const uint64_t unlisted[QUARANTINE_CLASSES], struct shmeta_err *err);
 /* A topic, partition or segment whose topic is nothing that can be asked for. */
 bool quarantine_is_unnamed(const struct backend_key *row);
 
-/* A read that changes nothing reported this row: differs() is called for rows of which the store does not say the same, and at
- * the end for topics, partitions and segments that were not reported. unnamed() is called for each reported row that no key leads
- * to; same: the store says so, too. Keys and sentences die when they return. */
+/* A read that changes nothing reported this row: differs() is called for rows of which the store
+ * does not say the same, and at the end for topics, partitions and segments that were not reported.
+ * unnamed() is called for each reported row that no key leads to; same: the store says so, too.
+ * Keys and sentences die when they return. */
 struct quarantine_compare {
 	struct quarantine *q;
 	struct shmeta__store *store;

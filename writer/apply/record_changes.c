@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The only place where the applier changes a record of the store. Whatever is to hear of each change hooks in here. */
+ * The only place where the applier changes a record of the store. Whatever is to hear of each
+ * change hooks in here. */
 #include "writer/apply/apply_private.h"
 
 /* Readers look again at what the record is about. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The configuration: one table. A line of it is the field, the parser's row, the manual's entry and the sample's line; nothing
- * about an option is written anywhere else. Loading never changes what is running: it gives a new struct, judged whole, or every
- * reason why not. */
+ * The configuration: one table. A line of it is the field, the parser's row, the manual's entry and
+ * the sample's line; nothing about an option is written anywhere else. Loading never changes what
+ * is running: it gives a new struct, judged whole, or every reason why not. */
 #ifndef SHMETA_WRITER_CONFIG_CONFIG_H
 #define SHMETA_WRITER_CONFIG_CONFIG_H
 
@@ -28,12 +28,14 @@ enum config_kind { CONFIG_TEXT, CONFIG_BYTES, CONFIG_MS, CONFIG_SEC, CONFIG_COUN
 /* What it takes for a new value to be used. */
 enum config_when {
 	CONFIG_AT_RELOAD,
-	CONFIG_BY_FILE, /* at a reload, too, but by the file alone: rights, the audit, consent to a source */
+	CONFIG_BY_FILE, /* at a reload, too, but by the file alone: rights, the audit, consent to a
+                         * source */
 	CONFIG_AT_RESTART
 };
 
 /* T(section, name, default, min, max, when, help)         text
- * N(section, name, kind, default, min, max, when, help)   everything else; the default is spelled as in a file */
+ * N(section, name, kind, default, min, max, when, help)   everything else; the default is spelled
+ *                                                         as in a file */
 #define CONFIG_OPTIONS(T, N)                                                                                                         \
 	T(instance, name, "default", 1, 64, RESTART, "Name of the instance: letters, digits, '_', '-' and '.'.")                     \
 	T(instance, directory, "", 0, 4000, RESTART,                                                                                 \
@@ -228,7 +230,8 @@ struct config {
 #undef T
 #undef N
 	char *origin[CONFIG_OPTION_COUNT];  /* "default", "FILE:LINE", a flag, or a variable */
-	char *pending[CONFIG_OPTION_COUNT]; /* as shown: the value that a restart will bring; NULL: the same */
+	char *pending[CONFIG_OPTION_COUNT]; /* as shown: the value that a restart will bring; NULL:
+                                             * the same */
 	struct config_override *overrides;  /* ttl_override "PREFIX" { ttl_ms = ... } */
 	size_t override_count;
 	char *file; /* NULL: none was named */
@@ -260,32 +263,37 @@ struct config_flags {
 	size_t setting_count;
 };
 
-/* problem() is told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". refused() (may be NULL) is called
- * once when there were any: with the instance directory, as far as the flags and what could be read of the file name it. */
+/* problem() is told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong".
+ * refused() (may be NULL) is called once when there were any: with the instance directory, as far
+ * as the flags and what could be read of the file name it. */
 struct config_listener {
 	void *arg;
 	void (*problem)(void *arg, const char *sentence);
 	void (*refused)(void *arg, const char *directory);
 };
 
-/* Read the file, or none, and judge all of it. OK and a new struct, or ERR_CONFIG (err: the first mistake and how many more there
- * are), ERR_NO_MEMORY. Reads STATE_DIRECTORY and RUNTIME_DIRECTORY. listener may be NULL. */
+/* Read the file, or none, and judge all of it. OK and a new struct, or ERR_CONFIG (err: the first
+ * mistake and how many more there are), ERR_NO_MEMORY. Reads STATE_DIRECTORY and RUNTIME_DIRECTORY.
+ * listener may be NULL. */
 enum shmeta_status config_load(const struct config_flags *flags, const struct config_listener *listener,
                                struct config **ret, struct shmeta_err *err);
 void config_free(struct config *config); /* accepts NULL */
 /* "section.name"; NULL: there is none. */
 const struct config_option *config_find(const char *key);
 
-/* What this host says to a configuration that is in itself right: users, groups, files and folders that are not there, options
- * that the source's engine does not use. None of it keeps a daemon from starting; without its source it waits. Returns how much it
- * was; listener is told of each as by config_load(). */
+/* What this host says to a configuration that is in itself right: users, groups, files and folders
+ * that are not there, options that the source's engine does not use. None of it keeps a daemon from
+ * starting; without its source it waits. Returns how much it was; listener is told of each as by
+ * config_load(). */
 size_t config_judge_host(const struct config *config, const struct config_listener *listener);
 
-/* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones and kept
- * in next->pending as they would be shown. Their keys are listed in ret_restart, separated by ", " (empty: none). */
+/* The next configuration takes effect but for what needs a restart: those values of *next are
+ * replaced by the running ones and kept in next->pending as they would be shown. Their keys are
+ * listed in ret_restart, separated by ", " (empty: none). */
 void config_keep_started(const struct config *running, struct config *next, char *ret_restart, size_t bytes);
 
-/* Names, values, defaults, limits, when they change, where each comes from, and what is pending. Passwords in URIs are not shown. */
+/* Names, values, defaults, limits, when they change, where each comes from, and what is pending.
+ * Passwords in URIs are not shown. */
 json_t *config_json(const struct config *config);
 void config_print(const struct config *config, FILE *stream);
 /* A sample file: every option with its help, commented out. */
@@ -293,7 +301,8 @@ void config_print_sample(FILE *stream);
 /* The options as scdoc(5) text, for shmeta.conf(5). */
 void config_print_manual(FILE *stream);
 
-/* For the engine. The struct borrows from config and from overrides[config->override_count]; NULL: without them. */
+/* For the engine. The struct borrows from config and from overrides[config->override_count]; NULL:
+ * without them. */
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret);
 
 /* Slots of the readers' touch maps; 0: they have none. */

@@ -124,7 +124,8 @@ static bool folder_is_there(const char *path, char *ret, size_t bytes, int *ret_
 	return *ret_error == 0 || *ret_error == EACCES;
 }
 
-/* What the daemon makes by itself: its directory with those above it, and the snapshot file in a directory that is there. */
+/* What the daemon makes by itself: its directory with those above it, and the snapshot file in a
+ * directory that is there. */
 static void judge_places(struct host *host)
 {
 	const char *directory = host->config->instance_directory, *warm = host->config->warm_file;
@@ -153,7 +154,8 @@ static void judge_places(struct host *host)
 		say(host, CONFIG_instance_directory, "%s is not a directory", above);
 }
 
-/* Options of a mode that the file does not choose: whoever sets a budget and forgets the mode has none. */
+/* Options of a mode that the file does not choose: whoever sets a budget and forgets the mode has
+ * none. */
 static void judge_mode(struct host *host)
 {
 	const struct config *config = host->config;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Loading a configuration from its file, the file's drop-ins and flags, and merging it into the running one. */
+ * Loading a configuration from its file, the file's drop-ins and flags, and merging it into the
+ * running one. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -203,8 +204,8 @@ static void take_problem(void *arg, unsigned line, const char *sentence)
 static char *read_file(struct config_load *load, size_t *ret_bytes)
 {
 	const struct config_place whole = {.file = load->at.file};
-	int fd = open(file_of(load, whole),
-	              O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO without a writer too */
+	/* a FIFO without a writer too */
+	int fd = open(file_of(load, whole), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
 	struct stat st;
 	size_t room;

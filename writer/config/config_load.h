@@ -20,14 +20,15 @@ struct config_mistake {
 
 struct config_load {
 	struct config *config;
-	char *files
-		[CONFIG_FILES_MAX]; /* the file, then its drop-ins in the order of their names; none: no file was named */
+	char *files[CONFIG_FILES_MAX]; /* the file, then its drop-ins in the order of their names;
+                                     * none: no file was named */
 	unsigned file_count;
 	struct config_mistake *mistakes;
 	size_t count;
 	bool no_memory;
 	struct config_place at;                          /* the file and line that are being read */
-	struct config_place places[CONFIG_OPTION_COUNT]; /* where an option was set; line 0: in no file */
+	struct config_place places[CONFIG_OPTION_COUNT]; /* where an option was set; line 0: in no
+                                                          * file */
 	size_t override_sections;
 	struct config_place override_places[CONFIG_OVERRIDES_MAX]; /* of config->overrides */
 };
@@ -37,7 +38,8 @@ __attribute__((format(printf, 3, 4))) void config_mistake(struct config_load *lo
                                                           const char *fmt, ...);
 /* Adds a sentence that belongs to no file. */
 void config_mistake_of_flag(struct config_load *load, const char *sentence);
-/* Tells the listener (may be NULL) of each mistake, in the order of the files and lines. OK: there was none. */
+/* Tells the listener (may be NULL) of each mistake, in the order of the files and lines. OK: there
+ * was none. */
 enum shmeta_status config_tell_mistakes(struct config_load *load, const struct config_listener *listener,
                                         struct shmeta_err *err);
 

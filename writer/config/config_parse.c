@@ -67,7 +67,8 @@ static bool in_bare_word(char c)
 	return (unsigned char)c > ' ' && c != 0x7f && strchr("#\"'={}()+,*", c) == NULL;
 }
 
-/* "${NAME}" or "${NAME:-DEFAULT}", up to its '}'. A variable that does not exist is a fault: nobody means "". */
+/* "${NAME}" or "${NAME:-DEFAULT}", up to its '}'. A variable that does not exist is a fault: nobody
+ * means "". */
 static void take_variable(struct parser *p)
 {
 	const char *name = p->at + 2, *end = name + strcspn(name, "}\"\n"), *value, *colon;
@@ -94,7 +95,8 @@ static void take_variable(struct parser *p)
 		         variable);
 }
 
-/* The escapes of a string in double quotes: those of C, and \e. A backslash before any other character is dropped. */
+/* The escapes of a string in double quotes: those of C, and \e. A backslash before any other
+ * character is dropped. */
 static void take_escape(struct parser *p)
 {
 	static const char letters[] = "abefnrtv", meanings[] = "\a\b\033\f\n\r\t\v";
@@ -221,8 +223,8 @@ static const char *token_text(const struct parser *p, enum token token, char *bu
 	return buffer;
 }
 
-/* Goes on after something that does not parse: at the end of its line or of its section, where the next statement is likely to
- * begin. token: the one that was not expected. */
+/* Goes on after something that does not parse: at the end of its line or of its section, where the
+ * next statement is likely to begin. token: the one that was not expected. */
 static enum token resume(struct parser *p, enum token token)
 {
 	unsigned depth = 0;

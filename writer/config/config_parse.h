@@ -5,9 +5,10 @@
  *   section = WORD [ WORD ] '{' { option } '}'       the second word is the section's title
  *   option  = WORD '=' WORD
  *
- * A word stands bare, in double quotes (escapes as in C and ${VARIABLE}, ${VARIABLE:-DEFAULT}) or in single quotes (only \' and
- * \\). Comments are # and // to the end of the line, and C's. The parser knows no option: it reports statements in their order and
- * goes on after a mistake, so that all of them are reported at once. */
+ * A word stands bare, in double quotes (escapes as in C and ${VARIABLE}, ${VARIABLE:-DEFAULT}) or
+ * in single quotes (only \' and \\). Comments are # and // to the end of the line, and C's. The
+ * parser knows no option: it reports statements in their order and goes on after a mistake, so that
+ * all of them are reported at once. */
 #ifndef SHMETA_WRITER_CONFIG_CONFIG_PARSE_H
 #define SHMETA_WRITER_CONFIG_CONFIG_PARSE_H
 
@@ -24,7 +25,8 @@ struct config_statement {
 
 struct config_syntax {
 	void *arg;
-	/* What it is given is valid during the call. Statements that were reported as a problem are left out. */
+	/* What it is given is valid during the call. Statements that were reported as a problem are
+	 * left out. */
 	void (*statement)(void *arg, const struct config_statement *statement);
 	void (*problem)(void *arg, unsigned line, const char *sentence);
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is wrong with a configuration as a whole: options that contradict each other, and a source that would be refused whatever
- * it answers. */
+ * What is wrong with a configuration as a whole: options that contradict each other, and a source
+ * that would be refused whatever it answers. */
 #include <ctype.h>
 #include <string.h>
 

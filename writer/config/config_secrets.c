@@ -7,8 +7,8 @@
 #include "base/hex.h"
 #include "writer/config/config.h"
 
-/* Where the value of "password=" ends that begins here: in a URI at the next parameter, in a list of key=value at a space, or
- * with its quotes. */
+/* Where the value of "password=" ends that begins here: in a URI at the next parameter, in a list
+ * of key=value at a space, or with its quotes. */
 static const char *secret_end(const char *value, bool uri)
 {
 	if (uri)
@@ -22,7 +22,8 @@ static const char *secret_end(const char *value, bool uri)
 	return value;
 }
 
-/* Does the keyword of a URI's parameter, which may be percent-encoded in any part, end in "password"? sslpassword, too. */
+/* Does the keyword of a URI's parameter, which may be percent-encoded in any part, end in
+ * "password"? sslpassword, too. */
 static bool is_secret(const char *keyword, size_t bytes)
 {
 	static const char secret[] = "password";

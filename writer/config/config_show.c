@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The configuration as JSON and as a table; the sample file and the manual's entries, made from the table of options. */
+ * The configuration as JSON and as a table; the sample file and the manual's entries, made from the
+ * table of options. */
 #include <stdio.h>
 #include <string.h>
 

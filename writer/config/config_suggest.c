@@ -5,7 +5,8 @@
 
 #include "writer/config/config_load.h"
 
-/* Edits from one to the other; SIZE_MAX: that many, or more. Few of all names are near enough to be worth counting to the end. */
+/* Edits from one to the other; SIZE_MAX: that many, or more. Few of all names are near enough to be
+ * worth counting to the end. */
 static size_t distance(const char *a, const char *b, size_t many)
 {
 	size_t row[64], length = strlen(b), other = strlen(a), least = 0;
@@ -52,7 +53,8 @@ const char *config_suggest_option(const char *section, const char *name, char *b
 	for (size_t i = 0; i <= CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = i < CONFIG_OPTION_COUNT ? &config_options[i] : &config_override_ttl;
 		bool elsewhere = strcmp(section, o->section) != 0;
-		/* The right name in the wrong place is a better guess than a wrong name in the right one. */
+		/* The right name in the wrong place is a better guess than a wrong name in the
+		 * right one. */
 		size_t far = unlike(name, o->name, (best + 1) / 2), d = 2 * far + elsewhere;
 
 		if (far == SIZE_MAX || d >= best)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of options, and their values: read from a word of the file, and written so that they read back. */
+ * The table of options, and their values: read from a word of the file, and written so that they
+ * read back. */
 #include "writer/config/config_value.h"
 
 #include <ctype.h>

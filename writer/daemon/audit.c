@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Who wrote what. What deletes or administers has a line of its own that names it; what comes by the thousand is added up for a
- * second per user and kind. Nothing is left out. A refusal costs its user nothing, so only the first ones of a second have a line; nor
- * does a trace id, with which any operation has one. */
+ * Who wrote what. What deletes or administers has a line of its own that names it; what comes by
+ * the thousand is added up for a second per user and kind. Nothing is left out. A refusal costs its
+ * user nothing, so only the first ones of a second have a line; nor does a trace id, with which any
+ * operation has one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,10 @@ struct audit {
 	uint64_t began_ns;
 };
 
-enum { NAMED_MAX = 10 }; /* a second, of a user and kind, that anybody may have as many of as they like */
+enum {
+	NAMED_MAX = 10
+}; /* a second, of a user and kind, that anybody may have as many of as they
+                          * like */
 
 enum shmeta_status audit_init(struct sync *s, struct shmeta_err *err)
 {

@@ -72,8 +72,9 @@ static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalida
 	return status != SHMETA_OK ? status : taken(d, sync_invalidate(d->sync, what, deadline_ns, who, ticket));
 }
 
-/* A word that moved for a commit that is not published yet, or failed, does not count: who waits would look in vain. But what it named before
- * that is not known any more: where there is a commit to look at, it may be of that one. */
+/* A word that moved for a commit that is not published yet, or failed, does not count: who waits
+ * would look in vain. But what it named before that is not known any more: where there is a commit
+ * to look at, it may be of that one. */
 static bool serve_has_moved(void *arg, const struct shmeta_frame_wait *since)
 {
 	struct daemon *d = arg;
@@ -204,7 +205,8 @@ static json_t *reload_json(const struct daemon *d)
 	return last;
 }
 
-/* As text that fits into an answer: without its largest member where there are hundreds of overrides. Takes root. */
+/* As text that fits into an answer: without its largest member where there are hundreds of
+ * overrides. Takes root. */
 static char *dump_fitting(json_t *root, const char *largest)
 {
 	char *text = json_dumps(root, JSON_COMPACT);

@@ -125,7 +125,8 @@ static void watch_mail(struct daemon *d)
 	d->mail_lost = lost;
 }
 
-/* Classes that grow old although nothing is known to fail: a pass that takes too long, a source that hangs. */
+/* Classes that grow old although nothing is known to fail: a pass that takes too long, a source
+ * that hangs. */
 static void watch_age(struct daemon *d)
 {
 	static const char *const names[] = {
@@ -145,7 +146,8 @@ static void watch_age(struct daemon *d)
 	d->late_told = late >= 0;
 }
 
-/* Programs that have the instance open go on; no other one finds it, and nothing else would say so. */
+/* Programs that have the instance open go on; no other one finds it, and nothing else would say
+ * so. */
 static void watch_directory(struct daemon *d)
 {
 	bool lost = !instance_is_there(&d->instance);
@@ -364,14 +366,16 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the configuration");
 	config_sync_options(d->config, overrides, &options);
 	options.paused = shmeta__paused_read(d->instance.dir_fd, &paused) ? paused.sentence : NULL;
-	/* Above all that a directory that was removed can have had in this boot: 4096 for each millisecond. */
+	/* Above all that a directory that was removed can have had in this boot: 4096 for each
+	 * millisecond. */
 	options.generations_after = shmeta__boottime_ns() / MS << 12;
 	status = sync_start(d->instance.dir_fd, d->instance.board, &options, &host, &d->sync, err);
 	free(overrides);
 	return status;
 }
 
-/* The store's pages and the writer's own are charged to one control group, and stay charged when the writer has been killed. */
+/* The store's pages and the writer's own are charged to one control group, and stay charged when
+ * the writer has been killed. */
 static void tell_memory_limit(const struct daemon *d)
 {
 	struct limits_memory limit;
@@ -403,7 +407,8 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes fails with EFBIG */
-	/* A batch takes megabytes and gives them back: not to the system, which would hand them out page by page again. */
+	/* A batch takes megabytes and gives them back: not to the system, which would hand them out
+	 * page by page again. */
 	(void)mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
 	(void)mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
 	umask(0027);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The daemon: one loop for sockets, timers, signals and the service manager; the sync engine on its own thread beside it. Nothing
- * runs in signal context and nothing that may block runs on the loop. */
+ * The daemon: one loop for sockets, timers, signals and the service manager; the sync engine on its
+ * own thread beside it. Nothing runs in signal context and nothing that may block runs on the
+ * loop. */
 #ifndef SHMETA_WRITER_DAEMON_DAEMON_H
 #define SHMETA_WRITER_DAEMON_DAEMON_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of the daemon share. Everything but daemon_engine_host()'s functions runs on the loop's thread. */
+ * What the files of the daemon share. Everything but daemon_engine_host()'s functions runs on the
+ * loop's thread. */
 #ifndef SHMETA_WRITER_DAEMON_DAEMON_PRIVATE_H
 #define SHMETA_WRITER_DAEMON_DAEMON_PRIVATE_H
 
@@ -56,14 +57,16 @@ struct daemon {
 	char restart_keys[512];
 	struct most_used most_used;    /* of what readers sampled */
 	pthread_mutex_t activity_lock; /* both threads tell of what they do */
-	uint64_t level_until_ns;       /* then the log has its configured level again; 0: it stays */
+	uint64_t level_until_ns;       /* then the log has its configured level again; 0: it
+                                        * stays */
 
 	pthread_t stopper;
 	bool stopping;
 	struct sync *to_stop;
 };
 
-/* engine_calls.c: what the engine calls, on its own thread; most of it becomes a letter to the loop. */
+/* engine_calls.c: what the engine calls, on its own thread; most of it becomes a letter to the
+ * loop. */
 struct sync_host daemon_engine_host(struct daemon *d);
 /* control_calls.c: what the control socket asks for. */
 struct control_host daemon_control_host(struct daemon *d);
@@ -72,8 +75,8 @@ struct control_host daemon_control_host(struct daemon *d);
 void daemon_tell(struct daemon *d, const struct shmeta_event *event);
 
 /* operate.c: what operators ask for. As control_host.operate(). */
-/* Have an option another value until the next start: text is as shmeta_operate() has it for SET. OK, ERR_INVALID_ARGUMENT, ERR_CONFIG or
- * ERR_NO_MEMORY: then nothing has changed. */
+/* Have an option another value until the next start: text is as shmeta_operate() has it for SET.
+ * OK, ERR_INVALID_ARGUMENT, ERR_CONFIG or ERR_NO_MEMORY: then nothing has changed. */
 enum shmeta_status daemon_set(struct daemon *d, const char *who, const char *text, char *ret_sentence, size_t bytes);
 void daemon_free_settings(struct daemon *d);
 enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
@@ -82,7 +85,8 @@ enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation
 /* A level of the log that was asked for a while. */
 void daemon_end_level(struct daemon *d);
 
-/* reload.c: SIGHUP and the reload frame: the configuration is read anew, judged as a whole, and only then taken over. */
+/* reload.c: SIGHUP and the reload frame: the configuration is read anew, judged as a whole, and
+ * only then taken over. */
 enum shmeta_status daemon_reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes);
 int daemon_on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *arg);
 void daemon_limits(const struct config *config, struct control_limits *ret);

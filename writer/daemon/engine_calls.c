@@ -11,8 +11,8 @@
 #include "shm/wire/wire.h"
 #include "writer/serve/reply.h"
 
-/* Of a round: so many are sent from here, where they may be (reply.h); more are held until the last one is there, and wake the
- * loop once. */
+/* Of a round: so many are sent from here, where they may be (reply.h); more are held until the last
+ * one is there, and wake the loop once. */
 enum { FEW_ANSWERS = 4 };
 
 static uint64_t host_oldest_pin(void *arg, uint64_t generation)
@@ -115,7 +115,8 @@ static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, c
 	mailbox_settle(d->mailbox);
 }
 
-/* The whole frame is made on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
+/* The whole frame is made on the engine's thread: the results die with this call. Sentences that
+ * would not fit are left out. */
 static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
                          const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
                          uint64_t generation)

@@ -5,7 +5,8 @@
 #include <ctype.h>
 #include <string.h>
 
-/* In the order of the words. An id is for ever: monitors look for it (it was the MD5 of "shmeta event WORD"). */
+/* In the order of the words. An id is for ever: monitors look for it (it was the MD5 of "shmeta
+ * event WORD"). */
 static const struct event table[] = {
 	{"audit", "3926ba283aff34260bf561ffa374420e", "Somebody wrote or administered",
          "The line names the user and process, what was done, the key and the result. Nothing is wrong. "

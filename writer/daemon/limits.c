@@ -12,9 +12,11 @@
 
 #include "base/err.h"
 
-/* While the store is copied to a new generation there are two of it; the rest is the process itself. */
+/* While the store is copied to a new generation there are two of it; the rest is the process
+ * itself. */
 enum { GENERATIONS_AT_ONCE = 2, OWN_MEMORY = 200 << 20 };
-/* A commit of one row writes some pages; a generation is a directory with files, and its least size. */
+/* A commit of one row writes some pages; a generation is a directory with files, and its least
+ * size. */
 enum { COMMIT_BYTES = 64 << 10, GENERATION_BYTES = 2 << 20, GENERATION_INODES = 8 };
 
 const char *limits_spell_bytes(uint64_t bytes, char *ret, size_t room)
@@ -85,7 +87,7 @@ uint64_t limits_file_bytes(int dir_fd, uint64_t file_bytes, uint64_t max_bytes)
 	return max_bytes;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static size_t read_text(const char *path, char *ret, size_t room)
 {

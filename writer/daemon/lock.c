@@ -59,7 +59,8 @@ static pid_t listed_holder(const struct stat *file)
 	pid_t found = 0;
 	char line[256];
 
-	/* "7: FLOCK  ADVISORY  WRITE 4711 00:1c:42 0 EOF"; who waits for a lock has "->" before FLOCK. */
+	/* "7: FLOCK ADVISORY WRITE 4711 00:1c:42 0 EOF"; who waits for a lock has "->" before
+	 * FLOCK. */
 	while (locks != NULL && found == 0 && fgets(line, sizeof line, locks) != NULL) {
 		char pid[16], major_number[16], minor_number[16], inode[24];
 
@@ -75,8 +76,9 @@ static pid_t listed_holder(const struct stat *file)
 	return found;
 }
 
-/* From the kernel: what the file says, whoever could write it may have written. The kernel lists locks a page at a time, and finds its
- * place again by counting: where others unlock meanwhile, a look passes over some. */
+/* From the kernel: what the file says, whoever could write it may have written. The kernel lists
+ * locks a page at a time, and finds its place again by counting: where others unlock meanwhile, a
+ * look passes over some. */
 static struct holder holder_of(const struct stat *file)
 {
 	enum { LOOKS = 20 };
@@ -114,7 +116,8 @@ static enum shmeta_status refuse(const char *path, const struct holder *holder, 
 	                   (unsigned)holder->uid, NAME);
 }
 
-/* A writer is one of our user's, or of the user's whose file it is, and holds the lock until it ends. */
+/* A writer is one of our user's, or of the user's whose file it is, and holds the lock until it
+ * ends. */
 static bool may_be_writer(const struct holder *holder, const struct stat *file)
 {
 	return holder->pid <= 0 ||
@@ -127,7 +130,8 @@ static bool is_open_to_others(const struct stat *st)
 	return (st->st_mode & 077) != 0 || st->st_uid != geteuid();
 }
 
-/* Under the guard: put a new file, locked, in the place of `old`. ABSENT: somebody else has done it. */
+/* Under the guard: put a new file, locked, in the place of `old`. ABSENT: somebody else has done
+ * it. */
 static enum shmeta_status put_new(int dir_fd, const char *path, const struct stat *old, int *ret_fd,
                                   struct shmeta_err *err)
 {
@@ -151,8 +155,8 @@ static enum shmeta_status put_new(int dir_fd, const char *path, const struct sta
 	return shmeta_fail_errno(err, error, "cannot replace %s/%s, which others can lock", path, NAME);
 }
 
-/* Those who have the file open keep it, so its mode alone does not help. The guard lets one writer at a time replace it.
- * ABSENT: try again. */
+/* Those who have the file open keep it, so its mode alone does not help. The guard lets one writer
+ * at a time replace it. ABSENT: try again. */
 static enum shmeta_status replace(int dir_fd, const char *path, const struct stat *old, int *ret_fd,
                                   struct shmeta_err *err)
 {

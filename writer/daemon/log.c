@@ -55,12 +55,15 @@ static struct {
 	bool progress_shown;
 	void (*listener)(void *arg, int priority, const char *event, const char *line);
 	void *listener_arg;
-	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load is known */
-	/* Users have a table of their own: however many there are, no other event loses its place. */
+	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load
+                                                 * is known */
+	/* Users have a table of their own: however many there are, no other event loses its
+	 * place. */
 	struct limit limits[2][EVENTS_MAX];
 	size_t limit_count[2];
 
-	/* Of the thread that writes. Without it lines are written at once, by whoever has something to say. */
+	/* Of the thread that writes. Without it lines are written at once, by whoever has something
+	 * to say. */
 	pthread_t thread;
 	pthread_cond_t more, ended;
 	bool has_thread, ends, has_ended;
@@ -98,7 +101,8 @@ const char *log_level_name(int level)
 	return "?";
 }
 
-/* The journal names the device and inode of the stream that it reads; a redirected stderr inherits the variable but not them. */
+/* The journal names the device and inode of the stream that it reads; a redirected stderr inherits
+ * the variable but not them. */
 static bool is_journal(int fd)
 {
 	const char *named = getenv("JOURNAL_STREAM");
@@ -142,8 +146,8 @@ void log_listen(void (*line)(void *arg, int priority, const char *event, const c
 	pthread_mutex_unlock(&out.lock);
 }
 
-/* To the stream; by the thread without stdio, whose locks a stuck write would hold when the process ends. false: it could not be written,
- * errno. */
+/* To the stream; by the thread without stdio, whose locks a stuck write would hold when the process
+ * ends. false: it could not be written, errno. */
 static bool emit(const char *bytes, size_t count)
 {
 	FILE *stream = out.stream != NULL ? out.stream : stderr;
@@ -222,7 +226,8 @@ static void append(struct out_line *line)
 	(void)pthread_cond_signal(&out.more);
 }
 
-/* Under the lock. Told to the listener, which is another place than the log. error 0: nobody reads. */
+/* Under the lock. Told to the listener, which is another place than the log. error 0: nobody
+ * reads. */
 static void lose(enum line_kind kind, int error)
 {
 	char text[200];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the daemon tells the service manager (sd_notify(3)). All of it is a no-op without NOTIFY_SOCKET. Loop thread only. */
+ * What the daemon tells the service manager (sd_notify(3)). All of it is a no-op without
+ * NOTIFY_SOCKET. Loop thread only. */
 #ifndef SHMETA_WRITER_DAEMON_NOTIFY_H
 #define SHMETA_WRITER_DAEMON_NOTIFY_H
 
@@ -9,7 +10,8 @@
 bool notify_listens(void); /* there is a service manager */
 void notify_ready(const char *status);
 void notify_status(const char *status);
-void notify_reloading(void); /* with the monotonic stamp that newer managers ask for; notify_ready() ends it */
+void notify_reloading(void); /* with the monotonic stamp that newer managers ask for; notify_ready()
+                              * ends it */
 void notify_stopping(const char *status);
 void notify_extend(uint32_t seconds, const char *status); /* the start takes that much longer */
 /* Keep a descriptor for the next run of this unit; name: printable, without ':'. */

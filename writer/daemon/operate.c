@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators ask of the running daemon: a pause of the source and its end, another level of the log for a while, another value of an
- * option until it is started again, why a key is not resident. */
+ * What operators ask of the running daemon: a pause of the source and its end, another level of the
+ * log for a while, another value of an option until it is started again, why a key is not
+ * resident. */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -28,7 +29,8 @@ static int64_t wall_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* The file comes first: a daemon that ends in between is paused when it starts again, and not taken for one that never was. */
+/* The file comes first: a daemon that ends in between is paused when it starts again, and not taken
+ * for one that never was. */
 static enum shmeta_status pause_source(struct daemon *d, const char *who, const char *why, uint64_t ticket,
                                        char *ret_sentence, size_t bytes)
 {

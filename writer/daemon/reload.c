@@ -116,7 +116,8 @@ enum shmeta_status daemon_reload(struct daemon *d, const char *who, char *ret_se
 
 /* ---- options that are set until the next start ---- */
 
-/* Which option the text begins with, and the value behind it; NULL: none, so that of the file. NULL and a sentence: it cannot be set. */
+/* Which option the text begins with, and the value behind it; NULL: none, so that of the file. NULL
+ * and a sentence: it cannot be set. */
 static const struct config_option *find_settable(const char *text, const char **ret_value, char *ret_sentence,
                                                  size_t bytes)
 {
@@ -142,8 +143,8 @@ static void free_setting(const struct config_setting *setting)
 	free(setting->origin);
 }
 
-/* The settings with one more, which is the last one (value NULL: without that of the option). The others' texts stay where they are. false: no
- * memory. */
+/* The settings with one more, which is the last one (value NULL: without that of the option). The
+ * others' texts stay where they are. false: no memory. */
 static bool next_settings(const struct daemon *d, const struct config_option *o, const char *value, const char *who,
                           struct config_setting **ret, size_t *ret_count)
 {

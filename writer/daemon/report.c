@@ -58,7 +58,8 @@ uint64_t daemon_committed(struct daemon *d)
 	return generation != NULL ? shmeta_load(&generation->committed) : 0;
 }
 
-/* Why the phase is what it is, how far a load is, that a reload was refused and that nobody can connect. */
+/* Why the phase is what it is, how far a load is, that a reload was refused and that nobody can
+ * connect. */
 void daemon_describe_phase(const struct daemon *d, char *ret, size_t bytes)
 {
 	size_t used;

@@ -172,7 +172,8 @@ static enum shmeta_status map_page(const struct instance *instance, const char *
 	return shmeta__map_file(instance->dir_fd, name, bytes, 1, ret_map, err);
 }
 
-/* What a writer of a later version left is not ours to replace; what none left is worth nothing to anybody. */
+/* What a writer of a later version left is not ours to replace; what none left is worth nothing to
+ * anybody. */
 static enum shmeta_status check_board(const struct instance *instance, struct shmeta_err *err)
 {
 	static const uint8_t zeroes[8];
@@ -287,7 +288,7 @@ void instance_start_over(const struct instance *instance)
 	shmeta__last_start_remove(instance->dir_fd);
 }
 
-/* ---- who the writer is -------------------------------------------------------------------------------------------------- */
+/* ---- who the writer is ---- */
 
 static size_t read_small(const char *path, char *ret, size_t bytes)
 {
@@ -306,7 +307,8 @@ static uint64_t start_ticks(void)
 	uint64_t ticks = 0;
 
 	read_small("/proc/self/stat", text, sizeof(text));
-	/* The 22nd field; the second is a name that may hold anything, so count from its last parenthesis. */
+	/* The 22nd field; the second is a name that may hold anything, so count from its last
+	 * parenthesis. */
 	at = strrchr(text, ')');
 	for (int field = 2; at != NULL && field < 22; field++)
 		at = strchr(at + 1, ' ');

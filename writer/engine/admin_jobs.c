@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is asked of the engine beside rows and writes: pages of the source's objects, where epochs end, and that keys are read again.
+ * What is asked of the engine beside rows and writes: pages of the source's objects, where epochs
+ * end, and that keys are read again.
  *
- * Places are shared by user (shares.h). In each turn a user has a page or some ends of epochs, and writes have theirs in between. */
+ * Places are shared by user (shares.h). In each turn a user has a page or some ends of epochs, and
+ * writes have theirs in between. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -29,7 +31,7 @@ struct sync_admin {
 	struct admin_job *jobs; /* the engine's thread: in order of arrival */
 };
 
-/* ---- taking requests (any thread) ------------------------------------------------------------------------------------------------ */
+/* ---- taking requests (any thread) ---- */
 
 enum shmeta_status admin_init(struct sync *s, struct shmeta_err *err)
 {
@@ -190,7 +192,7 @@ enum shmeta_status sync_invalidate(struct sync *s, const struct sync_invalidatio
 	return submit(s, job);
 }
 
-/* ---- what the source answers at once (the engine's thread) -------------------------------------------------------------------------- */
+/* ---- what the source answers at once (the engine's thread) ---- */
 
 /* The answer of a source that has no such thing, or failed. */
 static void answer_failed(struct sync *s, const struct admin_job *job, enum shmeta_status status, const char *sentence)
@@ -213,7 +215,8 @@ static void answer_error(struct sync *s, const struct admin_job *job, enum shmet
 		answer_failed(s, job, status, err->text);
 }
 
-/* A call that met another source than was last spoken of is not answered before that one was read whole. */
+/* A call that met another source than was last spoken of is not answered before that one was read
+ * whole. */
 static bool must_wait(struct sync *s, enum shmeta_status status)
 {
 	return status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !source_is_away(s);
@@ -331,7 +334,7 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 	return true;
 }
 
-/* ---- turns (the engine's thread) ----------------------------------------------------------------------------------------------------- */
+/* ---- turns (the engine's thread) ---- */
 
 /* What was asked for since the last time, behind what is under way. */
 static void take_new(struct sync *s)

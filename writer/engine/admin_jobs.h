@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lists of objects, ends of epochs, invalidations (sync_list_objects(), sync_epoch_end(), sync_invalidate() queue them). The engine's
- * thread. */
+ * Lists of objects, ends of epochs, invalidations (sync_list_objects(), sync_epoch_end(),
+ * sync_invalidate() queue them). The engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_ADMIN_JOBS_H
 #define SHMETA_WRITER_ENGINE_ADMIN_JOBS_H
 

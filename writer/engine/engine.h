@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The sync engine, for the files that make it up. Each part of it owns a structure in struct sync, which only the part's own file
- * changes; its header says what it is, who may call it, and answers questions about it (inline, of the part alone). tools/lint/owners.sh
- * holds that.
+ * The sync engine, for the files that make it up. Each part of it owns a structure in struct sync,
+ * which only the part's own file changes; its header says what it is, who may call it, and answers
+ * questions about it (inline, of the part alone). tools/lint/owners.sh holds that.
  *
  *   engine_clock.h wake.h thread.h  time and chance; sleep; the thread
  *   engine_options.h                the options, and what a reload changes
  *   states.h                        the states of store, origin and feed, and their moves
  *   source_health.h store_health.h  what does not work at the source, and at the store; the phase
- *   session.h pause.h               the session with the source; the source is left alone, and comes back
+ *   session.h pause.h               the session with the source; the source is left alone, and
+ *                                   comes back
  *   schedule.h                      what is due when
  *   stamps.h                        until when what the store shows was true
  *   retime.h                        records whose time to live was configured anew
  *   show.h quarantine_log.h         what other threads see, what the log says
- *   admin_jobs.h failing.h          lists of objects and invalidations; keys that fail by themselves
- *   load/generation.h accept.h saved_feed.h pass.h    stores, a source that has changed, the feed's position, reading everything
+ *   admin_jobs.h failing.h          lists of objects and invalidations; keys that fail by
+ *                                   themselves
+ *   load/generation.h accept.h saved_feed.h pass.h    stores, a source that has changed, the feed's
+ *                                                     position, reading everything
  *   load/shrink.h                   a look at everything that shows too little
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
  *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
@@ -74,7 +77,8 @@ struct sync {
 	struct sync_options options; /* strings are ours */
 	struct sync_host host;
 
-	/* The source: its functions and its state (session.h says whether it is open), and the current generation; NULL: none. */
+	/* The source: its functions and its state (session.h says whether it is open), and the
+	 * current generation; NULL: none. */
 	const struct backend_engine *engine;
 	void *backend;
 	struct shmeta__store *store;
@@ -155,15 +159,15 @@ __attribute__((format(printf, 7, 8))) void sync_tell(struct sync *s, enum shmeta
 /* The oldest commit of the current generation that a registered reader pins; UINT64_MAX: none. */
 uint64_t sync_oldest_pin(struct sync *s);
 
-/* ---- first_load.c, reconcile.c ---------------------------------------------------------------------------------------------- */
+/* ---- first_load.c, reconcile.c ---- */
 
 /* Load everything into a new generation and make it current. */
 void reconcile_first(struct sync *s);
-/* Others have their turn: the feed, who writes, and who reads. at_once: also where the last one was a moment ago. false: the pass is to
- * end. */
+/* Others have their turn: the feed, who writes, and who reads. at_once: also where the last one was
+ * a moment ago. false: the pass is to end. */
 typedef bool pass_turn_fn(struct sync *s, bool at_once);
-/* Compare everything with the store, and have what differs read again. false: the source or the store ended it, and it is due again
- * when their trouble lets it be tried. */
+/* Compare everything with the store, and have what differs read again. false: the source or the
+ * store ended it, and it is due again when their trouble lets it be tried. */
 bool reconcile_pass(struct sync *s, pass_turn_fn *turn);
 
 #endif

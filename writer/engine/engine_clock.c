@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's clocks, its chance, and how long a round may sleep (engine_clock.h): what every other file of the engine uses. */
+ * The engine's clocks, its chance, and how long a round may sleep (engine_clock.h): what every
+ * other file of the engine uses. */
 #include <time.h>
 
 #include "writer/engine/engine.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's clocks, its chance, and how long a round may sleep. What belongs to the engine's thread says so; sync_now() and
- * sync_wall_ms() may be asked by any. */
+ * The engine's clocks, its chance, and how long a round may sleep. What belongs to the engine's
+ * thread says so; sync_now() and sync_wall_ms() may be asked by any. */
 #ifndef SHMETA_WRITER_ENGINE_ENGINE_CLOCK_H
 #define SHMETA_WRITER_ENGINE_ENGINE_CLOCK_H
 

@@ -137,8 +137,9 @@ static struct backend_key row_of(const struct failing_key *key)
 	                            .with_segments = key->want.segments};
 }
 
-/* What the store has of it keeps its age, and what readers do not find is UNKNOWN: as a record of the store, which the operator's list
- * shows, and which leaves when the key is applied. A key that is only busy needs none where the store has something of it. */
+/* What the store has of it keeps its age, and what readers do not find is UNKNOWN: as a record of
+ * the store, which the operator's list shows, and which leaves when the key is applied. A key that
+ * is only busy needs none where the store has something of it. */
 static enum shmeta_status keep(struct sync *s, struct failing_key *key, bool again, struct shmeta_err *err)
 {
 	const struct backend_key row = row_of(key);
@@ -160,8 +161,8 @@ static enum shmeta_status keep(struct sync *s, struct failing_key *key, bool aga
 	return status;
 }
 
-/* again: only the age is at stake. A store that does not take it is in trouble, and says so with the next batch; until it does, the
- * stamps of the classes stand still. */
+/* again: only the age is at stake. A store that does not take it is in trouble, and says so with
+ * the next batch; until it does, the stamps of the classes stand still. */
 static void keep_age(struct sync *s, struct failing_key *key, bool again)
 {
 	struct apply_host host = sync_apply_host(s);

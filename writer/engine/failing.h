@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keys that fail by themselves: the source cannot show them, or the store cannot take what it shows, and both work otherwise. Each
- * is quarantined alone, and tried again by itself: after longer and longer, and soon after the feed has named it. One that is busy
- * (ERR_BUSY: another session has locked it, or the source keeps it back) is tried again in the same way, and quarantined only where the
- * store has nothing of it.
+ * Keys that fail by themselves: the source cannot show them, or the store cannot take what it
+ * shows, and both work otherwise. Each is quarantined alone, and tried again by itself: after
+ * longer and longer, and soon after the feed has named it. One that is busy (ERR_BUSY: another
+ * session has locked it, or the source keeps it back) is tried again in the same way, and
+ * quarantined only where the store has nothing of it.
  *
- * While a key is here it does not wait in the queue, so that all others go on; whoever asks for it is answered with its own status.
- * What the store had of it stays, with its age. Everything here belongs to the engine's thread. */
+ * While a key is here it does not wait in the queue, so that all others go on; whoever asks for it
+ * is answered with its own status. What the store had of it stays, with its age. Everything here
+ * belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_FAILING_H
 #define SHMETA_WRITER_ENGINE_FAILING_H
 
@@ -29,7 +31,8 @@ struct failing_key {
 /* It failed, alone. false: there are so many that this is not about keys any more, or no memory. */
 bool failing_note(struct sync *s, const struct identity *id, const struct want *want, enum shmeta_status status,
                   const char *sentence);
-/* Is there one of which the store cannot say how old it is, so that the stamp of the class must stand still? */
+/* Is there one of which the store cannot say how old it is, so that the stamp of the class must
+ * stand still? */
 bool failing_holds(struct sync *s, enum shmeta_class cls);
 /* NULL: it does not fail, as far as is known. */
 struct failing_key *failing_find(struct sync *s, const struct identity *id);
@@ -39,7 +42,8 @@ const struct failing_key *failing_of_op(struct sync *s, struct shmeta_str tenant
 void failing_wanted(struct sync *s, struct failing_key *key, const struct want *want);
 /* It is not tried this time; want joins what is kept. */
 void failing_postponed(struct failing_key *key, const struct want *want);
-/* An operation of ours has just changed it: it, and its topic, are not locked any more, if they were, and are tried now. */
+/* An operation of ours has just changed it: it, and its topic, are not locked any more, if they
+ * were, and are tried now. */
 void failing_unlocked(struct sync *s, const struct backend_key *key);
 /* It was applied, or everything was. */
 void failing_works(struct sync *s, const struct identity *id);

@@ -119,8 +119,8 @@ static enum shmeta_status count_all(struct sync *s, struct admin_job *job, struc
 	return SHMETA_OK;
 }
 
-/* Rows of the store, as count_all() counts them: not what the topic says of itself. In bounded mode these are what is read again, and
- * not all that the topic has. */
+/* Rows of the store, as count_all() counts them: not what the topic says of itself. In bounded mode
+ * these are what is read again, and not all that the topic has. */
 static enum shmeta_status count_partitions(struct sync *s, struct admin_job *job, struct shmeta__txn *txn,
                                            const struct shmeta_topic *topic, struct shmeta_err *err)
 {
@@ -148,7 +148,8 @@ static enum shmeta_status count_partitions(struct sync *s, struct admin_job *job
 	return status < 0 ? status : SHMETA_OK;
 }
 
-/* One topic or partition: what the store has of it is counted, but whatever the source has of it is read. */
+/* One topic or partition: what the store has of it is counted, but whatever the source has of it is
+ * read. */
 static enum shmeta_status begin_named(struct sync *s, struct admin_job *job, struct shmeta__txn *txn,
                                       struct shmeta_err *err)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Invalidations among the jobs of admin_jobs.c. One becomes keys in the refresh queue, each with a ticket of its own, and is answered when the
- * last of them has been. One that names many topics puts them in a few at a time, so that neither the rows of a batch nor those who wait
- * behind it feel how many there are. What is read begins after the request came: a read that is under way is not joined. The engine's
- * thread. */
+ * Invalidations among the jobs of admin_jobs.c. One becomes keys in the refresh queue, each with a
+ * ticket of its own, and is answered when the last of them has been. One that names many topics
+ * puts them in a few at a time, so that neither the rows of a batch nor those who wait behind it
+ * feel how many there are. What is read begins after the request came: a read that is under way is
+ * not joined. The engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_INVALIDATE_H
 #define SHMETA_WRITER_ENGINE_INVALIDATE_H
 

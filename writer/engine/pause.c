@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pause (pause.h): the store stays as it is, the source is not looked at and has no connection of ours, as while it is restored. It counts as
- * away, for the reason that was given, so everything that would ask it is refused with that reason. The end is like a start: the session
- * is opened anew and judged, and the feed goes on where the store's ended. */
+ * A pause (pause.h): the store stays as it is, the source is not looked at and has no connection of
+ * ours, as while it is restored. It counts as away, for the reason that was given, so everything
+ * that would ask it is refused with that reason. The end is like a start: the session is opened
+ * anew and judged, and the feed goes on where the store's ended. */
 #include <stdio.h>
 #include <syslog.h>
 
@@ -80,7 +81,8 @@ void pause_take(struct sync *s)
 		s->pause.on = false;
 		sync_log(s, LOG_NOTICE, "resumed", "the source is looked at again");
 		health_unpaused(s);
-		/* Whoever asked, and looks then, finds it connected, or the reason why it is not. */
+		/* Whoever asked, and looks then, finds it connected, or the reason why it is
+		 * not. */
 		(void)session_ready(s);
 		sync_show(s);
 		sync_settle_phase(s);

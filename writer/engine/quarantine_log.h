@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows that enter and leave the quarantine, in the log: spelled out ten times a pass, then counted. Passes of one kind that follow each
- * other within a minute are one. The engine's thread. */
+ * Rows that enter and leave the quarantine, in the log: spelled out ten times a pass, then counted.
+ * Passes of one kind that follow each other within a minute are one. The engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_QUARANTINE_LOG_H
 #define SHMETA_WRITER_ENGINE_QUARANTINE_LOG_H
 

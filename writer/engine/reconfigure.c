@@ -51,8 +51,8 @@ bool sync_reconfigure(struct sync *s, const struct sync_options *options)
 	return true;
 }
 
-/* What was planned by the former options is planned anew; nothing else is, or reloads that change nothing would postpone it again and
- * again. */
+/* What was planned by the former options is planned anew; nothing else is, or reloads that change
+ * nothing would postpone it again and again. */
 static void plan_anew(struct sync *s, const struct sync_options *former, bool ttl_changed)
 {
 	const struct sync_options *o = &s->options;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Topics whose time to live was configured anew: each record carries its own, so the store is walked once, some topics a round, and
- * nothing is read from the source. What is applied meanwhile has the new one already. Belongs to the engine's thread. */
+ * Topics whose time to live was configured anew: each record carries its own, so the store is
+ * walked once, some topics a round, and nothing is read from the source. What is applied meanwhile
+ * has the new one already. Belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_RETIME_H
 #define SHMETA_WRITER_ENGINE_RETIME_H
 
@@ -12,7 +13,8 @@ struct sync;
 /* docs/states.md */
 enum retime_state {
 	RETIME_NONE,
-	RETIME_UNDER_WAY /* topics behind this number may have another time to live than is configured */
+	RETIME_UNDER_WAY /* topics behind this number may have another time to live than is
+                          * configured */
 };
 
 struct retime {

@@ -25,12 +25,13 @@ bool schedule_feed_tells_at_once(const struct sync *s)
 	return feed_in_step(s) && stamps_lag(&s->stamps) == 0 && !health_job_on(&s->health, SYNC_JOB_FEED);
 }
 
-/* When a pass is due because the feed lags behind; SYNC_NEVER where it does not. A feed that lags behind, or cannot be asked,
- * must not let answers go stale that a pass would keep fresh. */
+/* When a pass is due because the feed lags behind; SYNC_NEVER where it does not. A feed that lags
+ * behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
 static uint64_t schedule_lag_when(const struct sync *s)
 {
 	uint64_t when,
-		least = s->schedule.pass_began_ns + 4 * s->schedule.pass_took_ns; /* at most a quarter of the time */
+		/* at most a quarter of the time */
+		least = s->schedule.pass_began_ns + 4 * s->schedule.pass_took_ns;
 
 	if (!feed_in_step(s) || schedule_feed_tells_at_once(s))
 		return SYNC_NEVER;
@@ -57,7 +58,8 @@ void schedule_reconcile(struct sync *s)
 	if (session_has_feed(&s->session)) {
 		period = s->options.reconcile_s * SYNC_S;
 	} else {
-		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
+		/* The only way to learn anything: before the TTL passes, but at most a quarter of
+		 * the time. */
 		period = sync_main_ttl_ns(s) / 10 * 8;
 		if (period > s->schedule.pass_lag_ns)
 			period -= s->schedule.pass_lag_ns;
@@ -82,7 +84,8 @@ uint64_t schedule_reconcile_when(struct sync *s)
 
 	when = lags < when ? lags : when;
 	if (schedule_pass_is_asked(&s->schedule)) {
-		/* A source that names no keys would have us read everything for every change: a tenth of the time. */
+		/* A source that names no keys would have us read everything for every change: a
+		 * tenth of the time. */
 		rest = 9 * s->schedule.pass_took_ns;
 		if (rest < s->options.poll_max_ms * SYNC_MS)
 			rest = s->options.poll_max_ms * SYNC_MS;
@@ -168,7 +171,7 @@ void schedule_postpone_pass(struct sync *s)
 	pass_not_before(s, s->options.retry_max_ms);
 }
 
-/* ---- polls --- */
+/* ---- polls ---- */
 
 void schedule_init(struct sync *s)
 {
@@ -198,9 +201,11 @@ void schedule_polled(struct sync *s, uint64_t asked_ns, bool changed, uint64_t l
 	struct schedule *schedule = &s->schedule;
 	uint64_t least = s->options.poll_min_ms * SYNC_MS, most = s->options.poll_max_ms * SYNC_MS;
 
-	/* The wake-up of a feed that says until when it tells is what it tells, not what comes before it. */
+	/* The wake-up of a feed that says until when it tells is what it tells, not what comes
+	 * before it. */
 	if (changed || (schedule->woken && lag_ns == 0)) {
-		/* Busy: stay quick for a while, so that the next change is seen as soon as this one. */
+		/* Busy: stay quick for a while, so that the next change is seen as soon as this
+		 * one. */
 		schedule->poll_every_ns = least;
 		schedule->poll_busy_until_ns = asked_ns + most;
 	} else if (asked_ns >= schedule->poll_busy_until_ns) {

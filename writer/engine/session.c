@@ -67,7 +67,8 @@ void session_close(struct sync *s)
 
 	if (!s->session.open)
 		return;
-	/* Where it cannot be kept, the one that is there is older, and more is named again than need be. */
+	/* Where it cannot be kept, the one that is there is older, and more is named again than
+	 * need be. */
 	(void)saved_feed_keep(s);
 	if (s->store != NULL)
 		saved_feed_read(s);
@@ -104,7 +105,8 @@ bool session_look_for_feed(struct sync *s)
 	}
 	if (!feed_is_followed(s) || session_has_feed(&s->session))
 		return session_has_feed(&s->session);
-	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
+	/* What it has told stays true, and gets older: the next pass is due as if the last one had
+	 * been as old. */
 	feed_gone(s);
 	sync_job_forget(s, SYNC_JOB_FEED);
 	schedule_pass_lagged(s, stamps_lag(&s->stamps));
@@ -113,7 +115,8 @@ bool session_look_for_feed(struct sync *s)
 	return false;
 }
 
-/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
+/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be
+ * compared. */
 static void resume_feed(struct sync *s)
 {
 	struct backend_error err = {0};

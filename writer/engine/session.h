@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The session with the source: it is opened, its feed goes on where the store's ended, and what it can do is looked at. Everything here
- * belongs to the engine's thread. */
+ * The session with the source: it is opened, its feed goes on where the store's ended, and what it
+ * can do is looked at. Everything here belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_SESSION_H
 #define SHMETA_WRITER_ENGINE_SESSION_H
 
@@ -67,12 +67,15 @@ enum shmeta_status session_init(struct sync *s, struct shmeta_err *err);
 void session_free(struct sync *s);
 /* The source is open afterwards, or err says why not. */
 enum shmeta_status session_open(struct sync *s, struct backend_error *err);
-/* The session ends; its place is remembered, and session_ready() opens another one. Nothing of it is under way. */
+/* The session ends; its place is remembered, and session_ready() opens another one. Nothing of it
+ * is under way. */
 void session_close(struct sync *s);
-/* May the source be asked now? Opens it, and has its feed go on where the store's ended; what fails is told. */
+/* May the source be asked now? Opens it, and has its feed go on where the store's ended; what fails
+ * is told. */
 bool session_ready(struct sync *s);
-/* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
- * other; then full passes find what changes, and the operator hears why. */
+/* Everything has just been read, or the feed asked: is there a feed to follow? It may have come
+ * with the one or gone with the other; then full passes find what changes, and the operator hears
+ * why. */
 bool session_look_for_feed(struct sync *s);
 /* Readable when the source may have changed; -1: it sends no wake-up. */
 int session_wake_fd(struct sync *s);

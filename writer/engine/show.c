@@ -46,8 +46,8 @@ static const char *spell_time(int64_t at_s, char ret[32])
 	return ret;
 }
 
-/* Under the lock. Whoever compares it with the clock is to find how long it was, also when the clock was set meanwhile; by less than that
- * it is as good as the rounding. */
+/* Under the lock. Whoever compares it with the clock is to find how long it was, also when the
+ * clock was set meanwhile; by less than that it is as good as the rounding. */
 static void follow_the_clock(struct sync *s)
 {
 	int64_t since_s = sync_wall_ms(s) / 1000 - (int64_t)((sync_now(s) - s->show.away_since_ns) / SYNC_S);

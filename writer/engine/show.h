@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What other threads see of the engine: counters, and the state of the source in words. sync_read_counters() and sync_source_status()
- * (sync.h) read it. */
+ * What other threads see of the engine: counters, and the state of the source in words.
+ * sync_read_counters() and sync_source_status() (sync.h) read it. */
 #ifndef SHMETA_WRITER_ENGINE_SHOW_H
 #define SHMETA_WRITER_ENGINE_SHOW_H
 
@@ -34,7 +34,9 @@ void show_free(struct sync *s);
 /* The engine's thread. */
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
-void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
-void sync_show_clock(struct sync *s);        /* to readers: how far the source's clock is ahead of the host's */
+void sync_show(struct sync *s);              /* counters and the state of the source for other
+                                              * threads */
+void sync_show_clock(struct sync *s);        /* to readers: how far the source's clock is ahead of
+                                              * the host's */
 
 #endif

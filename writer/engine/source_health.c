@@ -10,7 +10,7 @@
 
 enum { RETURN_S = 120, WATCH_MAX_S = 60 };
 
-/* ---- phases --------------------------------------------------------------------------------- */
+/* ---- phases ---- */
 
 static void tell_phase(struct sync *s, enum shmeta_phase phase, const char *reason)
 {
@@ -53,13 +53,14 @@ void sync_settle_phase(struct sync *s)
 		sync_move(s, SHMETA_PHASE_SERVING, "serving");
 }
 
-/* ---- troubles ------------------------------------------------------------------------------- */
+/* ---- troubles ---- */
 
 /* Full jitter: anywhere between the least wait and a limit that doubles. */
 static void back_off(struct sync *s, struct sync_trouble *t)
 {
 	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
-	uint64_t limit = t->attempts < 27 ? least << t->attempts : most; /* the least is a minute at most: 36 bits */
+	/* the least is a minute at most: 36 bits */
+	uint64_t limit = t->attempts < 27 ? least << t->attempts : most;
 
 	if (limit > most || limit < least)
 		limit = most;
@@ -104,7 +105,8 @@ void health_trouble(struct sync *s, struct sync_trouble *t, const char *event, c
 	bool same = strcmp(t->text, sentence) == 0;
 
 	if (!t->on && t->ended_ns > 0 && now < t->ended_ns + RETURN_S * SYNC_S && same) {
-		is_on(s, t); /* its end was told: this is another outage, though not one to trust the end of */
+		/* its end was told: this is another outage, though not one to trust the end of */
+		is_on(s, t);
 		t->returns++;
 	} else if (!t->on) {
 		begins(s, t);
@@ -265,7 +267,7 @@ void health_run(struct sync *s)
 		settle_source(s);
 }
 
-/* ---- in words ------------------------------------------------------------------------------- */
+/* ---- in words ---- */
 
 void health_tell_writable(struct sync *s)
 {

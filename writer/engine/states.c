@@ -74,7 +74,7 @@ static void refused(struct sync *s, const char *what, const char *from, const ch
 	         to);
 }
 
-/* ---- the store ------------------------------------------------------------------------------ */
+/* ---- the store ---- */
 
 void store_move(struct sync *s, enum store_state to)
 {
@@ -94,7 +94,7 @@ bool store_is_damaged(const struct sync *s)
 	return s->store_state == STORE_DAMAGED;
 }
 
-/* ---- the origin ----------------------------------------------------------------------------- */
+/* ---- the origin ---- */
 
 void origin_move(struct sync *s, enum origin_state to)
 {
@@ -132,7 +132,7 @@ bool origin_is_course(const struct sync *s)
 	return s->origin == ORIGIN_COURSE || s->origin == ORIGIN_COURSE_HELD;
 }
 
-/* ---- the feed ------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 void feed_move(struct sync *s, enum feed_state to)
 {

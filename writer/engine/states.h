@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The states of the engine, and the one way from one to another: what may be done with the store, whether the store is of the source
- * that is open, and whether the change feed tells all that changes. Each has a table of moves (states.c; docs/states.md draws them).
- * A move that is not in the table is refused and logged; the state stays.
+ * The states of the engine, and the one way from one to another: what may be done with the store,
+ * whether the store is of the source that is open, and whether the change feed tells all that
+ * changes. Each has a table of moves (states.c; docs/states.md draws them). A move that is not in
+ * the table is refused and logged; the state stays.
  *
  * The engine's thread changes them. Nobody else reads them. */
 #ifndef SHMETA_WRITER_ENGINE_STATES_H
@@ -14,10 +15,12 @@ struct sync;
 
 /* The current generation. */
 enum store_state {
-	STORE_NONE,     /* there is none                                                                 */
-	STORE_ADOPTED,  /* a former writer's, which readers of its time may still look at: not written   */
-	STORE_WRITABLE, /* ours to write                                                                 */
-	STORE_DAMAGED,  /* served, but not written any more: everything is to be loaded into another one */
+	STORE_NONE,     /* there is none */
+	STORE_ADOPTED,  /* a former writer's, which readers of its time may still look at: not
+                         * written */
+	STORE_WRITABLE, /* ours to write */
+	STORE_DAMAGED,  /* served, but not written any more: everything is to be loaded into another
+                         * one */
 	STORE_STATES
 };
 
@@ -33,11 +36,12 @@ enum origin_state {
 
 /* Does the feed go on from what the store shows? */
 enum feed_state {
-	FEED_UNTRIED, /* the position that the store keeps has not been tried                              */
-	FEED_IN_STEP, /* it does, and names all that changes                                               */
-	FEED_BEHIND,  /* it is asked, but what changed before is not known by name: a full pass is to bring that in */
-	FEED_NONE,    /* there is none to follow: full passes find what changes                            */
-	FEED_NONE_BEHIND, /* the same, and the list is known not to be in step                                 */
+	FEED_UNTRIED,     /* the position that the store keeps has not been tried */
+	FEED_IN_STEP,     /* it does, and names all that changes */
+	FEED_BEHIND,      /* it is asked, but what changed before is not known by name: a full pass
+                           * is to bring that in */
+	FEED_NONE,        /* there is none to follow: full passes find what changes */
+	FEED_NONE_BEHIND, /* the same, and the list is known not to be in step */
 	FEED_STATES
 };
 

@@ -102,7 +102,7 @@ void sync_store_works(struct sync *s)
 	sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
 }
 
-/* ---- what is left --- */
+/* ---- what is left ---- */
 
 /* Told when it rises; a store at the edge of two levels is not told of again and again. */
 static void tell_level(struct sync *s, const struct shmeta__store_room *room)
@@ -149,7 +149,8 @@ void store_health_watch(struct sync *s)
 		s->host.relieve(s->host.arg, s->gen->generation, oldest >= room.half_txn ? oldest + 1 : room.half_txn);
 	if (!store_is_full(&s->store_health))
 		return;
-	/* What the newest commit freed is nobody's only behind the next one, which may be what does not fit. */
+	/* What the newest commit freed is nobody's only behind the next one, which may be what does
+	 * not fit. */
 	if (store_is_writable(s) && room.half_txn >= sync_committed(s))
 		(void)shmeta__store_step(s->store, oldest, &err);
 	if (room.pinned_bytes < s->store_health.pinned_bytes / 2)
@@ -160,7 +161,7 @@ void store_health_watch(struct sync *s)
 	                                                                          : s->store_health.look_ns);
 }
 
-/* ---- what is asked of it ------------------------------------------------------------------------------------------------------ */
+/* ---- what is asked of it ---- */
 
 bool store_health_freed_by(const struct shmeta_op *op)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rounds of the engine, its beginning and its end.
  *
- * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
- * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
- * these, a wake-up from sync_refresh(), or the source's own wake-up: something may have changed. */
+ * One round (sync_run_once) does everything that is due, in this order: options that changed, the
+ * source (open, or one try when it is away), a store if there is none, the feed, the keys that
+ * wait, the stamps, a full pass. Then it sleeps until the next of these, a wake-up from
+ * sync_refresh(), or the source's own wake-up: something may have changed. */
 #include <poll.h>
 #include <syslog.h>
 
@@ -21,8 +22,8 @@ static bool is_older(uint64_t synced_at_ns, uint64_t than_ns)
 	return shmeta__stamp_is_unproved(synced_at_ns) || synced_at_ns <= than_ns;
 }
 
-/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read since then says
- * more. */
+/* Whatever the feed named is in the store: all of it was true at the time until which the feed
+ * tells. What was read since then says more. */
 static void stamp_applied(struct sync *s)
 {
 	uint64_t until = stamps_unapplied(&s->stamps);
@@ -34,8 +35,9 @@ static void stamp_applied(struct sync *s)
 	stamps_applied(s);
 }
 
-/* Is the feed asked? In a pass it is, too, when only that pass will have brought it in step: but one that could not be asked a moment ago,
- * and one that has nothing to add to what it has told already, would only keep the pass from its end. */
+/* Is the feed asked? In a pass it is, too, when only that pass will have brought it in step: but
+ * one that could not be asked a moment ago, and one that has nothing to add to what it has told
+ * already, would only keep the pass from its end. */
 static bool is_polled(const struct sync *s)
 {
 	if (!s->in_pass)
@@ -49,8 +51,9 @@ static bool follow_on(struct sync *s, bool retried)
 {
 	uint64_t now = sync_now(s);
 
-	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
-	 * read, is asked for the advisory classes, which are small: somebody has to find out that it is back. */
+	/* A source in trouble that no poll asks, because it has no feed or everything is to be read
+	 * first, and one that could not be read, is asked for the advisory classes, which are
+	 * small: somebody has to find out that it is back. */
 	bool probe = source_is_away(s) ? (!feed_in_step(s))
 	                               : health_job_fails(&s->health, SYNC_JOB_FETCH) && !refresh_waiting(s);
 
@@ -92,8 +95,8 @@ static bool follow_on(struct sync *s, bool retried)
 	return true;
 }
 
-/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one try of a store that was in
- * trouble. */
+/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one
+ * try of a store that was in trouble. */
 static bool follow(struct sync *s, bool retried)
 {
 	struct sync_list_tickets asked = {0};
@@ -128,7 +131,8 @@ static void take_wake_up(struct sync *s, uint64_t now)
 		schedule_woken(s, now);
 }
 
-/* In a long pass: the feed and the readers have their turn (engine.h). false: that is in trouble. */
+/* In a long pass: the feed and the readers have their turn (engine.h). false: that is in
+ * trouble. */
 static bool turn(struct sync *s, bool at_once)
 {
 	uint64_t now = sync_now(s);
@@ -172,9 +176,10 @@ static void full_pass(struct sync *s)
 		schedule_reconcile(s);
 }
 
-/* A poll that failed may have failed alone, as where the change log may no longer be read: whoever waits meanwhile is tried at the
- * pace of his own kind, and what the feed would have told is read before it is too old. What works opens the gate again; a full pass
- * is made only behind something that has worked. */
+/* A poll that failed may have failed alone, as where the change log may no longer be read: whoever
+ * waits meanwhile is tried at the pace of his own kind, and what the feed would have told is read
+ * before it is too old. What works opens the gate again; a full pass is made only behind something
+ * that has worked. */
 static void try_others(struct sync *s)
 {
 	bool pass_due, advisory_due;
@@ -245,8 +250,9 @@ static void work(struct sync *s)
 		full_pass(s);
 }
 
-/* While the source or the store is in trouble nobody waits for it, whether the request came before the round, during it, or while the
- * round tried in vain whether the trouble is over: a request that only a round before the next try refused would meet no such round. */
+/* While the source or the store is in trouble nobody waits for it, whether the request came before
+ * the round, during it, or while the round tried in vain whether the trouble is over: a request
+ * that only a round before the next try refused would meet no such round. */
 static void refuse_what_waits(struct sync *s)
 {
 	bool away = source_is_away(s) || origin_is_held(s) ||
@@ -260,7 +266,8 @@ static void refuse_what_waits(struct sync *s)
 	if (!away && store_takes(s))
 		return;
 	refresh_answer_all(s, status, sentence);
-	/* A full store shows it when there is room; what is damaged, or of another source, nobody knows when. */
+	/* A full store shows it when there is room; what is damaged, or of another source, nobody
+	 * knows when. */
 	if (!away && store_is_full(&s->store_health) && s->store != NULL && feed_is_tried(s) && !origin_is_foreign(s) &&
 	    !store_is_damaged(s))
 		write_commit(s);
@@ -312,7 +319,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	return SHMETA_OK;
 }
 
-/* ---- opening, closing, the thread ------------------------------------------------------------------------------------------------------ */
+/* ---- opening, closing, the thread ---- */
 
 static void destroy(struct sync *s)
 {
@@ -394,8 +401,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	}
 	enum shmeta_status source_status = status;
 
-	/* A source that can never be used is a mistake of the configuration, unless the store was filled from it: then it is the source
-	 * that has changed, and a restore brings it back. */
+	/* A source that can never be used is a mistake of the configuration, unless the store was
+	 * filled from it: then it is the source that has changed, and a restore brings it back. */
 	status = generation_adopt(s, source_status != SHMETA_ERR_CONFIG, err);
 	if (status == SHMETA_OK && source_status == SHMETA_ERR_CONFIG && s->store == NULL)
 		status = shmeta_fail(err, source_status, "%s", source_err.text);

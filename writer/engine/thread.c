@@ -12,7 +12,8 @@ static void relax(void)
 #endif
 }
 
-/* A wake from sleep costs a thread more than a small commit does. true: there is something to do. */
+/* A wake from sleep costs a thread more than a small commit does. true: there is something to
+ * do. */
 static bool linger(struct sync *s)
 {
 	enum { LINGER_US = 150, VAIN = 4, LEFT_OUT = 64, SPINS = 64 };
@@ -47,7 +48,8 @@ static void *run(void *arg)
 		sync_run_once(s, &wait_ns);
 		if (wait_ns == 0 || linger(s))
 			continue;
-		/* A source that is away or a store that is full is not looked at before its time: its wake-up would never stop. */
+		/* A source that is away or a store that is full is not looked at before its time:
+		 * its wake-up would never stop. */
 		bool listen = session_is_open(&s->session) && feed_in_step(s) && !source_is_away(s) && store_takes(s) &&
 		              sync_now(s) >= s->thread.ignore_until_ns;
 

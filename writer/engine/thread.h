@@ -9,12 +9,12 @@
 
 /* Its own, but for the last two, which belong to whoever starts and stops it. */
 struct engine_thread {
-	/* After a small write the thread stays awake for the next one of a client that waits for each, as long as that is not in
-	 * vain. */
+	/* After a small write the thread stays awake for the next one of a client that waits for
+	 * each, as long as that is not in vain. */
 	bool linger;
 	uint32_t lingered_in_vain, lingers_left_out;
-	uint64_t
-		ignore_until_ns; /* wake-ups of the source come from our own commit until then: it is polled on schedule */
+	uint64_t ignore_until_ns; /* wake-ups of the source come from our own commit until then: it
+                                  * is polled on schedule */
 	bool is_there;
 	pthread_t id;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's thread sleeps, and is woken: by whoever has something for it, by the source, by a stop. */
+ * The engine's thread sleeps, and is woken: by whoever has something for it, by the source, by a
+ * stop. */
 #ifndef SHMETA_WRITER_ENGINE_WAKE_H
 #define SHMETA_WRITER_ENGINE_WAKE_H
 
@@ -30,7 +31,8 @@ bool sync_stopping(struct sync *s);
 
 void wake_looks(struct sync *s); /* at all there is to do */
 bool wake_is_kicked(struct sync *s);
-/* Until somebody wakes it, source_fd (-1: none) is readable, or wait_ns has passed. true: source_fd is. */
+/* Until somebody wakes it, source_fd (-1: none) is readable, or wait_ns has passed. true: source_fd
+ * is. */
 bool wake_sleep(struct sync *s, int source_fd, uint64_t wait_ns);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keys of the absences that a bounded store has records of, in the order in which they were noted: what was noted first goes first. Some of
- * the records may be gone from the store already. One owner. */
+ * Keys of the absences that a bounded store has records of, in the order in which they were noted:
+ * what was noted first goes first. Some of the records may be gone from the store already. One
+ * owner. */
 #ifndef SHMETA_WRITER_KEYS_ABSENCE_RING_H
 #define SHMETA_WRITER_KEYS_ABSENCE_RING_H
 
@@ -19,7 +20,8 @@ struct absence_ring {
 	size_t at, count, room, most;
 };
 
-/* There may be so many. What is there beyond them stays until the caller takes it. false: no memory, and they may be as many as before. */
+/* There may be so many. What is there beyond them stays until the caller takes it. false: no
+ * memory, and they may be as many as before. */
 bool absence_ring_configure(struct absence_ring *ring, size_t most);
 bool absence_ring_is_full(const struct absence_ring *ring);
 /* Only where it is not full, or one was taken before. false: no memory. */

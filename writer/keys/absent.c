@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Remembering absences: a hash table by key, one of lists by topic, and a list by age, whose old end is what goes when there are too many. */
+ * Remembering absences: a hash table by key, one of lists by topic, and a list by age, whose old
+ * end is what goes when there are too many. */
 #include "writer/keys/absent.h"
 
 #include <stdlib.h>
@@ -12,7 +13,8 @@ enum { SLOTS_MIN = 64 };
 
 struct absent_entry {
 	struct absent_entry *chain, *older, *newer;
-	struct absent_entry *of_topic, **from; /* in the list of its topic, and what points to it there */
+	struct absent_entry *of_topic, **from; /* in the list of its topic, and what points to it
+                                                * there */
 	uint64_t topic_hash;
 	int64_t partition;
 	struct absent_answer answer;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the source was just found not to have, remembered for a short while, so that questions about names that do not exist do not
- * reach it one by one (semantics.md W7). Bounded in number and in time; what is created is forgotten at once. An error of the source is
- * never an absence. Callers hold the queue's lock. */
+ * What the source was just found not to have, remembered for a short while, so that questions about
+ * names that do not exist do not reach it one by one (semantics.md W7). Bounded in number and in
+ * time; what is created is forgotten at once. An error of the source is never an absence. Callers
+ * hold the queue's lock. */
 #ifndef SHMETA_WRITER_KEYS_ABSENT_H
 #define SHMETA_WRITER_KEYS_ABSENT_H
 
@@ -14,7 +15,8 @@
 struct absent_entry; /* absent.c */
 
 struct absent {
-	struct absent_entry **slot, **topic; /* by tenant, topic and partition; by tenant and topic */
+	struct absent_entry **slot, **topic; /* by tenant, topic and partition; by tenant and
+                                              * topic */
 	size_t slots, count, most;
 	struct absent_entry *oldest, *newest;
 	uint64_t ttl_ns;

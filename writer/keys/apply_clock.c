@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What was applied while a read was under way: an open-addressing table from (topic, partition) to the newest apply. */
+ * What was applied while a read was under way: an open-addressing table from (topic, partition) to
+ * the newest apply. */
 #include "writer/keys/apply_clock.h"
 
 #include <stdlib.h>

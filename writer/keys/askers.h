@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What each user may have read from the source: a bucket of tokens a user, one for each key that is read because of it. A key beyond it
- * waits in the user's own line for a token, and is not taken at all when that comes after the asker's deadline. Nothing here locks. */
+ * What each user may have read from the source: a bucket of tokens a user, one for each key that is
+ * read because of it. A key beyond it waits in the user's own line for a token, and is not taken at
+ * all when that comes after the asker's deadline. Nothing here locks. */
 #ifndef SHMETA_WRITER_KEYS_ASKERS_H
 #define SHMETA_WRITER_KEYS_ASKERS_H
 
@@ -28,7 +29,8 @@ struct askers {
 	uint32_t rate, burst; /* tokens a second, and at once; rate 0: no limit */
 };
 
-/* Another rate and burst from now on. What a user has used up is counted in tokens: a higher rate gives them back sooner. */
+/* Another rate and burst from now on. What a user has used up is counted in tokens: a higher rate
+ * gives them back sooner. */
 void askers_configure(struct askers *askers, uint32_t rate, uint32_t burst, uint64_t now_ns);
 /* Root and the daemon's user are bound by the whole only. */
 bool asker_is_privileged(const struct asker *asker);

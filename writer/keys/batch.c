@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit, answered. What fails is halved.
+ * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit,
+ * answered. What fails is halved.
  *
- *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
- *                                ^------------- widened, superseded, or not applied: waits again -----' */
+ *   key named or asked for -> entry (waiting) -> batch: planned, read -> [hook] -> applied -> gone
+ *                                ^--- widened, superseded, or not applied: waits again ----' */
 #include <stdio.h>
 
 #include "base/probes.h"
@@ -13,8 +14,8 @@
 
 enum { BATCHES_PER_ROUND = 64, PASS_KEYS = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
 
-/* Those that are known to fail wait for their time; those whose time has come are put behind the others, to be tried alone. How
- * many the others are. */
+/* Those that are known to fail wait for their time; those whose time has come are put behind the
+ * others, to be tried alone. How many the others are. */
 static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t *count)
 {
 	size_t good = 0, trying = 0;
@@ -43,8 +44,8 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 	return good;
 }
 
-/* Take what waits, up to a batch; pass: of what a pass wants; asked: also of what readers wait for. Freed by the caller; NULL: nothing, or
- * no memory. */
+/* Take what waits, up to a batch; pass: of what a pass wants; asked: also of what readers wait for.
+ * Freed by the caller; NULL: nothing, or no memory. */
 static struct sync_entry **take(struct sync *s, bool pass, bool asked, size_t *ret_count)
 {
 	struct sync_queue *q = s->queue;
@@ -54,7 +55,8 @@ static struct sync_entry **take(struct sync *s, bool pass, bool asked, size_t *r
 	*ret_count = 0;
 	if (s->bounded != NULL)
 		most = bounded_batch(s, most);
-	/* An entry becomes as many keys as it has ranges, and those of a partition are read in one call. */
+	/* An entry becomes as many keys as it has ranges, and those of a partition are read in one
+	 * call. */
 	if (keys != 0 && most > keys / RANGES_MAX)
 		most = keys / RANGES_MAX;
 	if (pass && most > PASS_KEYS)
@@ -70,8 +72,8 @@ static struct sync_entry **take(struct sync *s, bool pass, bool asked, size_t *r
 	return entry;
 }
 
-/* They could not be brought over: what the feed named waits, what readers asked for is answered, but for what only waits for a look at
- * the source. */
+/* They could not be brought over: what the feed named waits, what readers asked for is answered,
+ * but for what only waits for a look at the source. */
 static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enum shmeta_status status,
                     const char *sentence)
 {
@@ -218,7 +220,8 @@ static enum outcome apply_failed(const struct batch *b, enum shmeta_status statu
 	            sentence);
 }
 
-/* Entries of which some key could not be read are put behind the others, and are none of the batch's any more. */
+/* Entries of which some key could not be read are put behind the others, and are none of the
+ * batch's any more. */
 static void take_unread_out(struct batch *b)
 {
 	for (size_t k = 0; b->unread != SHMETA_OK && k < b->key_count; k++) {
@@ -322,7 +325,8 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 	return outcome;
 }
 
-/* Fetched and applied in one go, or not at all. What is neither widened nor done stays in b->entry. */
+/* Fetched and applied in one go, or not at all. What is neither widened nor done stays in
+ * b->entry. */
 static enum outcome bring_over(struct batch *b, bool large, struct failure *failure)
 {
 	struct sync *s = b->s;
@@ -398,8 +402,9 @@ static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 	return false;
 }
 
-/* Entries that are being fetched, to their end. A batch that fails for some key, has too many rows, or does not fit, is halved until that key is
- * alone. false: trouble; all of them are done, wait or are answered. */
+/* Entries that are being fetched, to their end. A batch that fails for some key, has too many rows,
+ * or does not fit, is halved until that key is alone. false: trouble; all of them are done, wait or
+ * are answered. */
 static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 {
 	struct failure failure;
@@ -483,9 +488,10 @@ bool batch_run_pass(struct sync *s)
 	return run_batch(s, true);
 }
 
-/* ---- all that waits --------------------------------------------------------------------------- */
+/* ---- all that waits ---- */
 
-/* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
+/* The feed has named all it knows: if the topics of offsets and leases that came before them are
+ * among that, these are read again. */
 static void look_for_orphans(struct sync *s)
 {
 	if (s->orphans.state == ORPHANS_WAIT && !refresh_pending_feed(s) && orphans_look(&s->orphans))

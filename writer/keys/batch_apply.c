@@ -30,8 +30,8 @@ static enum shmeta_status apply_rows(struct batch *b, const struct fetched_part 
 	return apply_segments(&b->s->apply, from, to, rows, part->row_count, err);
 }
 
-/* Judge a topic's answer before anything of it is applied: without segments it can only be applied to an incarnation, and to
- * partitions, that the store has. */
+/* Judge a topic's answer before anything of it is applied: without segments it can only be applied
+ * to an incarnation, and to partitions, that the store has. */
 static enum shmeta_status topic_needs_more(struct batch *b, const struct fetched_key *g, bool *ret,
                                            struct shmeta_err *err)
 {
@@ -42,7 +42,8 @@ static enum shmeta_status topic_needs_more(struct batch *b, const struct fetched
 	if (g->entry->want.segments || (g->entry->row_only && b->s->bounded != NULL))
 		return SHMETA_OK;
 	if (!g->found || !g->has_topic) {
-		*ret = g->bad_count > 0; /* quarantined: all that cannot be served without it is counted */
+		/* quarantined: all that cannot be served without it is counted */
+		*ret = g->bad_count > 0;
 		return SHMETA_OK;
 	}
 	enum shmeta_status status = apply_topic_get(a->txn, g->entry->tenant, g->entry->topic, &stored, NULL, err);
@@ -87,7 +88,8 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct fetched_
 		uint32_t topic_id = a->topic_id;
 
 		apply_topic_leave(a);
-		/* What of its partitions has changed is not known: whoever uses them has them read again. */
+		/* What of its partitions has changed is not known: whoever uses them has them read
+		 * again. */
 		return e->want.segments ? apply_evict_partitions_of(a, topic_id, err) : SHMETA_OK;
 	}
 	for (size_t i = 0; i < g->part_count; i++) {
@@ -139,7 +141,8 @@ static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t coun
 	                           : status;
 }
 
-/* A partition that was created at another time than the stored one belongs to another incarnation of its topic. */
+/* A partition that was created at another time than the stored one belongs to another incarnation
+ * of its topic. */
 static enum shmeta_status part_needs_topic(struct batch *b, const struct fetched_key *g, uint32_t topic_id, bool *ret,
                                            struct shmeta_err *err)
 {
@@ -149,7 +152,8 @@ static enum shmeta_status part_needs_topic(struct batch *b, const struct fetched
 
 	*ret = false;
 	if (!g->found || g->part_count == 0) {
-		/* Its row is quarantined: only a whole read counts all that cannot be served without it. */
+		/* Its row is quarantined: only a whole read counts all that cannot be served
+		 * without it. */
 		for (size_t i = 0; i < g->bad_count && !g->entry->want.whole; i++)
 			*ret |= b->bad[g->bad_at + i].row.cls == SHMETA_CLASS_PARTITION;
 		return SHMETA_OK;
@@ -233,8 +237,8 @@ static bool reads_topic(const struct batch *b, struct shmeta_str tenant, struct 
 	return false;
 }
 
-/* An offset or a lease of a topic that the feed has not named yet can only be shown together with it: have the topic read, once.
- * *ret: the row that names such a topic, NULL: none. */
+/* An offset or a lease of a topic that the feed has not named yet can only be shown together with
+ * it: have the topic read, once. *ret: the row that names such a topic, NULL: none. */
 static enum shmeta_status small_needs_topic(const struct batch *b, const struct fetched_key *g,
                                             const struct fetched_small **ret, struct shmeta_err *err)
 {

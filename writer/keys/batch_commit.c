@@ -29,8 +29,8 @@ static void class_stamps(struct batch *b, uint64_t txn)
 	}
 }
 
-/* What readers asked for and the source does not have, or has as a row that cannot be served, is remembered for a while: which of
- * the two the store tells. What it has is no longer absent. */
+/* What readers asked for and the source does not have, or has as a row that cannot be served, is
+ * remembered for a while: which of the two the store tells. What it has is no longer absent. */
 static void note_absence(struct batch *b, uint64_t txn)
 {
 	struct sync *s = b->s;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Which keys a batch asks of the source.
  *
- * high_watermark and segments of a partition always come from the same read and go into the same commit: a partition's row is
- * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
- * their watermarks. */
+ * high_watermark and segments of a partition always come from the same read and go into the same
+ * commit: a partition's row is never fetched without the segments beyond the last one that the
+ * store has. A topic's row brings the set of its partitions, not their watermarks. */
 #include <stdlib.h>
 
 #include "writer/apply/alone.h"
@@ -170,7 +170,8 @@ enum shmeta_status batch_plan(struct batch *b, struct shmeta_err *err)
 			break;
 		if (status == SHMETA_ABSENT)
 			e->want.whole = true;
-		/* A former writer could not read it: how much of it has changed is not known any more. */
+		/* A former writer could not read it: how much of it has changed is not known any
+		 * more. */
 		if (!e->want.whole && status == SHMETA_OK) {
 			struct identity id = queue_identity_of(e);
 			bool alone;
@@ -181,8 +182,8 @@ enum shmeta_status batch_plan(struct batch *b, struct shmeta_err *err)
 			e->want.whole = alone && failing_find(s, &id) == NULL;
 		}
 		if (!e->want.whole) {
-			/* The row comes with everything beyond the last segment that the store has, and with that one where
-			 * nothing can lie beyond it. */
+			/* The row comes with everything beyond the last segment that the store has,
+			 * and with that one where nothing can lie beyond it. */
 			tail = !any ? 0 : last < SYNC_LAST_OFFSET ? last + 1 : last;
 			queue_add_range(&e->want, tail, SYNC_LAST_OFFSET);
 			if (e->want.range_count == 1 && e->want.range[0].from == 0)

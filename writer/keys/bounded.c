@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Budgets of a bounded store (bounded.h).
  *
- * What a transaction changes is kept in a list; before the commit it goes into the residency, which then says what has to leave. A
- * transaction that ends otherwise leaves the residency in doubt: it is made anew from the store before the next commit. */
+ * What a transaction changes is kept in a list; before the commit it goes into the residency, which
+ * then says what has to leave. A transaction that ends otherwise leaves the residency in doubt: it
+ * is made anew from the store before the next commit. */
 #include "writer/keys/bounded.h"
 
 #include <stdio.h>
@@ -21,8 +22,10 @@
 
 enum {
 	VICTIMS_AT_ONCE = 256,
-	ABSENCES_MIN = 1024, /* also where the writer remembers fewer: the reader that asked finds its answer in them */
-	DROPS_AT_ONCE = 64,  /* for each one noted, where a reload has lowered how many there may be */
+	ABSENCES_MIN = 1024, /* also where the writer remembers fewer: the reader that asked finds
+                              * its answer in them */
+	DROPS_AT_ONCE = 64,  /* for each one noted, where a reload has lowered how many there may
+                              * be */
 	TOPIC_BYTES = 300,   /* of a topic whose record was not looked at */
 	BATCH_PART = 32      /* a batch loads no more than this part of the partitions */
 };
@@ -52,8 +55,10 @@ struct bounded {
 	bool over_told;
 	struct change *change;
 	size_t change_count, change_capacity, settled; /* settled: of them, in the residency */
-	uint8_t *seen;                                 /* touches as they were collected; NULL: not yet */
-	uint64_t waited[SHMETA_TOUCHED_WORDS / 64];    /* the same of waits, which need no reader: by touched words */
+	uint8_t *seen;                                 /* touches as they were collected; NULL: not
+                                                        * yet */
+	uint64_t waited[SHMETA_TOUCHED_WORDS / 64];    /* the same of waits, which need no reader:
+                                                        * by touched words */
 	uint64_t collected_ns, missed_ns;
 	struct missed *missed; /* taken from the readers, not in the queue yet */
 	size_t missed_count, missed_room;
@@ -68,9 +73,10 @@ struct bounded {
 	uint64_t refused_bytes; /* of what bounded_too_large() found last */
 };
 
-/* ---- the state -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the state ---- */
 
-/* Room for as many absences as the options say. What the store has beyond them leaves as others are noted. */
+/* Room for as many absences as the options say. What the store has beyond them leaves as others are
+ * noted. */
 static bool configure_absences(struct bounded *b, const struct sync_options *o)
 {
 	return absence_ring_configure(&b->absences, o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN);
@@ -135,7 +141,7 @@ size_t bounded_batch(const struct sync *s, size_t most)
 	return most < part ? most : part;
 }
 
-/* ---- what is resident -------------------------------------------------------------------------------------------------------------- */
+/* ---- what is resident ---- */
 
 static void changed(void *arg, struct apply *a, enum shmeta_db db, const void *key, const void *value, size_t bytes)
 {
@@ -228,7 +234,8 @@ static enum shmeta_status evict(struct sync *s, struct apply *a, uint64_t key, s
 	return SHMETA_OK;
 }
 
-/* Have leave what does not fit into a store of so many bytes, or (room) one record. *ret: how many left. */
+/* Have leave what does not fit into a store of so many bytes, or (room) one record. *ret: how many
+ * left. */
 static enum shmeta_status make_room(struct sync *s, struct apply *a, uint64_t content, bool room, size_t *ret,
                                     struct shmeta_err *err)
 {
@@ -410,7 +417,7 @@ static uint64_t collect_every_ns(const struct sync *s)
 	return expiry_is_by_record(&s->expiry) && due_ns < COLLECT_NS ? due_ns : COLLECT_NS;
 }
 
-/* ---- pressure ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- pressure ---- */
 
 void bounded_pressed(struct sync *s, const struct shmeta__store_room *room)
 {
@@ -588,7 +595,7 @@ size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t 
 	               : resident_due(b->residency, now_ns, again_ns, ret_keys, n);
 }
 
-/* ---- what is too large ------------------------------------------------------------------------------------------------------------- */
+/* ---- what is too large ---- */
 
 uint64_t bounded_too_large(struct sync *s, uint64_t key)
 {
@@ -621,7 +628,7 @@ void bounded_refuse(struct sync *s, struct sync_entry *e)
 	queue_answer(s, tickets, SHMETA_ERR_FULL, text, 0, 0);
 }
 
-/* ---- absences ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- absences ---- */
 
 static enum shmeta_status note(struct sync *s, const struct sync_entry *e, uint64_t read_at_ns, struct shmeta_err *err)
 {

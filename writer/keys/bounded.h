@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Bounded mode: the store holds what this host uses, within budgets. It knows which topics and partitions are resident, has those leave
- * that do not fit before each commit, lets the feed's keys of what is not resident go unread, and keeps records of absences. It owns
- * s->bounded, which is NULL in mirror mode; the engine's thread uses it alone. */
+ * Bounded mode: the store holds what this host uses, within budgets. It knows which topics and
+ * partitions are resident, has those leave that do not fit before each commit, lets the feed's keys
+ * of what is not resident go unread, and keeps records of absences. It owns s->bounded, which is
+ * NULL in mirror mode; the engine's thread uses it alone. */
 #ifndef SHMETA_WRITER_KEYS_BOUNDED_H
 #define SHMETA_WRITER_KEYS_BOUNDED_H
 
@@ -18,12 +19,14 @@ bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
 /* Once a round: learn what readers use, and have loaded what they met unknown. */
 void bounded_run(struct sync *s);
-/* How much of what the store may take is taken by content and by what readers pin? From 70 percent on nothing is read ahead of its
- * expiry; from 85 on a batch leaves once in a grace period, though the budgets hold, and from 95 on four; but none where readers pin more
- * than the content takes: then it would be pinned, too, and they are cut off instead (store_health.h). */
+/* How much of what the store may take is taken by content and by what readers pin? From 70 percent
+ * on nothing is read ahead of its expiry; from 85 on a batch leaves once in a grace period, though
+ * the budgets hold, and from 95 on four; but none where readers pin more than the content takes:
+ * then it would be pinned, too, and they are cut off instead (store_health.h). */
 void bounded_pressed(struct sync *s, const struct shmeta__store_room *room);
-/* Up to n partitions that have been used since they were last read, and whose times to live are nearly over: their keys as in
- * resident_set.h. They are due again at again_ns, unless they are read before. */
+/* Up to n partitions that have been used since they were last read, and whose times to live are
+ * nearly over: their keys as in resident_set.h. They are due again at again_ns, unless they are
+ * read before. */
 size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n);
 /* NULL: not known yet. Valid until the engine's next commit. */
 const struct resident_set *bounded_residency(const struct sync *s);
@@ -40,7 +43,8 @@ void bounded_apply(struct sync *s, const struct sync_entry *e);
 bool bounded_has_room(const struct sync *s, uint64_t topics);
 /* May a record of the class be missing from the store? */
 bool bounded_lacks(const struct sync *s, enum shmeta_class cls);
-/* Most entries of one batch: what was just loaded for a reader is not to leave before it has looked. */
+/* Most entries of one batch: what was just loaded for a reader is not to leave before it has
+ * looked. */
 size_t bounded_batch(const struct sync *s, size_t most);
 
 /* How an entry of a batch is read. */
@@ -58,12 +62,15 @@ enum shmeta_status bounded_plan(struct sync *s, struct shmeta__txn *txn, struct 
                                 struct shmeta_err *err);
 /* Forget the entry unless somebody waits for it. */
 bool bounded_skip(struct sync *s, struct sync_entry *e);
-/* How many bytes the partition had when it was read a moment ago and did not fit; 0: not known. Its key is as in resident_set.h. */
+/* How many bytes the partition had when it was read a moment ago and did not fit; 0: not known. Its
+ * key is as in resident_set.h. */
 uint64_t bounded_too_large(struct sync *s, uint64_t key);
-/* Forget the entry, of which bounded_plan() has just said that it is too large, and tell whoever waits for it. */
+/* Forget the entry, of which bounded_plan() has just said that it is too large, and tell whoever
+ * waits for it. */
 void bounded_refuse(struct sync *s, struct sync_entry *e);
 
-/* Behind what was applied, in the open transaction: what readers asked for in vain is noted, and what is there is not absent. */
+/* Behind what was applied, in the open transaction: what readers asked for in vain is noted, and
+ * what is there is not absent. */
 enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err);
 /* Everything is about to be read: nothing is known to be absent. In the open transaction of a. */
 enum shmeta_status bounded_forget_absences(struct sync *s, struct apply *a, struct shmeta_err *err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What is read of the keys that wait, in a store that need not have all of them (bounded.h).
  *
- * A key that is not resident is read when somebody asks for it, and when the store would otherwise say something of it that need not be
- * true any more: that it is absent. It says so of a class that lacks nothing, and where it has a record of that absence. */
+ * A key that is not resident is read when somebody asks for it, and when the store would otherwise
+ * say something of it that need not be true any more: that it is absent. It says so of a class that
+ * lacks nothing, and where it has a record of that absence. */
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/bounded.h"
@@ -42,7 +43,8 @@ static enum shmeta_status noted(struct shmeta__txn *txn, const struct sync_entry
 static enum shmeta_status plan_topic(struct sync *s, struct shmeta__txn *txn, struct sync_entry *e,
                                      const struct shmeta_topic *topic, enum bounded_plan *ret, struct shmeta_err *err)
 {
-	/* The sum of a topic's partitions needs them all; a topic that large is not brought in for it. */
+	/* The sum of a topic's partitions needs them all; a topic that large is not brought in for
+	 * it. */
 	enum { PART_OF_BUDGET = 4 };
 	enum shmeta_status status;
 

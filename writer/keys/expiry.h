@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Bounded mode where no change feed tells what has changed: each partition has a time to live of its own, by how often reads found it
- * changed (bounded.freshness, writer/resident/ttl.h). The time is in the partition's record, where readers find it. What is used is read
- * again ahead of its expiry; what nobody uses expires. It owns s->expiry; the engine's thread uses it alone. */
+ * Bounded mode where no change feed tells what has changed: each partition has a time to live of
+ * its own, by how often reads found it changed (bounded.freshness, writer/resident/ttl.h). The time
+ * is in the partition's record, where readers find it. What is used is read again ahead of its
+ * expiry; what nobody uses expires. It owns s->expiry; the engine's thread uses it alone. */
 #ifndef SHMETA_WRITER_KEYS_EXPIRY_H
 #define SHMETA_WRITER_KEYS_EXPIRY_H
 
@@ -36,7 +37,8 @@ void expiry_run(struct sync *s);
 uint64_t expiry_every_ns(const struct sync *s);
 /* As struct apply_watch has it. */
 uint32_t expiry_ttl_ms(void *arg, uint32_t topic_ttl_ms, uint32_t before_ms, enum apply_learned learned);
-/* When a partition with this record is read again if it is used: a fifth of its time before it expires. 0: not by time. */
+/* When a partition with this record is read again if it is used: a fifth of its time before it
+ * expires. 0: not by time. */
 uint64_t expiry_due_ns(const struct sync *s, const void *head, size_t bytes);
 
 #endif

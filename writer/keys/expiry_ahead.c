@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Times to live by record: whether they hold, and what is read again ahead of its expiry (expiry.h). */
+ * Times to live by record: whether they hold, and what is read again ahead of its expiry
+ * (expiry.h). */
 #include "writer/engine/engine.h"
 #include "writer/keys/bounded.h"
 #include "writer/keys/queue.h"
@@ -16,7 +17,8 @@ static void become(struct sync *s, enum expiry_state state)
 	schedule_reconcile(s);
 }
 
-/* As the options and the source have it. A source that is not connected says nothing of its feed. */
+/* As the options and the source have it. A source that is not connected says nothing of its
+ * feed. */
 static void follow_source(struct sync *s)
 {
 	bool wanted = s->options.freshness.max_ms != 0 && !session_has_feed(&s->session);
@@ -25,7 +27,8 @@ static void follow_source(struct sync *s)
 		bounded_look_again(s); /* and keep when each is due */
 		retime_begin(s);
 		become(s, wanted ? EXPIRY_BEGINS : EXPIRY_BY_CLASS);
-		/* The classes of partitions have been left as they were when everything was last compared. */
+		/* The classes of partitions have been left as they were when everything was last
+		 * compared. */
 		if (!wanted)
 			schedule_ask_pass(s, false, "partitions had times to live of their own until now");
 	} else if (s->expiry.state == EXPIRY_BEGINS && s->store != NULL && retime_is_done(&s->retime)) {

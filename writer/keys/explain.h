@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Why a key is, or is not, in a bounded store (sync_explain()): one question at a time, answered between two things that the engine does. */
+ * Why a key is, or is not, in a bounded store (sync_explain()): one question at a time, answered
+ * between two things that the engine does. */
 #ifndef SHMETA_WRITER_KEYS_EXPLAIN_H
 #define SHMETA_WRITER_KEYS_EXPLAIN_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A batch: keys that were taken from the queue, and the rows that the source answered, kept until they are applied. */
+ * A batch: keys that were taken from the queue, and the rows that the source answered, kept until
+ * they are applied. */
 #ifndef SHMETA_WRITER_KEYS_FETCH_RESULT_H
 #define SHMETA_WRITER_KEYS_FETCH_RESULT_H
 
@@ -32,7 +33,8 @@ struct fetched_bad { /* a row that cannot be served, and rows - 1 others below i
 struct fetched_key { /* one key */
 	struct sync_entry *entry;
 	bool found, has_topic;
-	enum shmeta_status failed; /* it could not be read, and b->unread is the first sentence that says why */
+	enum shmeta_status failed; /* it could not be read, and b->unread is the first sentence that
+                                    * says why */
 	struct shmeta_topic topic;
 	size_t part_at, part_count, small_at, small_count, bad_at, bad_count;
 };
@@ -66,7 +68,8 @@ struct batch {
 	uint64_t repaired; /* rows that a comparison found */
 };
 
-/* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with ERR_BUFFER in `failed`. */
+/* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with
+ * ERR_BUFFER in `failed`. */
 enum { FETCHED_ROWS_MAX = 32768, FETCHED_TEXT_MAX = 16 << 20 };
 
 /* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Offsets and leases that came before their topic. The feed will name the topic: then they are read again, but not for ever. The
- * engine's thread. */
+ * Offsets and leases that came before their topic. The feed will name the topic: then they are read
+ * again, but not for ever. The engine's thread. */
 #ifndef SHMETA_WRITER_KEYS_ORPHANS_H
 #define SHMETA_WRITER_KEYS_ORPHANS_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Partitions that do not fit (oversized.h): a ring, searched as a whole. That is nothing beside the read that it saves. */
+ * Partitions that do not fit (oversized.h): a ring, searched as a whole. That is nothing beside the
+ * read that it saves. */
 #include "writer/keys/oversized.h"
 
 #define OVERSIZED_NS (OVERSIZED_S * UINT64_C(1000000000))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Partitions that alone take more than a bounded store may have: each was read, and left in the same commit. They are remembered for a
- * while, so that whoever asks again is answered without another read. Bounded; what was noted first goes first. One owner, no locks. */
+ * Partitions that alone take more than a bounded store may have: each was read, and left in the
+ * same commit. They are remembered for a while, so that whoever asks again is answered without
+ * another read. Bounded; what was noted first goes first. One owner, no locks. */
 #ifndef SHMETA_WRITER_KEYS_OVERSIZED_H
 #define SHMETA_WRITER_KEYS_OVERSIZED_H
 

@@ -40,7 +40,8 @@ void query_budget_waits(struct sync *s, bool waits)
 	b->waits_since_ns = waits ? sync_now(s) : 0;
 }
 
-/* settle() fills no bucket: it is to be full of what came until now before anything is taken out of it. */
+/* settle() fills no bucket: it is to be full of what came until now before anything is taken out of
+ * it. */
 static void pay(struct tokens *t, uint64_t cost, uint64_t now_ns)
 {
 	(void)tokens_when(t, 1, now_ns);

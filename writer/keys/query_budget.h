@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What reads for readers, and for times to live, may cost the source a second: statements and rows (refresh.queries_s, refresh.rows_s). They
- * wait for a token, and what they cost beyond it is paid before the next one is given. What the feed named, what was written, and what a
- * pass compares is read without one. It owns s->query_budget; the engine's thread uses it alone. */
+ * What reads for readers, and for times to live, may cost the source a second: statements and rows
+ * (refresh.queries_s, refresh.rows_s). They wait for a token, and what they cost beyond it is paid
+ * before the next one is given. What the feed named, what was written, and what a pass compares is
+ * read without one. It owns s->query_budget; the engine's thread uses it alone. */
 #ifndef SHMETA_WRITER_KEYS_QUERY_BUDGET_H
 #define SHMETA_WRITER_KEYS_QUERY_BUDGET_H
 
@@ -25,7 +26,8 @@ static inline bool query_budget_is_set(const struct query_budget *b)
 {
 	return b->queries.rate != 0 || b->rows.rate != 0;
 }
-/* When the next read may begin: now, or earlier, where it may. A source in trouble is tried at the pace of its retries instead. */
+/* When the next read may begin: now, or earlier, where it may. A source in trouble is tried at the
+ * pace of its retries instead. */
 uint64_t query_budget_when(struct sync *s);
 /* Something waits for a token, or nothing does any more. */
 void query_budget_waits(struct sync *s, bool waits);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Who asks for keys: readers, each at the rate that its user may have read, and the engine itself. */
+ * Who asks for keys: readers, each at the rate that its user may have read, and the engine
+ * itself. */
 #include <stdlib.h>
 
 #include "base/row_limits.h"
 #include "writer/keys/queue_private.h"
 #include "writer/serve/shares.h"
 
-/* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */
+/* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the
+ * tickets. */
 enum { TICKETS_PER_KEY = 64 };
-/* What a request holds beside its key: its ticket, its place in the loop's table, and the letter that is reserved for its answer. */
+/* What a request holds beside its key: its ticket, its place in the loop's table, and the letter
+ * that is reserved for its answer. */
 enum { REQUEST_BYTES = 384 };
 
 static bool covers(const struct sync_entry *fetched, const struct want *want)
@@ -78,7 +81,8 @@ static size_t all_throttled(const struct sync_queue *q)
 	return count;
 }
 
-/* A key that nobody has asked for yet. NULL: there is no room for it, no memory, or no token before the deadline. */
+/* A key that nobody has asked for yet. NULL: there is no room for it, no memory, or no token before
+ * the deadline. */
 static struct sync_entry *ask_anew(struct sync *s, const struct identity *id, const struct want *want,
                                    struct asker *asker, uint64_t deadline_ns, uint64_t now_ns)
 {
@@ -100,7 +104,8 @@ static struct sync_entry *ask_anew(struct sync *s, const struct identity *id, co
 	return e;
 }
 
-/* Under lock. What has a token by now is read next; when there is one again for the others (UINT64_MAX: there are none). */
+/* Under lock. What has a token by now is read next; when there is one again for the others
+ * (UINT64_MAX: there are none). */
 static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 {
 	uint64_t next = UINT64_MAX;
@@ -358,7 +363,8 @@ void queue_count(struct sync *s, struct sync_counters *ret)
 	ret->refresh_requests = q->requests;
 	ret->refresh_coalesced = q->coalesced;
 	ret->queue_depth = q->named.count + q->asked.count;
-	/* They are appended to. What moved to a list later is in front of what was made after it, or just behind. */
+	/* They are appended to. What moved to a list later is in front of what was made after it,
+	 * or just behind. */
 	if (q->named.first != NULL && q->named.first->since_ns < since)
 		since = q->named.first->since_ns;
 	if (q->asked.first != NULL && q->asked.first->since_ns < since)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keys that wait: what the feed names and what readers ask for, coalesced.
  *
- * One entry stands for everything that is wanted of one topic, partition or class: later requests join it while it waits, and
- * also while it is being fetched when the read that is under way covers them (their answer says when that read began). What the
- * feed names never joins a read that is under way, because that read may have missed it.
+ * One entry stands for everything that is wanted of one topic, partition or class: later requests
+ * join it while it waits, and also while it is being fetched when the read that is under way covers
+ * them (their answer says when that read began). What the feed names never joins a read that is
+ * under way, because that read may have missed it.
  *
  * Everything here is called with the queue's lock held, unless its comment says otherwise. */
 #ifndef SHMETA_WRITER_KEYS_QUEUE_H
@@ -16,7 +17,8 @@
 
 enum { RANGES_MAX = 4 };
 
-enum entry_kind { ENTRY_TOPIC, ENTRY_PART, ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE }; /* in the order of applying */
+/* in the order of applying */
+enum entry_kind { ENTRY_TOPIC, ENTRY_PART, ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE };
 
 struct range {
 	uint64_t from, to;
@@ -26,17 +28,20 @@ struct range {
 struct want {
 	bool feed;           /* the feed named it: it must be applied before stamps move */
 	bool deleted;        /* TOPIC: what is there now is another incarnation */
-	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
+	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before
+                              * that */
 	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
 	bool pass;           /* a pass does not end before it is done with */
 	bool row_only;       /* TOPIC: its row, not its partitions, is enough for all who want it */
 	bool segments;       /* TOPIC: with all segments of all partitions */
-	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
+	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for
+                              * another key's sake */
 	bool missed;         /* a lookup met it unknown, and nobody waits for it */
 	bool due;            /* it is used, and its time to live is nearly over */
-	bool no_fill,
-		fill; /* readers asked with SHMETA_READ_NO_FILL; without it: what has to be loaded is kept as any other */
-	bool whole;   /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
+	bool no_fill, fill;  /* readers asked with SHMETA_READ_NO_FILL; without it: what has to be
+                              * loaded is kept as any other */
+	bool whole;          /* PART: all segments; without it, the row, the segments beyond the
+                              * last one, and the ranges */
 	uint32_t range_count;
 	struct range range[RANGES_MAX];
 };
@@ -44,11 +49,13 @@ struct want {
 /* docs/states.md has the moves; entry_move() makes them. */
 enum entry_state {
 	ENTRY_NEW,
-	ENTRY_ASKED,     /* it waits, and readers or the engine want it                                         */
-	ENTRY_THROTTLED, /* it waits for a token of the one user who wants it                                   */
-	ENTRY_NAMED,     /* it waits, and the feed named it; others may want it, too                            */
-	ENTRY_PASS,      /* it waits, and only a pass wants it, which takes it when others have had their turn  */
-	ENTRY_FETCHED,   /* it is being fetched; another one of the same identity may wait beside it            */
+	ENTRY_ASKED,     /* it waits, and readers or the engine want it */
+	ENTRY_THROTTLED, /* it waits for a token of the one user who wants it */
+	ENTRY_NAMED,     /* it waits, and the feed named it; others may want it, too */
+	ENTRY_PASS,      /* it waits, and only a pass wants it, which takes it when others have had
+                          * their turn */
+	ENTRY_FETCHED,   /* it is being fetched; another one of the same identity may wait beside
+                          * it */
 	ENTRY_GONE
 };
 
@@ -60,7 +67,8 @@ struct sync_entry {
 	enum entry_kind kind;
 	enum entry_state state;
 	bool row_only; /* FETCHED, TOPIC: the topic's row is read without its partitions */
-	bool all; /* FETCHED: everything below it is being read; the rest of want is then the engine's thread's alone */
+	bool all;      /* FETCHED: everything below it is being read; the rest of want is then the
+                   * engine's thread's alone */
 	uint32_t partition_id;
 	struct want want;
 	struct asker *asker; /* THROTTLED: it waits for a token of this user */
@@ -73,11 +81,14 @@ struct sync_queue {
 	pthread_mutex_t lock;
 	struct sync_entry **slot; /* hash table by identity */
 	size_t slots, used;
-	struct sync_list named, asked, pass; /* by their states; those THROTTLED are in their askers' lists */
+	struct sync_list named, asked, pass; /* by their states; those THROTTLED are in their
+                                              * askers' lists */
 	size_t tickets;                      /* of all entries */
-	size_t feed_keys;                    /* entries that the feed named, waiting or being fetched */
+	size_t feed_keys;                    /* entries that the feed named, waiting or being
+                                              * fetched */
 	size_t pass_keys;                    /* entries that a pass waits for */
-	struct sync_ticket *list_tickets;    /* they want the list in step: where a feed tells in time, it is asked */
+	struct sync_ticket *list_tickets;    /* they want the list in step: where a feed tells in
+                                              * time, it is asked */
 	struct sync_ticket *pass_tickets;    /* they want everything compared */
 	struct sync_ticket *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
@@ -117,28 +128,32 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 bool queue_want_now(struct sync *s, const struct identity *id, const struct want *want);
 /* How many of the keys that a pass wants are not done with. Takes the lock. */
 size_t queue_pass_keys(struct sync *s);
-/* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a quarter is left to what was asked, or,
- * without asked, nothing. */
+/* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a
+ * quarter is left to what was asked, or, without asked, nothing. */
 size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most, bool asked);
-/* The same of those that only a pass wants, and then of those that it wants, too: they may wait for a token. */
+/* The same of those that only a pass wants, and then of those that it wants, too: they may wait for
+ * a token. */
 size_t queue_take_pass(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);
 
-/* How somebody within the engine hears that a key was read. The engine's thread, without the queue's lock. */
+/* How somebody within the engine hears that a key was read. The engine's thread, without the
+ * queue's lock. */
 typedef void queue_answered_fn(struct sync *s, void *arg, enum shmeta_status status, const char *sentence,
                                uint64_t txn);
-/* Have it read, by a read that begins after this call, and call answered(). Takes the lock. false: no memory. */
+/* Have it read, by a read that begins after this call, and call answered(). Takes the lock. false:
+ * no memory. */
 bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, queue_answered_fn *answered,
                void *arg);
 bool queue_ask_list(struct sync *s, queue_answered_fn *answered,
                     void *arg); /* the same for everything, by a full pass */
 
-/* Have it read because a lookup of this user met it unknown: nobody waits for it. Takes the lock. false: there is no room for it, or the
- * user has no token now. */
+/* Have it read because a lookup of this user met it unknown: nobody waits for it. Takes the lock.
+ * false: there is no room for it, or the user has no token now. */
 bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid);
 
-/* Have it read because it is used, and its time to live is nearly over; all of it. Takes the lock. Nothing happens where there is no room for it. */
+/* Have it read because it is used, and its time to live is nearly over; all of it. Takes the lock.
+ * Nothing happens where there is no room for it. */
 void queue_due(struct sync *s, const struct identity *id);
 
 /* What was found absent is asked for again. Takes the lock. */

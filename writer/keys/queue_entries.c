@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The entries of the queue: what they are known by, what is wanted of them, and the states that they go through. */
+ * The entries of the queue: what they are known by, what is wanted of them, and the states that
+ * they go through. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -9,7 +10,7 @@
 #include "base/secret.h"
 #include "writer/keys/queue_private.h"
 
-/* ---- identities ----------------------------------------------------------------------------- */
+/* ---- identities ---- */
 
 enum entry_kind queue_kind(enum shmeta_class cls)
 {
@@ -81,7 +82,7 @@ struct identity queue_identity_of(const struct sync_entry *e)
 	return (struct identity){e->kind, e->partition_id, e->tenant, e->topic, e->name, e->hash};
 }
 
-/* ---- wants ---------------------------------------------------------------------------------- */
+/* ---- wants ---- */
 
 void queue_add_range(struct want *w, uint64_t from, uint64_t to)
 {
@@ -139,7 +140,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 		queue_add_range(into, from->range[i].from, from->range[i].to);
 }
 
-/* ---- the table and the lists ---------------------------------------------------------------- */
+/* ---- the table and the lists ---- */
 
 static struct sync_entry **slot_of(const struct sync_queue *q, uint64_t hash)
 {
@@ -240,7 +241,7 @@ static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 	return e;
 }
 
-/* ---- states --------------------------------------------------------------------------------- */
+/* ---- states ---- */
 
 #define TO(state) (1u << (state))
 static const uint32_t may_follow[] = {
@@ -285,7 +286,8 @@ void entry_move(struct sync_queue *q, struct sync_entry *e, enum entry_state to,
 	assert(entry_may_move(e->state, to) && (to == ENTRY_THROTTLED) == (asker != NULL));
 	if (from_list != NULL)
 		list_take(from_list, e);
-	/* What the feed named counts until it is applied, or is nobody's but the readers' any more. */
+	/* What the feed named counts until it is applied, or is nobody's but the readers' any
+	 * more. */
 	q->feed_keys += to == ENTRY_NAMED;
 	q->feed_keys -= e->want.feed && (to == ENTRY_ASKED || to == ENTRY_PASS || to == ENTRY_GONE);
 	q->pass_keys -= e->want.pass && to == ENTRY_GONE;

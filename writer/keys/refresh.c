@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Following the source: the feed is asked, and what it and readers name is brought over batch by batch (batch.c). */
+ * Following the source: the feed is asked, and what it and readers name is brought over batch by
+ * batch (batch.c). */
 #include <stdio.h>
 #include <syslog.h>
 
@@ -11,7 +12,7 @@ enum {
 	FEED_KEYS_MIN = 100000
 }; /* so many changed keys, or refresh_queue_max if that is more: a full pass is cheaper */
 
-/* ---- the feed -------------------------------------------------------------------------------------------------------------- */
+/* ---- the feed ---- */
 
 struct poll {
 	struct sync *s;
@@ -40,10 +41,12 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 
 	if ((id.kind <= ENTRY_PART && id.topic.bytes == 0) || id.topic.bytes > SHMETA_NAME_MAX ||
 	    id.tenant.bytes > SHMETA_TENANT_MAX || id.name.bytes > SHMETA_NAME_MAX) {
-		return SHMETA_OK; /* such a row is quarantined by the next read of all of its class */
+		/* such a row is quarantined by the next read of all of its class */
+		return SHMETA_OK;
 	}
 	want.deleted = key->cls == SHMETA_CLASS_TOPIC && key->deleted;
-	/* A reader's refresh may have read this incarnation between the two polls: then the delete is old news. */
+	/* A reader's refresh may have read this incarnation between the two polls: then the delete
+	 * is old news. */
 	want.born_since = want.deleted ? poll->born_since : 0;
 	want.segments = want.deleted || (key->cls == SHMETA_CLASS_TOPIC && key->with_segments);
 	if (key->cls == SHMETA_CLASS_SEGMENT)

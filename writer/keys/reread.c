@@ -11,7 +11,8 @@ void reread_key(struct sync *s, struct sync_entry *e, const struct identity *as,
 	struct sync_entry *w = queue_want(q, as, want);
 
 	if (w == NULL)
-		schedule_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
+		/* read everything when there is */
+		schedule_ask_pass(s, true, "there was no memory for a key");
 	else
 		queue_move_tickets(&w->tickets, &e->tickets);
 	if (w != NULL && w->tickets != NULL && w->state == ENTRY_PASS)

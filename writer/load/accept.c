@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The source is no longer the one, or no longer on the course, that the store was filled from: what it shows now is read into a
- * generation of its own and compared with the current one by key, before anybody sees it. When more than half of the topics or of the
- * partitions is missing, the generation is thrown away and the source is held: the old content is served with its age, and what
- * needs the source is refused, until an operator consents to the fingerprint, or the source is the old one again.
+ * The source is no longer the one, or no longer on the course, that the store was filled from: what
+ * it shows now is read into a generation of its own and compared with the current one by key,
+ * before anybody sees it. When more than half of the topics or of the partitions is missing, the
+ * generation is thrown away and the source is held: the old content is served with its age, and
+ * what needs the source is refused, until an operator consents to the fingerprint, or the source is
+ * the old one again.
  *
- * Nothing of this is kept on its own: after a restart the store's format and feed position tell again what it was filled from. */
+ * Nothing of this is kept on its own: after a restart the store's format and feed position tell
+ * again what it was filled from. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <syslog.h>
@@ -96,7 +99,7 @@ void accept_published(struct sync *s)
 	ends(s);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------ */
+/* ---- comparing ---- */
 
 /* The number in `next` of the topic that has number id in `old`. */
 static enum shmeta_status number_in(struct shmeta__txn *old, struct shmeta__txn *next, uint32_t id, uint32_t *ret,
@@ -188,7 +191,7 @@ static enum shmeta_status compare(struct accept *a, struct shmeta__store *old, s
 	return status;
 }
 
-/* ---- judging -------------------------------------------------------------------------------- */
+/* ---- judging ---- */
 
 static void hold(struct sync *s, const char *lacks)
 {
@@ -250,7 +253,7 @@ bool accept_judge(struct sync *s, struct shmeta__store *next, uint64_t took_ns)
 	return false;
 }
 
-/* ---- while it is held ----------------------------------------------------------------------- */
+/* ---- while it is held ---- */
 
 static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 {
@@ -336,7 +339,7 @@ bool accept_load_due(struct sync *s)
 	return false;
 }
 
-/* ---- any thread ----------------------------------------------------------------------------- */
+/* ---- any thread ---- */
 
 void sync_read_held(struct sync *s, struct sync_held *ret)
 {

@@ -2,14 +2,16 @@
  * Everything, read by its keys (by_keys.h).
  *
  *   names ─> 256 topics whole ─(fails)─> 128 + 128 ... ─> one topic ─> its row
- *                                                                  └─> its partitions, 256 at a time, halved as well
+ *                                                                  └─> its partitions, 256 at a
+ *                                                                  time, halved as well
  *   then each of the small classes
  *
  * In bounded mode: the rows of as many topics as there is room for.
  *
- * The names are listed first, and the feed goes on from there: what was read later is at least as new, and what changes after the
- * list is told. A piece is one transaction; one that fails is undone. What the source keeps back (ERR_BUSY) is asked for again after a
- * pause, in smaller pieces, until it comes: nothing is lost for it, and what was read before it stays. */
+ * The names are listed first, and the feed goes on from there: what was read later is at least as
+ * new, and what changes after the list is told. A piece is one transaction; one that fails is
+ * undone. What the source keeps back (ERR_BUSY) is asked for again after a pause, in smaller
+ * pieces, until it comes: nothing is lost for it, and what was read before it stays. */
 #include "writer/load/by_keys.h"
 
 #include <stdio.h>
@@ -38,7 +40,8 @@ struct by_keys {
 	size_t name_count, name_capacity;
 	struct backend_key key[PIECE_KEYS];
 	struct mark mark;
-	/* Quarantined rows of the pieces that are committed; m->quarantine has those of the piece. */
+	/* Quarantined rows of the pieces that are committed; m->quarantine has those of the
+	 * piece. */
 	struct keyset seen;
 	uint64_t unlisted[QUARANTINE_CLASSES];
 	size_t answered, safe;       /* keys of the piece; those whose rows are committed */
@@ -48,7 +51,7 @@ struct by_keys {
 	struct backend_error err;
 };
 
-/* ---- pieces ------------------------------------------------------------------------------------------------------------------- */
+/* ---- pieces ---- */
 
 static enum shmeta_status no_memory(struct merge *m)
 {
@@ -91,7 +94,8 @@ static void undo(struct merge *m)
 	quarantine_begin(&m->quarantine, false);
 }
 
-/* The last piece is committed: what was quarantined in all of them is what the read of everything reported. */
+/* The last piece is committed: what was quarantined in all of them is what the read of everything
+ * reported. */
 static enum shmeta_status add_up(struct merge *m)
 {
 	struct by_keys *b = m->by_keys;
@@ -170,7 +174,8 @@ static uint64_t pause_end(struct merge *m)
 	return sync_now(m->s) + least + sync_jitter(m->s, (limit < most ? limit : most) - least, 0, 1000);
 }
 
-/* Whoever asks for something meanwhile hears why there is nothing yet, as from a load that failed. */
+/* Whoever asks for something meanwhile hears why there is nothing yet, as from a load that
+ * failed. */
 static enum shmeta_status pause_load(struct merge *m)
 {
 	struct sync *s = m->s;
@@ -193,8 +198,8 @@ static enum shmeta_status pause_load(struct merge *m)
 
 enum outcome { DONE, KEY, AGAIN, OVER };
 
-/* The piece is undone where it is not DONE. KEY: b->err says why it failed. AGAIN: it was kept back, and is asked for anew, whole or in
- * parts. */
+/* The piece is undone where it is not DONE. KEY: b->err says why it failed. AGAIN: it was kept
+ * back, and is asked for anew, whole or in parts. */
 static enum outcome judge(struct merge *m, enum shmeta_status *status)
 {
 	struct by_keys *b = m->by_keys;
@@ -240,7 +245,7 @@ static enum shmeta_status fetch(struct merge *m, size_t count)
 	return s->engine->source->fetch(s->backend, b->key, count, &sink, &b->err);
 }
 
-/* ---- what is lost -------------------------------------------------------------------------------------------------------------- */
+/* ---- what is lost ---- */
 
 static enum shmeta_status lose(struct merge *m, enum entry_kind kind, const struct name *name, uint32_t partition_id)
 {
@@ -317,7 +322,7 @@ bool by_keys_lost_class(const struct merge *m, enum shmeta_class cls)
 	return false;
 }
 
-/* ---- the parts of one topic ------------------------------------------------------------------------------------------------------ */
+/* ---- the parts of one topic ---- */
 
 /* OVER: *status says why. */
 static enum outcome try_partitions(struct merge *m, const struct name *name, uint32_t first, size_t count,
@@ -400,7 +405,7 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 	return status;
 }
 
-/* ---- topics, classes -------------------------------------------------------------------------------------------------------------- */
+/* ---- topics, classes ---- */
 
 static enum shmeta_status read_topics(struct merge *m, const struct name *name, size_t count)
 {
@@ -466,7 +471,7 @@ static enum shmeta_status read_class(struct merge *m, enum entry_kind kind)
 	return status == SHMETA_OK ? merge_fail(m, merge_commit(m)) : status;
 }
 
-/* ---- names ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 static enum shmeta_status on_key(void *arg, const struct backend_key *key)
 {

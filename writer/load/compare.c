@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Everything that the source has, read over a connection of its own, against the store, while the feed is followed, writes are done and
- * readers served, at the end of each partition and every few hundred rows.
+ * Everything that the source has, read over a connection of its own, against the store, while the
+ * feed is followed, writes are done and readers served, at the end of each partition and every few
+ * hundred rows.
  *
- * It changes nothing by itself. What differs is noted, as the smallest key there is for it: a topic's row, a partition, a range of
- * its segments. When the load has ended and has been judged, and the feed has told all that the load can have shown, these keys are
- * read again like any others: so what is newer in the store than in the load is never overwritten, nothing is held in memory but a
- * window of rows and the keys, and a topic may change all the time and is compared all the same.
+ * It changes nothing by itself. What differs is noted, as the smallest key there is for it: a
+ * topic's row, a partition, a range of its segments. When the load has ended and has been judged,
+ * and the feed has told all that the load can have shown, these keys are read again like any
+ * others: so what is newer in the store than in the load is never overwritten, nothing is held in
+ * memory but a window of rows and the keys, and a topic may change all the time and is compared all
+ * the same.
  *
- * What is found in a partition that was brought over meanwhile (apply_clock.h) is read again, too, but not counted as a repair. */
+ * What is found in a partition that was brought over meanwhile (apply_clock.h) is read again, too,
+ * but not counted as a repair. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,7 +51,7 @@ static enum shmeta_status fail(struct compare *c, enum shmeta_status status)
 	return status;
 }
 
-/* ---- segments ---------------------------------------------------------------------------------------------------------------- */
+/* ---- segments ---- */
 
 static bool same_row(const struct shmeta_segment *a, const struct shmeta_segment *b)
 {
@@ -120,7 +124,7 @@ static enum shmeta_status compare_window(struct compare *c, uint64_t to)
 	            : fail(c, differences_range(&c->p->found, c->tenant, c->topic, c->partition_id, from, to));
 }
 
-/* ---- quarantined rows -------------------------------------------------------------------------------------------------------- */
+/* ---- quarantined rows ---- */
 
 static void quarantine_differs(void *arg, const struct backend_key *row)
 {
@@ -165,7 +169,7 @@ static enum shmeta_status compare_quarantined(struct compare *c, const struct ba
 	return status;
 }
 
-/* ---- the load ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the load ---- */
 
 static enum shmeta_status give_way(struct compare *c)
 {
@@ -452,7 +456,8 @@ static enum pass_end finish(struct compare *c, uint64_t sequence)
 	struct pass *p = c->p;
 	enum pass_end end = pass_judge(p, c->topics, c->segments);
 
-	/* What the load may have shown before the feed told it is brought over before it is judged. */
+	/* What the load may have shown before the feed told it is brought over before it is
+	 * judged. */
 	if (end == PASS_DONE && feed_is_followed(c->s))
 		schedule_poll_now(c->s);
 	for (int i = 0; i < DRAINS_MOST && end == PASS_DONE && (i == 0 || refresh_pending_feed(c->s)); i++)
@@ -481,7 +486,8 @@ enum pass_end compare_all(struct pass *p, void *second)
 	end = load(c, second);
 	if (end == PASS_DONE &&
 	    p->s->engine->source->fingerprint(second) != p->s->engine->source->fingerprint(p->s->backend))
-		end = PASS_POSTPONED; /* one of them looks at a file that is no longer there; the feed will say so */
+		/* one of them looks at a file that is no longer there; the feed will say so */
+		end = PASS_POSTPONED;
 	if (end == PASS_DONE)
 		end = finish(c, sequence);
 	apply_clock_read_ends(&p->s->apply_clock);

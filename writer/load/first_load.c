@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The first load: everything the source has, streamed into a new generation, which is then published; so is one after the source changed,
- * or the store was damaged. Where some row keeps load() from showing anything, everything is read by its keys instead (by_keys.h). */
+ * The first load: everything the source has, streamed into a new generation, which is then
+ * published; so is one after the source changed, or the store was damaged. Where some row keeps
+ * load() from showing anything, everything is read by its keys instead (by_keys.h). */
 #include <syslog.h>
 
 #include "writer/engine/failing.h"
@@ -32,7 +33,8 @@ static void tell_by_keys(struct sync *s, const struct merge *m, const struct bac
 	         m->failed != SHMETA_OK ? m->err.text : err->text);
 }
 
-/* A generation that shows all that the source has; NULL: none, and that has been told. *ret_again: not told, by its keys it may be read. */
+/* A generation that shows all that the source has; NULL: none, and that has been told. *ret_again:
+ * not told, by its keys it may be read. */
 static struct merge *load_unpublished(struct sync *s, bool by_keys, bool *ret_again)
 {
 	struct shmeta__store *store;

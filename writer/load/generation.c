@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Which store to start from, and how one generation follows another.
  *
- * Start: the generation that the board names is served at once when it is of this boot and of this source and all of it is proved
- * to be what a writer left (shmeta__store_prove()): no copy. Everything else (another format, boot or source, damage, a former start
- * that ended over it) leaves it to the readers that are in it, and a new generation is loaded beside it.
+ * Start: the generation that the board names is served at once when it is of this boot and of this
+ * source and all of it is proved to be what a writer left (shmeta__store_prove()): no copy.
+ * Everything else (another format, boot or source, damage, a former start that ended over it)
+ * leaves it to the readers that are in it, and a new generation is loaded beside it.
  *
- * First write: the former writer's proxies are gone, so nothing keeps LMDB from recycling pages that a reader of the former
- * writer's time still looks at. When every registration was handed over, waiting for the grace period and for pins older than the
- * current commit is enough; otherwise, and when such a pin does not go away, the store is copied to a new generation. */
+ * First write: the former writer's proxies are gone, so nothing keeps LMDB from recycling pages
+ * that a reader of the former writer's time still looks at. When every registration was handed
+ * over, waiting for the grace period and for pins older than the current commit is enough;
+ * otherwise, and when such a pin does not go away, the store is copied to a new generation. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +26,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* A pin of the former writer's time that is held for longer than this many grace periods is not waited for. */
+/* A pin of the former writer's time that is held for longer than this many grace periods is not
+ * waited for. */
 enum { GRACES_FOR_OLD_PINS = 10 };
 /* Of a store's size in memory each. */
 enum { LEFT_MAX = 2 };
@@ -81,8 +84,9 @@ static void add_leaving(struct sync *s, uint64_t number, uint64_t due_ns)
 		g->leaving_more = true;
 }
 
-/* Directories that former writers left. All but the current one go: at once where nobody can be about to open them, which is two grace
- * periods after they were left, or always, where they have never been current. */
+/* Directories that former writers left. All but the current one go: at once where nobody can be
+ * about to open them, which is two grace periods after they were left, or always, where they have
+ * never been current. */
 static void list_generations(struct sync *s, bool at_start)
 {
 	int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -130,7 +134,8 @@ void generation_remove_left(struct sync *s)
 			struct shmeta_err err;
 
 			if (l->due_ns <= now) {
-				/* Whoever is in it goes on with what it has mapped, until it looks. */
+				/* Whoever is in it goes on with what it has mapped, until it
+				 * looks. */
 				retire_number(s, l->number);
 				if (shmeta__store_remove(s->dir_fd, l->number, &err) == SHMETA_OK) {
 					*l = s->generations.leaving[--s->generations.leaving_count];
@@ -197,7 +202,8 @@ static void let_go(struct sync *s)
 	saved_feed_forget(s);
 }
 
-/* Open the generation that the board names. Whatever ends the process meanwhile leaves a word on the board, and is not tried again. */
+/* Open the generation that the board names. Whatever ends the process meanwhile leaves a word on
+ * the board, and is not tried again. */
 static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shmeta_err *why)
 {
 	struct shmeta__store *store;
@@ -341,7 +347,8 @@ enum shmeta_status generation_create_as(struct sync *s, const struct shmeta_stor
 		shmeta__store_create(s->dir_fd, s->generations.newest_number + 1, s->options.store_max_bytes,
 	                             s->options.grace_ns, format, &store, err);
 
-	/* The number is used up either way: what is left of a failed attempt must not be met again. */
+	/* The number is used up either way: what is left of a failed attempt must not be met
+	 * again. */
 	s->generations.newest_number++;
 	if (status == SHMETA_OK)
 		*ret = store;

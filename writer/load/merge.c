@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rows that the source shows, into a new generation (merge.h).
  *
- * Rows are collected in a small array and an arena that are used again and again, and handed to the partition's codec a few
- * hundred at a time: no memory is asked for per row, and a partition of any size passes through the same few hundred KiB. */
+ * Rows are collected in a small array and an arena that are used again and again, and handed to the
+ * partition's codec a few hundred at a time: no memory is asked for per row, and a partition of any
+ * size passes through the same few hundred KiB. */
 #include "writer/load/merge.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows that the source shows, into a new generation: the sink of a load(), and of a read of everything by its keys (by_keys.h). */
+ * Rows that the source shows, into a new generation: the sink of a load(), and of a read of
+ * everything by its keys (by_keys.h). */
 #ifndef SHMETA_WRITER_LOAD_MERGE_H
 #define SHMETA_WRITER_LOAD_MERGE_H
 
@@ -34,7 +35,8 @@ struct merge {
 
 	/* by_keys.h */
 	struct by_keys *by_keys;
-	/* Of whoever reads on behalf of the merge: before its last commit, and before it is freed. NULL: nothing. */
+	/* Of whoever reads on behalf of the merge: before its last commit, and before it is freed.
+	 * NULL: nothing. */
 	enum shmeta_status (*before_end)(struct merge *m);
 	void (*before_free)(struct merge *m);
 	struct lost_key *lost; /* the last one first */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What all kinds of passes share: the topics that were shown, turns of others, keys that are read again, the judgement,
- * and quarantined rows that no key leads to. */
+ * What all kinds of passes share: the topics that were shown, turns of others, keys that are read
+ * again, the judgement, and quarantined rows that no key leads to. */
 #include "writer/load/pass.h"
 
 #include <stdio.h>
@@ -77,7 +77,7 @@ enum shmeta_status pass_read_known(struct pass_known *k, struct shmeta__store *s
 	return SHMETA_OK;
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------------------------------ */
+/* ---- turns ---- */
 
 enum pass_end pass_store_failed(struct pass *p, enum shmeta_status status)
 {
@@ -116,7 +116,7 @@ enum pass_end pass_bring_over(struct pass *p)
 	return end;
 }
 
-/* ---- the judgement ---------------------------------------------------------------------------------------------------------- */
+/* ---- the judgement ---- */
 
 enum pass_end pass_judge(struct pass *p, uint64_t topics, uint64_t segments)
 {
@@ -134,7 +134,7 @@ enum pass_end pass_judge(struct pass *p, uint64_t topics, uint64_t segments)
 	return PASS_POSTPONED;
 }
 
-/* ---- quarantined rows without a key ----------------------------------------------------------------------------------------- */
+/* ---- quarantined rows without a key ---- */
 
 struct unnamed_row {
 	struct unnamed_row *next;

@@ -20,11 +20,13 @@ struct pass_window {
 
 /* The first row of a partition follows, none of them below from. */
 void pass_window_begin(struct pass_window *w, uint64_t from);
-/* A row that is good and in order is added: OK. ABSENT: it cannot be served, wrong says why. ERR_NO_MEMORY. */
+/* A row that is good and in order is added: OK. ABSENT: it cannot be served, wrong says why.
+ * ERR_NO_MEMORY. */
 enum shmeta_status pass_window_add(struct pass_window *w, const struct shmeta_segment *segment,
                                    char wrong[WINDOW_WRONG]);
 bool pass_window_full(const struct pass_window *w); /* up to last_base */
-/* What was collected up to `to` has been handed on; behind the last offset there is nothing more. */
+/* What was collected up to `to` has been handed on; behind the last offset there is nothing
+ * more. */
 void pass_window_next(struct pass_window *w, uint64_t to);
 void pass_window_free(struct pass_window *w);
 

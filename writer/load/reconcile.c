@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pass over a store that is there: whoever wants everything compared with the source, for whatever reason, gets this one.
+ * The pass over a store that is there: whoever wants everything compared with the source, for
+ * whatever reason, gets this one.
  *
- *   the feed, asked from here on -> load() over a connection of its own, compared (compare.c) -> judged -> what differs is read again
- *                                     '-(no connection, or a row breaks it)-> names, judged -> all keys, by pages (reload_by_keys.c) -'
+ *   the feed, asked from here on
+ *     -> load() over a connection of its own, compared (compare.c) -> judged
+ *        (no connection, or a row breaks it: names -> judged -> all keys, reload_by_keys.c)
+ *     -> what differs is read again
  *
- * Others have their turn all the time. When all has been read again, everything that the store shows was true when the last look began, or
- * later: so the classes get that time, and a feed that was asked before that look began, and has named since all that changed, is in step. */
+ * Others have their turn all the time. When all has been read again, everything that the store
+ * shows was true when the last look began, or later: so the classes get that time, and a feed that
+ * was asked before that look began, and has named since all that changed, is in step. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <syslog.h>
@@ -50,8 +54,8 @@ static void close_second(struct sync *s, void *backend)
 	free(backend);
 }
 
-/* A feed that does not go on from what the store shows is asked where it stands: what it does not tell from here on, the pass finds.
- * false: it cannot be asked, or the source is another one. */
+/* A feed that does not go on from what the store shows is asked where it stands: what it does not
+ * tell from here on, the pass finds. false: it cannot be asked, or the source is another one. */
 static bool meet_feed(struct sync *s)
 {
 	if (feed_in_step(s) || s->engine->feed == NULL)
@@ -106,7 +110,8 @@ static enum pass_end look(struct pass *p, void *second)
 	}
 	if (end == PASS_DONE) {
 		failing_try_now(s);
-		/* Without a feed they have a time of their own, which is shorter, unless somebody asked for everything. */
+		/* Without a feed they have a time of their own, which is shorter, unless somebody
+		 * asked for everything. */
 		if (!p->may_lag || session_has_feed(&s->session))
 			reread_advisory(s, true);
 		end = pass_bring_over(p);
@@ -149,7 +154,8 @@ static bool is_of_partitions(enum shmeta_class cls)
 	return cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT;
 }
 
-/* Each partition has a time of its own, nobody asks for everything, and everything was compared once. */
+/* Each partition has a time of its own, nobody asks for everything, and everything was compared
+ * once. */
 static bool need_no_partitions(struct sync *s)
 {
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
@@ -185,7 +191,8 @@ static void end_well(struct pass *p, bool unfed, struct sync_list_tickets ticket
 	answer(p, tickets);
 }
 
-/* beside: it read over a connection of its own. wanted: it is made once more, as soon as the rate allows. */
+/* beside: it read over a connection of its own. wanted: it is made once more, as soon as the rate
+ * allows. */
 static void end_early(struct pass *p, enum pass_end end, bool beside, bool wanted, const char *why,
                       struct sync_list_tickets tickets)
 {
@@ -233,8 +240,8 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	s->in_pass = true;
 	s->pass_rows = 0;
 	unfed = !meet_feed(s);
-	p.rows_only = p.rows_only &&
-	              !feed_is_followed(s); /* one that begins now goes on from what all has been compared with */
+	/* one that begins now goes on from what all has been compared with */
+	p.rows_only = p.rows_only && !feed_is_followed(s);
 	if (!origin_is_foreign(s))
 		second = open_second(s);
 	/* A feed that cannot be read keeps nothing from being read. */

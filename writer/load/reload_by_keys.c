@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Everything, read again by its keys: where there is no second connection to load() over, or some row keeps load() from showing anything.
+ * Everything, read again by its keys: where there is no second connection to load() over, or some
+ * row keeps load() from showing anything.
  *
- *   names -> judged -> topics that the store does not have -> the rows of all topics -> their partitions, a few thousand stored rows at a time
+ *   names -> judged -> topics that the store does not have
+ *     -> the rows of all topics -> their partitions, a few thousand stored rows at a time
  *
- * The names are listed first; all that is read later is at least as new. Those that the store has are not kept, and of the others as many
- * are as the pass may hold: when these have been read, the names are listed once more. All keys go through the queue, a portion at a time,
- * so the one that fails is halved out of its batch (batch.c) and fails alone, and others have their turn in between. */
+ * The names are listed first; all that is read later is at least as new. Those that the store has
+ * are not kept, and of the others as many are as the pass may hold: when these have been read, the
+ * names are listed once more. All keys go through the queue, a portion at a time, so the one that
+ * fails is halved out of its batch (batch.c) and fails alone, and others have their turn in
+ * between. */
 #include <stdlib.h>
 
 #include "base/row_limits.h"
@@ -39,7 +43,7 @@ static enum shmeta_status fail(struct pages *g, enum shmeta_status status)
 	return status;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 /* Over the engine's own connection others cannot have theirs. */
 static enum shmeta_status give_way(struct pages *g)
@@ -115,8 +119,8 @@ static enum pass_end list(struct pages *g, void *backend)
 	pass_forget_unnamed(p);
 	status = g->s->engine->source->load(backend, &sink, &p->source_err);
 	g->s->counters.fetch_ns += sync_now(g->s) - began;
-	/* The engine's own feed goes on from here; what it had not told until now is read with all the rest. A list that cannot be made
-	 * has moved nothing. */
+	/* The engine's own feed goes on from here; what it had not told until now is read with all
+	 * the rest. A list that cannot be made has moved nothing. */
 	if (!g->second && status != SHMETA_ERR_INVALID_ARGUMENT) {
 		feed_lost_names(g->s);
 		p->losses = g->s->losses;
@@ -129,7 +133,7 @@ static enum pass_end list(struct pages *g, void *backend)
 	return status == SHMETA_OK ? PASS_DONE : PASS_SOURCE;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 /* What is in the queue is read, as soon as it is a portion; all: in any case. */
 static enum pass_end read_portion(struct pages *g, bool all)
@@ -152,7 +156,8 @@ static enum pass_end ask(struct pages *g, const struct identity *id, struct want
 	return g->ended;
 }
 
-/* The rows that the store has of a partition from `from` on, up to a page of them: the last offset that belongs to the page. */
+/* The rows that the store has of a partition from `from` on, up to a page of them: the last offset
+ * that belongs to the page. */
 static enum shmeta_status find_page(struct pages *g, uint32_t topic_id, uint32_t partition_id, uint64_t from,
                                     uint64_t *ret_to, uint64_t *ret_rows)
 {
@@ -257,7 +262,8 @@ static enum shmeta_status next_topic(struct pages *g, uint32_t *id, uint64_t end
 	return fail(g, status);
 }
 
-/* Those that the topic should have, and those that the store has beyond that; in bounded mode those that the store has. */
+/* Those that the topic should have, and those that the store has beyond that; in bounded mode those
+ * that the store has. */
 static void read_partitions(struct pages *g, uint32_t topic_id)
 {
 	uint32_t should = g->s->bounded != NULL ? 0 : g->should;
@@ -271,8 +277,8 @@ static void read_partitions(struct pages *g, uint32_t topic_id)
 		(void)read_partition(g, topic_id, g->ids[beyond]);
 }
 
-/* Of all topics with a number below `end`: their rows, or their partitions. A row that is read first says which partitions there are, and
- * takes those along of a topic that is gone. */
+/* Of all topics with a number below `end`: their rows, or their partitions. A row that is read
+ * first says which partitions there are, and takes those along of a topic that is gone. */
 static enum pass_end read_topics(struct pages *g, uint64_t end, bool rows)
 {
 	uint32_t id = 0;
@@ -289,9 +295,10 @@ static enum pass_end read_topics(struct pages *g, uint64_t end, bool rows)
 	return read_portion(g, true);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---- */
 
-/* In bounded mode what is read are the records that are resident: no partition is known not to exist, and no key to be absent. */
+/* In bounded mode what is read are the records that are resident: no partition is known not to
+ * exist, and no key to be absent. */
 static enum pass_end doubt_absences(struct pass *p)
 {
 	struct apply *a = &p->s->apply;

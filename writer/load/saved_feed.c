@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The position of the feed that is kept in the store, so that the next writer goes on from there. */
+ * The position of the feed that is kept in the store, so that the next writer goes on from
+ * there. */
 #include <stdlib.h>
 #include <string.h>
 

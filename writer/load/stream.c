@@ -173,7 +173,8 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 
 	(void)key;
 	if (result < 0) {
-		fetched_unread(m->b, result, sentence); /* what was applied of it goes with the transaction */
+		/* what was applied of it goes with the transaction */
+		fetched_unread(m->b, result, sentence);
 		return fail(m, result);
 	}
 	if (entry_of(m)->kind == ENTRY_TOPIC)

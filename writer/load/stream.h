@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One topic or partition of so many rows that they are not collected first (fetch_result.h): each window of them is applied as it comes, in one
- * transaction of the store. */
+ * One topic or partition of so many rows that they are not collected first (fetch_result.h): each
+ * window of them is applied as it comes, in one transaction of the store. */
 #ifndef SHMETA_WRITER_LOAD_STREAM_H
 #define SHMETA_WRITER_LOAD_STREAM_H
 
@@ -19,7 +19,8 @@ struct stream {
 	struct shmeta_err err;
 };
 
-/* The sink that applies to b->s->apply, whose transaction is open. After a fetch() that returned OK all is applied. */
+/* The sink that applies to b->s->apply, whose transaction is open. After a fetch() that returned OK
+ * all is applied. */
 struct backend_sink stream_sink(struct stream *stream);
 void stream_free(struct stream *stream);
 

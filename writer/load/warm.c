@@ -14,8 +14,10 @@
 
 struct warm {
 	uint64_t due_ns;
-	uint64_t number, txn; /* of the store and its newest commit when the file was begun that was written last */
-	/* The same of the file that is there, and when its first row was read; at first 0, and when the writer started. */
+	uint64_t number, txn; /* of the store and its newest commit when the file was begun that was
+                               * written last */
+	/* The same of the file that is there, and when its first row was read; at first 0, and when
+	 * the writer started. */
 	uint64_t saved_number, saved_txn, saved_ns;
 	/* The file being synced. */
 	bool ending;
@@ -34,7 +36,8 @@ static bool configured(const struct sync *s)
 	return s->options.warm_file != NULL && s->options.warm_file[0] != '\0';
 }
 
-/* Is what the store shows worth a file? Not of another source, not damaged, with all rows, and verified since the start. */
+/* Is what the store shows worth a file? Not of another source, not damaged, with all rows, and
+ * verified since the start. */
 static bool store_is_whole(struct sync *s)
 {
 	if (s->options.bounded || s->store == NULL || store_is_damaged(s) || origin_is_foreign(s) ||

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The snapshot file: all rows of the store with the feed's position, written now and then and at a clean stop, read by a start that
- * finds no store. Owns: when it is written, and the rows that it has. docs/LAYOUT.md has the format. */
+ * The snapshot file: all rows of the store with the feed's position, written now and then and at a
+ * clean stop, read by a start that finds no store. Owns: when it is written, and the rows that it
+ * has. docs/LAYOUT.md has the format. */
 #ifndef SHMETA_WRITER_LOAD_WARM_H
 #define SHMETA_WRITER_LOAD_WARM_H
 
@@ -10,8 +11,8 @@
 struct sync;
 struct sync_counters;
 
-/* In this order: BEGIN, POSITION as often as there are pieces of it, each topic with its partitions with their segments, the other
- * classes, END. */
+/* In this order: BEGIN, POSITION as often as there are pieces of it, each topic with its partitions
+ * with their segments, the other classes, END. */
 enum warm_kind {
 	WARM_BEGIN = 1,
 	WARM_POSITION,
@@ -43,8 +44,8 @@ void warm_load(struct sync *s);
 void warm_interval_anew(struct sync *s);
 /* When it is to be written next; SYNC_NEVER. */
 uint64_t warm_when(struct sync *s);
-/* Write it if it is time and the store was changed since; meanwhile as for warm_save_rows(). The file is synced by a thread of its
- * own. What fails is logged, and the former file stays. */
+/* Write it if it is time and the store was changed since; meanwhile as for warm_save_rows(). The
+ * file is synced by a thread of its own. What fails is logged, and the former file stays. */
 void warm_run(struct sync *s, bool (*meanwhile)(struct sync *s));
 /* At a clean stop: write it now. Blocks until the file is synced. */
 void warm_stop(struct sync *s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The snapshot file as bytes: chunks, each with a checksum over its place and its content, in a file that replaces the former one
- * as a whole or not at all. What the rows say is warm.h's. docs/LAYOUT.md has the format. */
+ * The snapshot file as bytes: chunks, each with a checksum over its place and its content, in a
+ * file that replaces the former one as a whole or not at all. What the rows say is warm.h's.
+ * docs/LAYOUT.md has the format. */
 #ifndef SHMETA_WRITER_LOAD_WARM_FILE_H
 #define SHMETA_WRITER_LOAD_WARM_FILE_H
 
@@ -21,12 +22,13 @@ struct warm_out {
 	enum shmeta_status failed;
 	struct shmeta_err err;
 };
-/* Begin the file that is to replace path. ERR_PERMISSION: its directory may be written by others. Nothing of it is seen before
- * warm_out_end(). */
+/* Begin the file that is to replace path. ERR_PERMISSION: its directory may be written by others.
+ * Nothing of it is seen before warm_out_end(). */
 enum shmeta_status warm_out_begin(struct warm_out *out, const char *path, struct shmeta_err *err);
 /* One row of at most WARM_ROW_MAX bytes. What fails is kept until the end. */
 void warm_out_row(struct warm_out *out, uint8_t kind, const void *row, size_t bytes);
-/* keep: it is whole; synced, it takes the place of the former one. Otherwise, and when anything failed, it goes. */
+/* keep: it is whole; synced, it takes the place of the former one. Otherwise, and when anything
+ * failed, it goes. */
 enum shmeta_status warm_out_end(struct warm_out *out, int keep, struct shmeta_err *err);
 
 /* A file being read. Zeroed: none. */
@@ -38,7 +40,8 @@ struct warm_in {
 };
 /* ABSENT: there is none. ERR_PERMISSION: others may have written it. */
 enum shmeta_status warm_in_begin(struct warm_in *in, const char *path, struct shmeta_err *err);
-/* The next row; it lives until the next call. ERR_VERSION: another format. ERR_CORRUPT: cut off or damaged. */
+/* The next row; it lives until the next call. ERR_VERSION: another format. ERR_CORRUPT: cut off or
+ * damaged. */
 enum shmeta_status warm_in_row(struct warm_in *in, uint8_t *ret_kind, const uint8_t **ret_row, size_t *ret_bytes,
                                struct shmeta_err *err);
 /* Is this all of the file? For the row that says it is the last. */

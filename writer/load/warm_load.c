@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A store from the snapshot file: its rows take the way of a first load.
  *
- * A file of this boot has times of this boot's clock. One of another boot is as old as the wall clock says: then the stamps of the
- * classes are unproved (board.h), and the records have none of their own. */
+ * A file of this boot has times of this boot's clock. One of another boot is as old as the wall
+ * clock says: then the stamps of the classes are unproved (board.h), and the records have none of
+ * their own. */
 #include "writer/load/warm.h"
 
 #include <stdlib.h>

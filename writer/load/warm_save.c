@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The store's rows into the snapshot file.
  *
- * It is written on the engine's thread, which gives way every millisecond and after that many segments: between two topics,
- * partitions or runs of segments no transaction is open, so nothing is held back in the store, and a store that is replaced
- * meanwhile ends it. The rows are of several commits. The position of the feed and the times of the classes are those from before
- * the first row, so whoever goes on from there is told of all that the rows may lack. */
+ * It is written on the engine's thread, which gives way every millisecond and after that many
+ * segments: between two topics, partitions or runs of segments no transaction is open, so nothing
+ * is held back in the store, and a store that is replaced meanwhile ends it. The rows are of
+ * several commits. The position of the feed and the times of the classes are those from before the
+ * first row, so whoever goes on from there is told of all that the rows may lack. */
 #include "writer/load/warm_save.h"
 
 #include <stdlib.h>
@@ -136,8 +137,8 @@ static void put_segment(struct save *w, const struct shmeta_segment *g)
 	put(w, WARM_SEGMENT);
 }
 
-/* Up to TURN_ROWS segments from *from on, which becomes where the next ones are. OK: there are more; END; ABSENT: the partition is
- * not there. */
+/* Up to TURN_ROWS segments from *from on, which becomes where the next ones are. OK: there are
+ * more; END; ABSENT: the partition is not there. */
 static enum shmeta_status save_segments(struct save *w, uint64_t key, bool first, uint64_t *from)
 {
 	const struct shmeta__pages pages = shmeta__txn_pages(w->txn);

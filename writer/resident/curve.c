@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * SHARDS, Waldspurger et al., FAST 2015: distances between accesses to sampled keys, divided by the rate of sampling. The distance is
- * the bytes of the keys that were used since; a Fenwick tree over the order of last accesses sums them. */
+ * SHARDS, Waldspurger et al., FAST 2015: distances between accesses to sampled keys, divided by the
+ * rate of sampling. The distance is the bytes of the keys that were used since; a Fenwick tree over
+ * the order of last accesses sums them. */
 #include "writer/resident/curve.h"
 
 #include "base/secret.h"
@@ -10,7 +11,8 @@
 
 enum { KEYS_MIN = 64, KEYS_MAX = 1048576, PER_OCTAVE = 16, BUCKETS = 48 * PER_OCTAVE };
 
-#define RANGE (UINT64_C(1) << 32) /* of mixed hashes; a key is sampled when its own is below the threshold */
+/* Of mixed hashes; a key is sampled when its own is below the threshold. */
+#define RANGE (UINT64_C(1) << 32)
 
 struct key {
 	uint64_t hash;  /* mixed; 0: none */
@@ -112,8 +114,8 @@ static uint32_t slot_of(const struct curve *c, uint64_t mixed)
 	return slot;
 }
 
-/* Give the keys that are still sampled the places 1, 2, ... in the same order, and a table without the others. false: no memory, and
- * nothing has changed. */
+/* Give the keys that are still sampled the places 1, 2, ... in the same order, and a table without
+ * the others. false: no memory, and nothing has changed. */
 static bool rebuild(struct curve *c)
 {
 	struct key *old = malloc(((size_t)c->used + 1) * sizeof *old);
@@ -231,8 +233,8 @@ double curve_miss_ratio(const struct curve *c, uint64_t budget_bytes)
 		return 1;
 	for (int i = 0; i < BUCKETS && bucket_end(i) <= (double)budget_bytes; i++)
 		hits += c->by_distance[i];
-	/* More or fewer accesses were sampled than the rate says, because a few keys have most of them (SHARDS-adj): these are
-	 * hits of short distance. */
+	/* More or fewer accesses were sampled than the rate says, because a few keys have most of
+	 * them (SHARDS-adj): these are hits of short distance. */
 	if (budget_bytes > 0)
 		hits += expected - c->sampled;
 	share = 1 - hits / expected;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The last evictions, by key: when a record left, and for which budget. A table of fixed size in which a later eviction takes the place of
- * an earlier one, so an old eviction may be forgotten, and none is invented. One owner, no locks, nothing blocks. */
+ * The last evictions, by key: when a record left, and for which budget. A table of fixed size in
+ * which a later eviction takes the place of an earlier one, so an old eviction may be forgotten,
+ * and none is invented. One owner, no locks, nothing blocks. */
 #ifndef SHMETA_WRITER_RESIDENT_EVICTIONS_H
 #define SHMETA_WRITER_RESIDENT_EVICTIONS_H
 

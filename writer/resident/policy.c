@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * S3-FIFO over slots. A queue is a list that is linked through the entries: records enter at its head and are looked at at its tail. */
+ * S3-FIFO over slots. A queue is a list that is linked through the entries: records enter at its
+ * head and are looked at at its tail. */
 #include "writer/resident/policy.h"
 
 #include <stdlib.h>
@@ -18,8 +19,9 @@ struct entry {
 	uint32_t queue : 3; /* enum queue */
 	uint32_t class : 2;
 	uint32_t count : 2; /* touches, 0..POLICY_COUNT_MAX */
-	/* The tick when it came, modulo 2^25. The cycle must be far longer than records stay: one whose tick comes round looks young again,
-	 * and at the end of the small queue it turns all victims of a batch into those of the main queue. */
+	/* The tick when it came, modulo 2^25. The cycle must be far longer than records stay: one
+	 * whose tick comes round looks young again, and at the end of the small queue it turns all
+	 * victims of a batch into those of the main queue. */
 	uint32_t born : BORN_BITS;
 };
 _Static_assert(sizeof(struct entry) == 16, "the header promises 16 bytes per slot");
@@ -30,7 +32,8 @@ struct list {
 	uint64_t bytes;
 };
 
-/* A key that left the small queue not long ago: the bucket and this part of its hash stand for it. */
+/* A key that left the small queue not long ago: the bucket and this part of its hash stand for
+ * it. */
 struct ghost {
 	uint32_t part; /* 0: none */
 	uint32_t when; /* its number among the ghosts */

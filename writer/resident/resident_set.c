@@ -164,7 +164,8 @@ void resident_expires(struct resident_set *r, uint64_t key, uint64_t due_ns)
 {
 	uint32_t slot = find(r, key);
 
-	/* Where nothing ever expires, no record has room for it. Without memory, what is used is read when somebody asks for it. */
+	/* Where nothing ever expires, no record has room for it. Without memory, what is used is
+	 * read when somebody asks for it. */
 	if (r->due == NULL && due_ns != 0) {
 		r->in_use = calloc(r->slots, 1);
 		r->due = r->in_use == NULL ? NULL : calloc(r->slots, sizeof *r->due);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How long a record counts as fresh, by how often its source really changed it. A refresh that found nothing new makes the time to live
- * longer, one that found a change makes it shorter, within bounds. Demand has no part in it: it decides only whether an expired record is
- * read again. The time itself is all that is remembered; bounds that were configured anew apply when it is next used. Pure functions. */
+ * How long a record counts as fresh, by how often its source really changed it. A refresh that
+ * found nothing new makes the time to live longer, one that found a change makes it shorter, within
+ * bounds. Demand has no part in it: it decides only whether an expired record is read again. The
+ * time itself is all that is remembered; bounds that were configured anew apply when it is next
+ * used. Pure functions. */
 #ifndef SHMETA_WRITER_RESIDENT_TTL_H
 #define SHMETA_WRITER_RESIDENT_TTL_H
 
@@ -10,10 +12,12 @@
 enum { TTL_MAX_MS = 31 * 24 * 3600 * 1000U };
 
 struct ttl_config {
-	uint32_t min_ms, base_ms,
-		max_ms;           /* 1 <= min <= base <= max <= TTL_MAX_MS; base: of a record that was read once */
-	uint32_t longer_percent;  /* of the old time, after a refresh that found nothing: 100..800               */
-	uint32_t shorter_percent; /* of the old time, after one that found a change: 10..100                     */
+	uint32_t min_ms, base_ms, max_ms; /* 1 <= min <= base <= max <= TTL_MAX_MS; base: of a
+                                           * record that was read once */
+	uint32_t longer_percent;          /* of the old time, after a refresh that found nothing:
+                                   * 100..800 */
+	uint32_t shorter_percent;         /* of the old time, after one that found a change:
+                                           * 10..100 */
 };
 
 enum ttl_preset {
@@ -25,7 +29,8 @@ enum ttl_preset {
 	TTL_PRESETS
 };
 
-/* Names as in the configuration: balanced, high-throughput, memory-constrained, write-heavy, read-heavy. */
+/* Names as in the configuration: balanced, high-throughput, memory-constrained, write-heavy,
+ * read-heavy. */
 extern const struct ttl_preset_info {
 	const char *name;
 	struct ttl_config config;

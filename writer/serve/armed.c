@@ -32,14 +32,16 @@ struct armed {
 	uint64_t *moved; /* since the loop last looked */
 	bool committed, renewed;
 	size_t waits;                                 /* that are not over */
-	uint64_t held[MASK_WORDS], since[MASK_WORDS]; /* words that are waited for; that were since armed_waited() */
+	uint64_t held[MASK_WORDS], since[MASK_WORDS]; /* words that are waited for; that were since
+                                                       * armed_waited() */
 
 	/* The loop's. */
 	uint64_t *seen;
 	size_t words;
 	struct wait *over, **over_end;
 	struct place *any;                        /* for every commit */
-	struct place *word[SHMETA_TOUCHED_WORDS]; /* a chain for each: nobody makes another's longer */
+	struct place *word[SHMETA_TOUCHED_WORDS]; /* a chain for each: nobody makes another's
+                                                   * longer */
 	uint64_t mask[2][MASK_WORDS];
 };
 

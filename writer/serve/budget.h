@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How long the loop works for one user while others ask, too: in each window of time a part of it. Pure accounting of what the caller
- * measures. */
+ * How long the loop works for one user while others ask, too: in each window of time a part of it.
+ * Pure accounting of what the caller measures. */
 #ifndef SHMETA_WRITER_SERVE_BUDGET_H
 #define SHMETA_WRITER_SERVE_BUDGET_H
 

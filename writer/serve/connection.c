@@ -190,8 +190,9 @@ static int on_process_end(sd_event_source *source, int fd, uint32_t events, void
 	return 0;
 }
 
-/* Its children may have the connection, which then stays open: that the process has ended is what its own descriptor tells. Where none
- * can be had (a kernel before 5.3, a process of a namespace that is not ours, no descriptors left) the connection has to do. */
+/* Its children may have the connection, which then stays open: that the process has ended is what
+ * its own descriptor tells. Where none can be had (a kernel before 5.3, a process of a namespace
+ * that is not ours, no descriptors left) the connection has to do. */
 bool connection_watch_process(struct connection *c)
 {
 	socklen_t bytes = sizeof(c->process_fd);

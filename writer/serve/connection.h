@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One connection of control.sock: what is known of its peer, answers that wait to be read, its end. A connection belongs to the struct
- * control that it is in; connection_close() frees it. The loop's thread. Private to writer/serve/. */
+ * One connection of control.sock: what is known of its peer, answers that wait to be read, its end.
+ * A connection belongs to the struct control that it is in; connection_close() frees it. The loop's
+ * thread. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_CONNECTION_H
 #define SHMETA_WRITER_SERVE_CONNECTION_H
 
@@ -74,7 +75,8 @@ struct control {
 /* Root and the daemon's user: no share of theirs is bounded, only the whole. */
 bool peer_is_privileged(const struct registry_peer *peer);
 
-/* Takes fd. on_ready is called with the connection when there is something to read, or room to write. NULL: no memory, fd is closed. */
+/* Takes fd. on_ready is called with the connection when there is something to read, or room to
+ * write. NULL: no memory, fd is closed. */
 struct connection *connection_add(struct control *control, int fd, const struct registry_peer *peer,
                                   sd_event_io_handler_t on_ready);
 /* Its registration is revoked, its tickets find nobody. */
@@ -85,7 +87,8 @@ __attribute__((format(printf, 4, 5))) void connection_evict(struct connection *c
 /* Close it when the peer's process ends. false: that has ended already. */
 bool connection_watch_process(struct connection *c);
 
-/* Send, or keep until the peer reads. fd, when not -1, is passed along and taken. false: the connection is gone. */
+/* Send, or keep until the peer reads. fd, when not -1, is passed along and taken. false: the
+ * connection is gone. */
 bool connection_send(struct connection *c, const void *data, size_t bytes, int fd);
 /* An ANSWER frame. text: NULL for none. false: the connection is gone. */
 bool connection_answer(struct connection *c, uint64_t id, enum shmeta_status status, const char *text, uint64_t txn,

@@ -33,7 +33,8 @@ bool listen_peer_of(int fd, struct registry_peer *ret)
 	return true;
 }
 
-/* Out of descriptors: the listener would stay readable and spin. The spare one takes the connection only to close it. */
+/* Out of descriptors: the listener would stay readable and spin. The spare one takes the connection
+ * only to close it. */
 static void shed(struct listener *l)
 {
 	int fd;
@@ -134,7 +135,8 @@ bool listen_is_ours(int fd)
 	return sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 1) > 0;
 }
 
-/* Is the socket bound to DIR/control.sock, by whatever path it was reached? Agents look nowhere else. */
+/* Is the socket bound to DIR/control.sock, by whatever path it was reached? Agents look nowhere
+ * else. */
 static bool leads_here(const struct listener *l, const struct sockaddr_un *address)
 {
 	struct stat here, there;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The listening end of control.sock: it is bound, or taken from the service manager that bound it, and connections are taken off it as fast as a bounded turn of the loop allows.
- * Whoever has gone again before its turn came costs nothing further. */
+ * The listening end of control.sock: it is bound, or taken from the service manager that bound it,
+ * and connections are taken off it as fast as a bounded turn of the loop allows. Whoever has gone
+ * again before its turn came costs nothing further. */
 #ifndef SHMETA_WRITER_SERVE_LISTEN_H
 #define SHMETA_WRITER_SERVE_LISTEN_H
 
@@ -12,7 +13,8 @@
 
 struct listen_host {
 	void *arg;
-	void (*arrived)(void *arg, int fd, const struct registry_peer *peer); /* takes fd, which does not block */
+	/* takes fd, which does not block */
+	void (*arrived)(void *arg, int fd, const struct registry_peer *peer);
 	void (*shed)(void *arg); /* one was closed for want of descriptors */
 };
 
@@ -28,9 +30,10 @@ struct listener {
 /* Is the descriptor a socket that control.sock could be: local, of packets, listening? */
 bool listen_is_ours(int fd);
 
-/* Bind control.sock in an instance directory (path, and open as dir_fd) and listen in the loop. passed_fd: the service manager's
- * socket, which is taken instead (-1: none); ERR_CONFIG where it listens elsewhere. group: see control_start(). After a failure,
- * too, listen_stop() is to be called. */
+/* Bind control.sock in an instance directory (path, and open as dir_fd) and listen in the loop.
+ * passed_fd: the service manager's socket, which is taken instead (-1: none); ERR_CONFIG where it
+ * listens elsewhere. group: see control_start(). After a failure, too, listen_stop() is to be
+ * called. */
 enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
                                 int passed_fd, const struct listen_host *host, struct shmeta_err *err);
 /* Do programs that look for control.sock still find it? false: it was removed or replaced. */

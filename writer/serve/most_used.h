@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which keys are sampled most, and the miss-ratio curve of the partitions among them, in bounded memory: sets of a few places, in which a new key takes the place of the one that was seen least
- * and counts from there (space-saving), so that a key which has more than its set's share of the samples is never lost. All counts are
- * halved now and then. One owner. */
+ * Which keys are sampled most, and the miss-ratio curve of the partitions among them, in bounded
+ * memory: sets of a few places, in which a new key takes the place of the one that was seen least
+ * and counts from there (space-saving), so that a key which has more than its set's share of the
+ * samples is never lost. All counts are halved now and then. One owner. */
 #ifndef SHMETA_WRITER_SERVE_MOST_USED_H
 #define SHMETA_WRITER_SERVE_MOST_USED_H
 
@@ -17,8 +18,9 @@ struct most_used {
 	struct shmeta_used set[MOST_USED_SETS][MOST_USED_WAYS];
 	uint64_t samples, halved_ns;
 	bool shown; /* the page has what is known now */
-	/* Of partitions. Samples are of lookups and not of keys, but where lookups do not depend on those before them every part of them has
-	 * the same curve; loops and scans look better in it than they are. NULL: none yet, or no memory. */
+	/* Of partitions. Samples are of lookups and not of keys, but where lookups do not depend on
+	 * those before them every part of them has the same curve; loops and scans look better in
+	 * it than they are. NULL: none yet, or no memory. */
 	struct curve *curve;
 	uint64_t curve_samples, curve_halved_ns;
 };
@@ -26,8 +28,8 @@ struct most_used {
 void most_used_free(struct most_used *m);
 
 void most_used_add(struct most_used *m, uint64_t key);
-/* Write the page, which only the caller writes, and at its time halve all counts. Keys are chosen and written only where something has
- * changed since the last time. */
+/* Write the page, which only the caller writes, and at its time halve all counts. Keys are chosen
+ * and written only where something has changed since the last time. */
 void most_used_show(struct most_used *m, struct shmeta_usage *page, uint64_t now_ns);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A packet on a socket of the control protocol: what the loop, which owns the connections, and the engine's thread, which answers
- * writes, both send with. Any thread. Private to writer/serve/. */
+ * A packet on a socket of the control protocol: what the loop, which owns the connections, and the
+ * engine's thread, which answers writes, both send with. Any thread. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_PACKET_H
 #define SHMETA_WRITER_SERVE_PACKET_H
 

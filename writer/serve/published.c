@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* The inner look whose absence makes the least error for its age. An age of a day then costs as many looks as a minute and ten
- * times a minute: the error grows with the age. */
+/* The inner look whose absence makes the least error for its age. An age of a day then costs as
+ * many looks as a minute and ten times a minute: the error grows with the age. */
 static void thin(struct published *p, uint64_t now_ns)
 {
 	size_t best = 1;

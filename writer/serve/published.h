@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * When commits were published, as far as somebody looked: for how long has a commit not been the newest? Any commit may be asked
- * for, whatever a reader claims to have pinned. One thread at a time. */
+ * When commits were published, as far as somebody looked: for how long has a commit not been the
+ * newest? Any commit may be asked for, whatever a reader claims to have pinned. One thread at a
+ * time. */
 #ifndef SHMETA_WRITER_SERVE_PUBLISHED_H
 #define SHMETA_WRITER_SERVE_PUBLISHED_H
 
@@ -17,11 +18,13 @@ struct published {
 	} look[PUBLISHED_LOOKS];
 };
 
-/* `committed` is the newest commit of the generation. Of another generation than before: all else is forgotten. */
+/* `committed` is the newest commit of the generation. Of another generation than before: all else
+ * is forgotten. */
 void published_note(struct published *p, uint64_t generation, uint64_t committed, uint64_t now_ns);
 
-/* Time since the commit after this one was published; 0: it is the newest. Never too long. Too short by at most the time between
- * two looks, or a fiftieth of the answer, or for what happened before the first look of the generation. */
+/* Time since the commit after this one was published; 0: it is the newest. Never too long. Too
+ * short by at most the time between two looks, or a fiftieth of the answer, or for what happened
+ * before the first look of the generation. */
 uint64_t published_superseded_ns(const struct published *p, uint64_t commit, uint64_t now_ns);
 
 #endif

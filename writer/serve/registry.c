@@ -19,7 +19,10 @@
 #include "writer/serve/published.h"
 #include "writer/serve/shares.h"
 
-enum { NUMBER_BITS = 40 }; /* registrations of one epoch: more than a writer can be made to give in a century */
+enum {
+	NUMBER_BITS = 40
+};                         /* registrations of one epoch: more than a writer can be made to give in
+                            * a century */
 enum { TOUCH_LEAST = 64 }; /* slots of a map that is not collected */
 enum { COUNT_NS = 5 };     /* nobody looks up faster than in so many */
 static const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
@@ -29,7 +32,8 @@ struct registration {
 	uint64_t number;
 	struct shmeta_slots *page;
 	size_t bytes;
-	uint32_t slots;         /* of the mapping; the page's own word belongs to the reader as well */
+	uint32_t slots;         /* of the mapping; the page's own word belongs to the reader as
+                                 * well */
 	uint32_t touch_ceiling; /* of the touch map behind the slots; 0: there is none */
 	struct registry_peer peer;
 	bool connected;
@@ -44,8 +48,8 @@ struct registry {
 	struct shmeta_board *board;
 	uint64_t epoch, grace_ns, given;
 	uint64_t max_age_ns;
-	pthread_mutex_t
-		lock; /* guards the list, who is revoked and `published`, against the engine's look at the pins */
+	pthread_mutex_t lock; /* guards the list, who is revoked and `published`, against the
+                               * engine's look at the pins */
 	struct published published;
 	struct registration *list;
 	uint32_t count, slots;
@@ -115,7 +119,8 @@ static void fd_names(uint64_t number, char *ret_page, char *ret_connection, size
 	snprintf(ret_connection, bytes, "connection-%" PRIu64, number);
 }
 
-/* The writer's part of a page; the reader can scribble on it, so nothing here is ever read back for a decision. */
+/* The writer's part of a page; the reader can scribble on it, so nothing here is ever read back for
+ * a decision. */
 static void write_header(const struct registration *registration, uint64_t epoch)
 {
 	struct shmeta_slots *page = registration->page;
@@ -206,7 +211,8 @@ static uint32_t grant(const struct registry *registry, uint32_t wanted, uid_t ui
 	return wanted < room ? wanted : (uint32_t)room;
 }
 
-/* The touch map of a new page. Without room for a whole one its reader's misses are heard of, and its touches are not. */
+/* The touch map of a new page. Without room for a whole one its reader's misses are heard of, and
+ * its touches are not. */
 static uint32_t grant_touch(const struct registry *registry, uid_t uid, uint32_t user_share)
 {
 	uint64_t mine = 0;
@@ -314,8 +320,8 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 	registration->page->agent_started_ns = registration->connected_at_ns;
 	memcpy(registration->page->agent_name, request->agent_name, sizeof(request->agent_name));
 	link_in(registry, registration);
-	/* Counted first, kept second: a writer that dies in between leaves a count that is too high, which the next one takes as
-	 * "not all came back". Never the other way round. */
+	/* Counted first, kept second: a writer that dies in between leaves a count that is too
+	 * high, which the next one takes as "not all came back". Never the other way round. */
 	shmeta_publish(&registry->board->registrations, registry->count);
 	fd_names(registration->number, page_name, connection_name, sizeof(page_name));
 	notify_keep_fd(page_name, fd);
@@ -373,7 +379,8 @@ static void add_up(uint64_t *sum, uint64_t counted, uint64_t possible)
 	*sum = counted < UINT64_MAX - *sum ? *sum + counted : UINT64_MAX;
 }
 
-/* What a reader counted is its own word: no more of it is believed than one thread can have done since it registered. */
+/* What a reader counted is its own word: no more of it is believed than one thread can have done
+ * since it registered. */
 static void add_counters(const struct registration *registration, uint64_t now_ns, struct shmeta_reader_counters *sum,
                          uint64_t lookups_ns[SHMETA_HISTOGRAM_BUCKETS])
 {
@@ -418,7 +425,7 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 	}
 }
 
-/* ---- what the service manager kept -------------------------------------------------------------------------------------- */
+/* ---- what the service manager kept ---- */
 
 static bool number_in(const char *name, const char *prefix, uint64_t *ret)
 {
@@ -432,8 +439,9 @@ static bool number_in(const char *name, const char *prefix, uint64_t *ret)
 	return errno == 0 && *end == '\0';
 }
 
-/* What of a page is slots, and what the touch map. The reader can have changed what stands there of either: where it says fewer slots, only
- * its own pins are not seen. false: no page of ours has such a size. */
+/* What of a page is slots, and what the touch map. The reader can have changed what stands there of
+ * either: where it says fewer slots, only its own pins are not seen. false: no page of ours has
+ * such a size. */
 static bool divide_page(struct registration *r)
 {
 	uint64_t slots = shmeta_peek(&r->page->slot_count), rest;
@@ -456,7 +464,8 @@ static void restore_page(struct registry *registry, uint64_t number, int fd, uin
 	struct shmeta_slots *page;
 	struct stat st;
 
-	/* Only the manager could have kept it, yet its size and seals are what keeps this process from a SIGBUS. */
+	/* Only the manager could have kept it, yet its size and seals are what keeps this process
+	 * from a SIGBUS. */
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < shmeta__slots_bytes(1) ||
 	    (uint64_t)st.st_size > shmeta__slots_bytes(SHMETA_SLOTS_MAX) + touch_file_bytes(SHMETA_TOUCH_CEILING_MAX) ||
 	    (fcntl(fd, F_GET_SEALS) & seals) != seals || registry_find(registry, number) != NULL)
@@ -515,7 +524,8 @@ void registry_reconnect(struct registration *registration, const struct registry
 void registry_restore_end(struct registry *registry, uint64_t now_ns)
 {
 	for (struct registration *r = registry->list; r != NULL; r = r->next) {
-		/* The new epoch first in the pages and then on the board, so that no reader registers again for nothing. */
+		/* The new epoch first in the pages and then on the board, so that no reader
+		 * registers again for nothing. */
 		write_header(r, registry->epoch);
 		if (r->connected)
 			continue;
@@ -529,7 +539,7 @@ int registry_restored_all(const struct registry *registry)
 	return registry->restored >= registry->former;
 }
 
-/* ---- pins --------------------------------------------------------------------------------------------------------------- */
+/* ---- pins ---- */
 
 static uint64_t oldest_of(const struct registration *registration, uint64_t generation)
 {
@@ -540,8 +550,8 @@ static uint64_t oldest_of(const struct registration *registration, uint64_t gene
 		uint64_t pin = shmeta_load(
 			&slot->pin); /* PAIR 1: pin before commit; once, as the reader may change it at any time */
 
-		/* The generation was set while pin was 0, so it belongs to the pin that was just read or to a later one; in the
-		 * latter case the former is gone. */
+		/* The generation was set while pin was 0, so it belongs to the pin that was just
+		 * read or to a later one; in the latter case the former is gone. */
 		if (pin != 0 && pin < oldest && shmeta_observe(&slot->generation) == generation)
 			oldest = pin;
 	}
@@ -577,7 +587,7 @@ static uint64_t pin_of(const struct registry *registry, const struct registratio
 	return pin;
 }
 
-/* ---- revoking ----------------------------------------------------------------------------------------------------------- */
+/* ---- revoking ---- */
 
 /* Under the lock. */
 static void revoke_because(struct registration *r, enum registry_why why, uint64_t pin, uint64_t age_ns,
@@ -694,7 +704,7 @@ uint32_t registry_count(const struct registry *registry)
 	return registry->count;
 }
 
-/* ---- what is told of readers -------------------------------------------------------------------------------------------- */
+/* ---- what is told of readers ---- */
 
 void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t committed, uint64_t now_ns)
 {

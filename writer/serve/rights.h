@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Who may do what on the control socket. Whoever may connect may read and refresh; to write or to administer takes a rule that names the
- * peer's user or one of its groups. Root and the daemon's own user may do everything. */
+ * Who may do what on the control socket. Whoever may connect may read and refresh; to write or to
+ * administer takes a rule that names the peer's user or one of its groups. Root and the daemon's
+ * own user may do everything. */
 #ifndef SHMETA_WRITER_SERVE_RIGHTS_H
 #define SHMETA_WRITER_SERVE_RIGHTS_H
 
@@ -10,7 +11,8 @@
 
 enum { RIGHTS_NAMES_MAX = 32 };
 
-/* One rule: users and groups as the configuration lists them ("alice, 1004"). A name that nobody has grants nothing. */
+/* One rule: users and groups as the configuration lists them ("alice, 1004"). A name that nobody
+ * has grants nothing. */
 struct rights_rule {
 	uid_t user[RIGHTS_NAMES_MAX];
 	gid_t group[RIGHTS_NAMES_MAX];
@@ -21,7 +23,8 @@ struct rights {
 	struct rights_rule write, admin;
 };
 
-/* Resolve the lists (comma-separated names or numbers; NULL or "": none). Names that do not exist are told to `unknown` (may be NULL). */
+/* Resolve the lists (comma-separated names or numbers; NULL or "": none). Names that do not exist
+ * are told to `unknown` (may be NULL). */
 void rights_rule_set(struct rights_rule *rule, const char *users, const char *groups,
                      void (*unknown)(void *arg, const char *name), void *arg);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Serving control.sock: connections are taken and read in turns; answers of the engine find their way. */
+ * Serving control.sock: connections are taken and read in turns; answers of the engine find their
+ * way. */
 #include "writer/serve/serve.h"
 
 #include <errno.h>
@@ -134,7 +135,8 @@ static int on_renewal(sd_event_source *source, uint64_t usec, void *arg)
 	return 0;
 }
 
-/* Of the loop's thread: a user pays for the work that he makes, not for the time in which other processes had the processor. */
+/* Of the loop's thread: a user pays for the work that he makes, not for the time in which other
+ * processes had the processor. */
 static uint64_t worked_ns(void)
 {
 	struct timespec t;
@@ -219,7 +221,8 @@ static const char *over_limit(const struct control *control, const struct regist
 	return NULL;
 }
 
-/* Before it is watched or anything is kept of it: whoever is refused at a high rate costs little. */
+/* Before it is watched or anything is kept of it: whoever is refused at a high rate costs
+ * little. */
 static void refuse(struct control *control, int fd, const struct registry_peer *peer, const char *why)
 {
 	struct {
@@ -394,7 +397,8 @@ void control_read_users(const struct control *control, struct shmeta_activity *p
 		if (c->opened_ns < user[i].since_ns)
 			user[i].since_ns = c->opened_ns;
 	}
-	/* Rows that tear are those of a moment ago and of now, of one user each or of two: a number of rows that is too small hides them. */
+	/* Rows that tear are those of a moment ago and of now, of one user each or of two: a number
+	 * of rows that is too small hides them. */
 	shmeta_publish(&page->user_count, 0u);
 	memcpy(page->user, user, count * sizeof(user[0]));
 	shmeta_publish(&page->users_total, total);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The server of control.sock: frames of shm/wire/wire.h over SOCK_SEQPACKET. Everything is non-blocking and bounded; a client that
- * breaks a rule loses its own connection and nothing else. A registered client's open connection is its sign of life.
+ * The server of control.sock: frames of shm/wire/wire.h over SOCK_SEQPACKET. Everything is
+ * non-blocking and bounded; a client that breaks a rule loses its own connection and nothing else.
+ * A registered client's open connection is its sign of life.
  *
- * Passed descriptors are never received: plain recv() lets the kernel close them. Who may do what is decided by SO_PEERCRED. */
+ * Passed descriptors are never received: plain recv() lets the kernel close them. Who may do what
+ * is decided by SO_PEERCRED. */
 #ifndef SHMETA_WRITER_SERVE_SERVE_H
 #define SHMETA_WRITER_SERVE_SERVE_H
 
@@ -37,12 +39,15 @@ struct control_limits {
 /* What the control socket asks of the daemon. Loop thread. */
 struct control_host {
 	void *arg;
-	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
+	/* OK: control_answer() will be called with the ticket. Anything else is answered at
+	 * once. */
 	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, uint32_t how, uint32_t uid,
 	                              uint64_t deadline_ns, uint64_t ticket);
-	/* OK: control_written() will be called with the ticket. ERR_PROTOCOL: it does not parse. Anything else is answered at once. */
+	/* OK: control_written() will be called with the ticket. ERR_PROTOCOL: it does not parse.
+	 * Anything else is answered at once. */
 	enum shmeta_status (*write)(void *arg, const struct sync_write *write);
-	/* OK: control_written() or control_answer() will be called with the ticket. Anything else is answered at once. */
+	/* OK: control_written() or control_answer() will be called with the ticket. Anything else
+	 * is answered at once. */
 	enum shmeta_status (*objects)(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
 	                              uint64_t ticket);
 	enum shmeta_status (*invalidate)(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
@@ -63,7 +68,8 @@ struct control_host {
 	enum shmeta_status (*revoke)(void *arg, const char *who, uint64_t reader, uint64_t *ret_count,
 	                             char *ret_sentence, size_t bytes);
 	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
-	/* OK: control_answer() will be called with the ticket, or was, before this returns. Anything else is answered at once. */
+	/* OK: control_answer() will be called with the ticket, or was, before this returns.
+	 * Anything else is answered at once. */
 	enum shmeta_status (*operate)(void *arg, const char *who, uint32_t operation, struct shmeta_str tenant,
 	                              struct shmeta_str text, uint64_t number, uint64_t ticket, char *ret_sentence,
 	                              size_t bytes);
@@ -71,8 +77,9 @@ struct control_host {
 
 struct control;
 
-/* Bind and listen. path: the instance directory, dir_fd: the same, open. group: who may connect besides the daemon's group; a
- * group that does not exist is told and passed over. passed_fd: the service manager's listening socket, which is taken; -1: none. */
+/* Bind and listen. path: the instance directory, dir_fd: the same, open. group: who may connect
+ * besides the daemon's group; a group that does not exist is told and passed over. passed_fd: the
+ * service manager's listening socket, which is taken; -1: none. */
 enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group, int passed_fd,
                                  const struct control_limits *limits, struct registry *registry,
                                  const struct control_host *host, struct control_counters *counters,
@@ -89,13 +96,15 @@ void control_adopt(struct control *control, int fd, uint64_t registration);
 void control_answer(struct control *control, uint64_t ticket, enum shmeta_status status, const char *sentence,
                     uint64_t txn, uint64_t generation, uint64_t synced_at_ns);
 
-/* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which is filled in. */
+/* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which
+ * is filled in. */
 void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
 
-/* The engine's thread: a commit is published that moved these touched words, a bit for each; NULL: a new generation is. true: the loop is to
- * call control_end_waits(). */
+/* The engine's thread: a commit is published that moved these touched words, a bit for each; NULL:
+ * a new generation is. true: the loop is to call control_end_waits(). */
 bool control_committed(struct control *control, const uint64_t *touched);
-/* Any thread: set the bits of the touched words that are waited for, or were since the last call. */
+/* Any thread: set the bits of the touched words that are waited for, or were since the last
+ * call. */
 void control_waited(struct control *control, uint64_t *words);
 /* Answer the waits that are over. */
 void control_end_waits(struct control *control);
@@ -108,7 +117,8 @@ void control_read_users(const struct control *control, struct shmeta_activity *p
 
 /* Accept nobody new; refreshes are answered ERR_WRITER_AWAY. */
 void control_drain(struct control *control);
-/* Close everything and remove the socket. Registrations stay as they are: their pages outlive this process. Accepts NULL. */
+/* Close everything and remove the socket. Registrations stay as they are: their pages outlive this
+ * process. Accepts NULL. */
 void control_stop(struct control *control);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Requests that the engine is to answer. A ticket's number is its place in the table and how often the place was used, so that a late
- * answer finds nobody. (Or it is a reply, see reply.h.) The loop's thread. Private to writer/serve/. */
+ * Requests that the engine is to answer. A ticket's number is its place in the table and how often
+ * the place was used, so that a late answer finds nobody. (Or it is a reply, see reply.h.) The
+ * loop's thread. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_TICKETS_H
 #define SHMETA_WRITER_SERVE_TICKETS_H
 

@@ -133,7 +133,8 @@ static bool has_nothing_out(const struct connection *c)
 	return c->requests == 0 && c->output == NULL;
 }
 
-/* A ticket for a request that the engine will answer, past the loop where it may. false: it has been answered; *ret_alive: is the connection there still? */
+/* A ticket for a request that the engine will answer, past the loop where it may. false: it has
+ * been answered; *ret_alive: is the connection there still? */
 static bool admitted(struct connection *c, uint64_t id, bool past_loop, uint64_t *ret_ticket, bool *ret_alive)
 {
 	struct control *control = c->control;
@@ -299,7 +300,8 @@ static bool on_objects(struct connection *c, const void *frame)
 		       "too many lists are being made, or this user has its share of them (control.user_share); try again later");
 }
 
-/* It costs the source a statement for each that asks, so it is for those who write, as the lists are. */
+/* It costs the source a statement for each that asks, so it is for those who write, as the lists
+ * are. */
 static bool on_epoch_end(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_epoch_end *request = frame;
@@ -350,7 +352,8 @@ static bool end_wait(struct connection *c, uint64_t id, enum shmeta_status statu
 	return connection_answer(c, id, status, NULL, 0, 0, 0);
 }
 
-/* Answered here, not by the engine: it is armed first and judged then, so that no commit falls in between. */
+/* Answered here, not by the engine: it is armed first and judged then, so that no commit falls in
+ * between. */
 static bool on_wait(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_wait *request = frame;

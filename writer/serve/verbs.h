@@ -5,9 +5,11 @@
 
 #include "writer/serve/connection.h"
 
-/* Answer a frame that was checked, or have the engine answer it later. false: the connection is gone. */
+/* Answer a frame that was checked, or have the engine answer it later. false: the connection is
+ * gone. */
 bool verbs_handle(struct connection *c, const struct shmeta_frame *frame);
-/* Answers that are kept for a moment are made anew: what an administrator has changed shows at once. */
+/* Answers that are kept for a moment are made anew: what an administrator has changed shows at
+ * once. */
 void verbs_forget_answers(struct control *control);
 
 #endif

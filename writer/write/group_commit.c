@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit. Calls wait in their users' turns (turns.h), in parts of a few operations; a round takes what has gathered, does it in one
- * transaction of the source, reads the changed keys back together with whatever the feed has named, applies them in store commits, and then
- * answers every call of which it did the last part with the commit that shows it all.
+ * Group commit. Calls wait in their users' turns (turns.h), in parts of a few operations; a round
+ * takes what has gathered, does it in one transaction of the source, reads the changed keys back
+ * together with whatever the feed has named, applies them in store commits, and then answers every
+ * call of which it did the last part with the commit that shows it all.
  *
- *   sync_write() ─> queue ─> apply() at the source ─> changed keys ─> the refresh queue ─> store ─> host->written()
+ *   sync_write() ─> queue ─> apply() ─> changed keys ─> the refresh queue ─> store ─>
+ *   host->written()
  *
- * Where many wait and the engine can, the next round is at work in the source while this one is read back and answered:
+ * Where many wait and the engine can, the next round is at work in the source while this one is
+ * read back and answered:
  *
  *   start(2)    finish(2) start(3)    finish(3)
  *      │ read back 1 │       │ read back 2 │
  *
- * What is read back is the source's truth after the commit, so an older state can never come back with it (semantics.md C6): the
- * engine's thread is the only one that reads and applies. When the store cannot follow, the keys stay in the queue and the calls are
- * answered ERR_NOT_CACHED.
+ * What is read back is the source's truth after the commit, so an older state can never come back
+ * with it (semantics.md C6): the engine's thread is the only one that reads and applies. When the
+ * store cannot follow, the keys stay in the queue and the calls are answered ERR_NOT_CACHED.
  *
- * A call that carries request ids may come twice, because its client lost the connection before the answer. Results are remembered by
- * id (request_ids.h), and answered again instead of being done again. */
+ * A call that carries request ids may come twice, because its client lost the connection before the
+ * answer. Results are remembered by id (request_ids.h), and answered again instead of being done
+ * again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +56,7 @@ void write_free(struct sync *s)
 	s->writes = NULL;
 }
 
-/* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
+/* ---- a round (the engine's thread) ---- */
 
 static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 {
@@ -90,7 +94,8 @@ static struct write_part *drop_late(struct sync *s, struct write_part *parts)
 	return parts;
 }
 
-/* The source did not judge the operation: it could not be done at all, or nobody knows whether it was. */
+/* The source did not judge the operation: it could not be done at all, or nobody knows whether it
+ * was. */
 static bool is_unjudged(enum shmeta_status status)
 {
 	switch (status) {
@@ -106,8 +111,8 @@ static bool is_unjudged(enum shmeta_status status)
 	}
 }
 
-/* Every operation's result where its call looks for it, and where the next round looks for what was done. What was kept out for now
- * by something that passes is not done, and a retry is to do it. */
+/* Every operation's result where its call looks for it, and where the next round looks for what was
+ * done. What was kept out for now by something that passes is not done, and a retry is to do it. */
 static void settle_results(struct write_round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
@@ -117,7 +122,8 @@ static void settle_results(struct write_round *r)
 		r->full += status == SHMETA_ERR_FULL;
 		r->judged += !is_unjudged(status);
 		if (status == SHMETA_ERR_FULL)
-			r->results[i].status = SHMETA_ERR_SOURCE; /* to a client it is the source that fails */
+			/* to a client it is the source that fails */
+			r->results[i].status = SHMETA_ERR_SOURCE;
 		if (r->place[i] == NULL)
 			continue;
 		*r->place[i] = r->results[i];
@@ -187,8 +193,8 @@ static void answer_round(struct write_round *r, const char *not_cached)
 		audit_part(s, part);
 }
 
-/* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
- * much as one of all of them. */
+/* Many clients were answered a moment ago, and few of them have come back yet: each commit that
+ * does not wait for the others costs as much as one of all of them. */
 static bool gathering(struct sync *s, size_t calls, uint64_t since, uint64_t now)
 {
 	enum { MANY = 32, GATHER_NS = 2000000 };
@@ -203,7 +209,8 @@ static bool gathering(struct sync *s, size_t calls, uint64_t since, uint64_t now
 	return wait;
 }
 
-/* What waits, up to a batch, as a round of its own. NULL: nothing, or no memory (they have their answer). */
+/* What waits, up to a batch, as a round of its own. NULL: nothing, or no memory (they have their
+ * answer). */
 static struct write_round *next_round(struct sync *s)
 {
 	struct write_round *r = calloc(1, sizeof *r);
@@ -316,8 +323,9 @@ static enum shmeta_status do_at_source(struct write_round *r, struct backend_err
 	return status;
 }
 
-/* What operations of unknown outcome did, if anything, is to be found: their keys are read again. When they are committed only after
- * that, the feed tells of it, or the next pass, as of anybody's changes. */
+/* What operations of unknown outcome did, if anything, is to be found: their keys are read again.
+ * When they are committed only after that, the feed tells of it, or the next pass, as of anybody's
+ * changes. */
 static void look_for_outcome(struct write_round *r)
 {
 	const struct backend_sink sink = {.arg = r, .changed = on_changed};
@@ -385,8 +393,9 @@ static void put_back(struct write_round *r)
 	write_round_free(r);
 }
 
-/* The source is not what the feed has told, which a write may be the first to meet: it is looked at, and asked again. One that is read
- * whole first has the calls wait, as it has those that come then. false: they do. */
+/* The source is not what the feed has told, which a write may be the first to meet: it is looked
+ * at, and asked again. One that is read whole first has the calls wait, as it has those that come
+ * then. false: they do. */
 static bool do_after_look(struct write_round *r, enum shmeta_status *status, struct backend_error *err)
 {
 	struct sync *s = r->s;
@@ -405,8 +414,8 @@ static bool do_after_look(struct write_round *r, enum shmeta_status *status, str
 	return true;
 }
 
-/* ", trace " and the first trace ids of the round, `most` of them at most; "" when it has none. Operations of one trace as a rule stand
- * side by side. */
+/* ", trace " and the first trace ids of the round, `most` of them at most; "" when it has none.
+ * Operations of one trace as a rule stand side by side. */
 static const char *traces_of(const struct write_round *r, size_t most, char *ret, size_t bytes)
 {
 	const uint8_t *last = NULL;
@@ -481,10 +490,12 @@ static void commit(struct write_round *r, bool last)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
-	s->writes->recent -= s->writes->recent / 4; /* a small round does not yet mean that the others have gone */
+	/* a small round does not yet mean that the others have gone */
+	s->writes->recent -= s->writes->recent / 4;
 	if (s->writes->recent < calls)
 		s->writes->recent = calls;
-	/* Until then the source's wake-ups are of our own commit, and what came behind it hides in them. */
+	/* Until then the source's wake-ups are of our own commit, and what came behind it hides in
+	 * them. */
 	uint64_t quiet_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 
 	thread_ignores_source(&s->thread, quiet_ns);
@@ -533,7 +544,8 @@ void write_commit(struct sync *s)
 		if (!gathered(s))
 			return;
 		r = next_round(s);
-		options_take(s); /* a reload that was answered before these calls came holds for them */
+		/* a reload that was answered before these calls came holds for them */
+		options_take(s);
 	}
 	s->writes->next = NULL;
 	if (r != NULL)

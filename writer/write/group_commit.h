@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit of operations (sync_write() queues them). The engine's thread, but for write_set_limits(). */
+ * Group commit of operations (sync_write() queues them). The engine's thread, but for
+ * write_set_limits(). */
 #ifndef SHMETA_WRITER_WRITE_GROUP_COMMIT_H
 #define SHMETA_WRITER_WRITE_GROUP_COMMIT_H
 
@@ -14,7 +15,8 @@ size_t write_ops_waiting(struct sync *s);
 bool write_is_begun(const struct sync *s);
 /* Do what waits: at most one transaction of the source. */
 void write_commit(struct sync *s);
-/* Bring to its end what write_commit() has begun, and begin nothing: before the engine's thread does something else for long. */
+/* Bring to its end what write_commit() has begun, and begin nothing: before the engine's thread
+ * does something else for long. */
 void write_drain(struct sync *s);
 /* Answer all that waits; nothing of it was done. */
 void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);

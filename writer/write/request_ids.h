@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Results of operations that were done, by request id: an operation that comes again is answered with the first one's result. An id
- * belongs to its user and tenant, and to one operation. All of it is the engine's thread's, and ends with the process. */
+ * Results of operations that were done, by request id: an operation that comes again is answered
+ * with the first one's result. An id belongs to its user and tenant, and to one operation. All of
+ * it is the engine's thread's, and ends with the process. */
 #ifndef SHMETA_WRITER_WRITE_REQUEST_IDS_H
 #define SHMETA_WRITER_WRITE_REQUEST_IDS_H
 
@@ -10,8 +11,9 @@
 
 #include "include/shmeta.h"
 
-/* Remembered at a time, of all users together. When there is no room, the user with the most loses its oldest: with n users each keeps
- * its newest REQUEST_IDS_MAX / n at least, whatever the others do. More than 256 users share what the 257th would have. */
+/* Remembered at a time, of all users together. When there is no room, the user with the most loses
+ * its oldest: with n users each keeps its newest REQUEST_IDS_MAX / n at least, whatever the others
+ * do. More than 256 users share what the 257th would have. */
 enum { REQUEST_IDS_MAX = 16384 };
 
 /* An operation under its id. */
@@ -28,8 +30,8 @@ struct request_ids;
 struct request_ids *request_ids_new(void);
 void request_ids_free(struct request_ids *ids);
 
-/* encoded: the operation as shmeta__op_encode() writes it. object: of a slice, what its object's hash is; otherwise 0. The id itself is
- * not part of it. */
+/* encoded: the operation as shmeta__op_encode() writes it. object: of a slice, what its object's
+ * hash is; otherwise 0. The id itself is not part of it. */
 uint64_t request_operation_hash(const void *encoded, size_t bytes, uint64_t object);
 
 static inline bool request_has_id(const struct request *request)

@@ -151,7 +151,8 @@ static struct turn_line *line_of(struct turn_user *u, uint64_t connection)
 	return line;
 }
 
-/* Who has nothing waiting is bound by the whole only, as a call may be larger than a share, and anything when nobody has. */
+/* Who has nothing waiting is bound by the whole only, as a call may be larger than a share, and
+ * anything when nobody has. */
 static bool fits(uint64_t capacity, uint32_t percent, size_t mine, size_t all, size_t more)
 {
 	if (percent == UNBOUND || mine == 0)
@@ -253,7 +254,8 @@ static bool all_rest(const struct turns *t, const struct turn_user *u, uint64_t 
 	return true;
 }
 
-/* Of a user who waits: the connection whose turn it is, of those that do not rest. It becomes the first one. */
+/* Of a user who waits: the connection whose turn it is, of those that do not rest. It becomes the
+ * first one. */
 static struct turn_line *line_in_turn(const struct turns *t, struct turn_user *u, uint64_t now_ns)
 {
 	while (rests(t, u->first->first, now_ns) || !has_turn(&u->first->credit))
@@ -308,7 +310,8 @@ struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_n
 
 	forget_users(t, now_ns);
 	most = all ? UINT64_MAX : round_work(t, most);
-	/* Until nobody is left who may be served in this round; who does not fit in begins the next one. */
+	/* Until nobody is left who may be served in this round; who does not fit in begins the next
+	 * one. */
 	for (size_t passed = 0; passed < t->users;) {
 		struct turn_user *u = t->first;
 
@@ -347,7 +350,8 @@ void turns_took(struct turns *t, uint64_t work, const struct turn *largest, uint
 	const uint64_t bound_ns = took_ns < TOOK_MAX_NS ? took_ns : TOOK_MAX_NS;
 	const uint64_t work_ns = bound_ns > t->fixed_ns ? bound_ns - t->fixed_ns : 0;
 
-	/* An open-ended call says nothing of what other work takes, and neither does a round that was shorter than those without work. */
+	/* An open-ended call says nothing of what other work takes, and neither does a round that
+	 * was shorter than those without work. */
 	if (work < ROUND_LEAST && !largest->open_ended)
 		learn(&t->fixed_ns, bound_ns);
 	else if (work_ns > 0 && !largest->open_ended)

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Calls that wait for the engine, served in turns: user after user, and within a user connection after connection, by the work that
- * they make (deficit round robin), so that who asks for much waits for himself. Of one connection the earlier call comes first.
+ * Calls that wait for the engine, served in turns: user after user, and within a user connection
+ * after connection, by the work that they make (deficit round robin), so that who asks for much
+ * waits for himself. Of one connection the earlier call comes first.
  *
- * While several users write, a round makes work for TURNS_ROUND_NS at the pace of the last ones, or for as long as any round takes
- * whatever is in it (the source's commit): who comes waits for two rounds that are at most twice as long as his own alone, and half
- * of the throughput is left at least. A large part, which may take longer by its work, or because what it makes of work is not
- * known, is a round by itself; after one that did take longer, the next one, whoever's it is, waits four times as long, so that
- * all of them together get a fifth of the time. A user alone gets all.
+ * While several users write, a round makes work for TURNS_ROUND_NS at the pace of the last ones, or
+ * for as long as any round takes whatever is in it (the source's commit): who comes waits for two
+ * rounds that are at most twice as long as his own alone, and half of the throughput is left at
+ * least. A large part, which may take longer by its work, or because what it makes of work is not
+ * known, is a round by itself; after one that did take longer, the next one, whoever's it is, waits
+ * four times as long, so that all of them together get a fifth of the time. A user alone gets all.
  *
- * The queue is bounded in operations and in bytes, in all, per user (shares.h) and per connection. Nothing here locks. */
+ * The queue is bounded in operations and in bytes, in all, per user (shares.h) and per connection.
+ * Nothing here locks. */
 #ifndef SHMETA_WRITER_WRITE_TURNS_H
 #define SHMETA_WRITER_WRITE_TURNS_H
 
@@ -19,8 +22,8 @@
 #define TURNS_ROUND_NS UINT64_C(500000)
 #define TURNS_MEMORY_NS UINT64_C(1000000000) /* so long a user counts as one who writes */
 
-/* The first member of a call's part: what is done in one round. A call's parts lie behind each other in one line, and are
- * taken in that order; between two of them others have their turns. */
+/* The first member of a call's part: what is done in one round. A call's parts lie behind each
+ * other in one line, and are taken in that order; between two of them others have their turns. */
 struct turn {
 	struct turn *next;
 	uint32_t uid;
@@ -59,8 +62,8 @@ void turns_free(struct turns *t);
 bool turns_room(const struct turns *t, const struct turn *call);
 /* The parts of a call in a list, all or none. false: there is no room for them, or no memory. */
 bool turns_add(struct turns *t, struct turn *parts, uint64_t now_ns);
-/* The next parts in a list, `most` of work at most, one at least. NULL: none, or large ones that are not to be begun yet. all: everything, in its
- * turns. */
+/* The next parts in a list, `most` of work at most, one at least. NULL: none, or large ones that
+ * are not to be begun yet. all: everything, in its turns. */
 struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_ns);
 /* A round with so much work has taken so long; its largest part. */
 void turns_took(struct turns *t, uint64_t work, const struct turn *largest, uint64_t took_ns, uint64_t now_ns);

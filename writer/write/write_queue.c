@@ -10,8 +10,14 @@
 #include "shm/wire/op.h"
 #include "writer/write/request_ids.h"
 
-enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a partition that is made */
-enum { PART_WORK = 16 };    /* what a round does of a call at least, as long as its operations are small */
+enum {
+	WORK_BYTES = 1024
+}; /* so many count as an operation, and so does a partition that is
+                             * made */
+enum {
+	PART_WORK = 16
+}; /* what a round does of a call at least, as long as its operations are
+                             * small */
 
 enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 {
@@ -82,7 +88,8 @@ static uint64_t work_of(const struct shmeta_op *op, size_t bytes)
 	       (op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.partition_count : 0);
 }
 
-/* The operation belongs to the part before it, or to a new one, which it begins. An object and its slices are not parted. */
+/* The operation belongs to the part before it, or to a new one, which it begins. An object and its
+ * slices are not parted. */
 static struct write_part *part_for(struct write_call *call, struct write_part *part, size_t i, const uint8_t *encoded)
 {
 	if (part != NULL && (part->turn.work < PART_WORK || call->ops[i].type == SHMETA_OP_ADD_SLICE))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Calls that wait to be written: copied by whoever sends them, taken in turns by the engine's thread, answered one by one. Private
- * to writer/write/. */
+ * Calls that wait to be written: copied by whoever sends them, taken in turns by the engine's
+ * thread, answered one by one. Private to writer/write/. */
 #ifndef SHMETA_WRITER_WRITE_WRITE_QUEUE_H
 #define SHMETA_WRITER_WRITE_WRITE_QUEUE_H
 
@@ -16,10 +16,12 @@ struct sync_writes {
 	size_t recent;            /* calls of a recent round; the engine's thread */
 	struct request_ids *done; /* the engine's thread */
 	struct write_round *next; /* the same: taken, at work in the source as a rule */
-	struct write_part *back;  /* the same: taken, and put back in front until the source was looked at */
+	struct write_part *back;  /* the same: taken, and put back in front until the source was
+                                   * looked at */
 };
 
-/* Operations of a call that follow each other: what one round does of it. Between two of them others' calls are done. */
+/* Operations of a call that follow each other: what one round does of it. Between two of them
+ * others' calls are done. */
 struct write_part {
 	struct turn turn;
 	struct write_part *next; /* of its round */
@@ -28,7 +30,8 @@ struct write_part {
 	size_t first, end;      /* of the call's operations */
 };
 
-/* Answered and freed behind all of its parts. Of these the first may be in a round when the next one is given up. */
+/* Answered and freed behind all of its parts. Of these the first may be in a round when the next
+ * one is given up. */
 struct write_call {
 	uint64_t ticket, deadline_ns, came_ns;
 	struct shmeta_str tenant;
@@ -52,7 +55,8 @@ struct write_call {
 struct write_part *write_parts_take(struct sync *s, uint64_t most, bool all, bool *ret_more);
 /* How many operations wait, of how many calls, and since when. */
 size_t write_calls_waiting(struct sync *s, size_t *ret_calls, uint64_t *ret_since_ns);
-/* What a burst of calls took is given back when nothing waits any more; malloc alone would keep it. */
+/* What a burst of calls took is given back when nothing waits any more; malloc alone would keep
+ * it. */
 void write_calls_at_rest(struct sync *s);
 /* The part is done; the store does not show it yet, because of that. */
 void write_part_not_cached(struct write_part *part, const char *sentence);
@@ -60,8 +64,8 @@ void write_part_not_cached(struct write_part *part, const char *sentence);
 void write_part_failed(struct write_part *part, enum shmeta_status status, const char *sentence);
 /* Their results say it from now on. */
 void write_part_fail(struct write_part *part, enum shmeta_status status, const char *sentence);
-/* The part is done. A call of which all are is answered: with one status for all where every part failed in the same way, else with its
- * results. */
+/* The part is done. A call of which all are is answered: with one status for all where every part
+ * failed in the same way, else with its results. */
 void write_part_answer(struct sync *s, struct write_part *part);
 /* Nobody uses the part any more. */
 void write_part_free(struct write_part *part);

@@ -37,7 +37,8 @@ static uint32_t *place_of_id(struct write_round *r, const struct request *reques
 	return &r->by_id[at];
 }
 
-/* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
+/* Is an operation with this one's id in the round already? A client that lost its connection may
+ * have come back so soon. */
 static enum request_known is_duplicate(struct write_round *r, const struct request *request,
                                        struct shmeta_result *result)
 {
@@ -63,7 +64,8 @@ static void send(struct write_round *r, struct shmeta_str tenant, const struct s
 		*place_of_id(r, request) = (uint32_t)r->count;
 }
 
-/* The object whose slices follow in a call. Behind one that did not go to the source, they would be taken for another call's. */
+/* The object whose slices follow in a call. Behind one that did not go to the source, they would be
+ * taken for another call's. */
 struct unit {
 	const struct shmeta_op *object; /* NULL: none */
 	const struct shmeta_result *result;
@@ -89,7 +91,8 @@ static bool follows(struct write_round *r, struct shmeta_str tenant, struct unit
 		return false;
 	}
 	if (!unit->sent || (most != 0 && unit->ops == most)) {
-		send(r, tenant, unit->object, &nobody, NULL); /* it has been done, or will be by then */
+		/* it has been done, or will be by then */
+		send(r, tenant, unit->object, &nobody, NULL);
 		unit->ops = 1;
 	}
 	unit->sent = true;
@@ -141,7 +144,8 @@ bool write_round_collect(struct write_round *r)
 
 	r->room_left = UINT64_MAX;
 	for (const struct write_part *part = r->parts; part != NULL; part = part->next)
-		room += part->turn.ops + (most != 0 ? part->turn.ops / (most - 1) : 0); /* objects that go again */
+		/* objects that go again */
+		room += part->turn.ops + (most != 0 ? part->turn.ops / (most - 1) : 0);
 	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
 		r->by_id_size *= 2;
 	r->ops = calloc(room, sizeof *r->ops);

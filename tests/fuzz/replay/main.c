@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A fuzz target without libFuzzer: TARGET FILE|DIRECTORY... runs it once for each file, in the order of their names, and prints how
- * many there were. Each input lies in a block of exactly its size. */
+ * A fuzz target without libFuzzer: TARGET FILE|DIRECTORY... runs it once for each file, in the
+ * order of their names, and prints how many there were. Each input lies in a block of exactly its
+ * size. */
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An agent that looks up topic "t" until it is told to stop (SIGTERM), and then says how that went; on SIGUSR1 it says so at once and
- * goes on. */
+ * An agent that looks up topic "t" until it is told to stop (SIGTERM), and then says how that went;
+ * on SIGUSR1 it says so at once and goes on. */
 #include <shmeta.h>
 #include <signal.h>
 #include <stdio.h>
