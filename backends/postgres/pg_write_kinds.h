@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what there is to know of each kind of operation (pg_write_kinds.c), for what
- * sends and takes them (pg_write_send.c). */
+ * sends and takes them (pg_write_send.c), as pg_write_texts.c spells them. */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 #define SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 
