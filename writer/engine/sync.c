@@ -276,6 +276,15 @@ static void refuse_what_waits(struct sync *s)
 	admin_answer_all(s, status, sentence);
 }
 
+static void run_bounded(struct sync *s)
+{
+	struct shmeta_err err;
+	enum shmeta_status status = bounded_run(s, &err);
+
+	if (status != SHMETA_OK)
+		sync_store_failed(s, status, err.text);
+}
+
 enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 {
 	clock_round_begins(s);
@@ -287,7 +296,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	sync_show_clock(s);
 	generation_remove_left(s);
 	store_health_watch(s);
-	bounded_run(s);
+	run_bounded(s);
 	expiry_run(s);
 	refresh_answer_refused(s);
 	retime_some(s);

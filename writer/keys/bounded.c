@@ -6,16 +6,13 @@
  * is made anew from the store before the next commit. */
 #include "writer/keys/bounded.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <syslog.h>
 
-#include "base/size_text.h"
 #include "shm/index/part.h"
 #include "shm/page/touch.h"
 #include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
-#include "writer/engine/failing.h"
 #include "writer/keys/absence_ring.h"
 #include "writer/keys/oversized.h"
 #include "writer/resident/evictions.h"
@@ -475,46 +472,47 @@ static enum shmeta_status relieve(struct sync *s, struct apply *a, uint64_t cont
 }
 
 /* Also where nothing else is committed. */
-static void relieve_now(struct sync *s)
+static enum shmeta_status relieve_now(struct sync *s, struct shmeta_err *err)
 {
 	struct apply_host host = sync_apply_host(s);
 	uint64_t txn, began_ns = sync_now(s);
 	enum shmeta_status status;
-	struct shmeta_err err;
 
 	if (!s->bounded->relieves || s->store == NULL || !store_is_writable(s) || !store_takes(s))
-		return;
+		return SHMETA_OK;
 	if (relief_is_due(s)) {
-		status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err);
+		status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, err);
 		if (status == SHMETA_OK)
-			status = apply_commit(&s->apply, &txn, &err);
+			status = apply_commit(&s->apply, &txn, err);
 		if (status != SHMETA_OK) {
 			apply_abort(&s->apply);
-			sync_store_failed(s, status, err.text);
-			return;
+			return status;
 		}
 		sync_count_commit(s, &s->apply, began_ns);
 	}
 	sync_wake_at(s, relief_when(s));
+	return SHMETA_OK;
 }
 
-void bounded_run(struct sync *s)
+enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err)
 {
 	struct bounded *b = s->bounded;
 	uint64_t now = sync_now(s);
+	enum shmeta_status status;
 
 	if (b == NULL)
-		return;
+		return SHMETA_OK;
 	if (now >= b->collected_ns + collect_every_ns(s))
 		collect_touches(s);
-	relieve_now(s);
+	status = relieve_now(s, err);
 	if (s->host.missed == NULL)
-		return;
+		return status;
 	if (now >= b->missed_ns + MISSED_NS) {
 		b->missed_ns = now;
 		load_missed(s);
 	}
 	sync_wake_at(s, b->missed_ns + MISSED_NS);
+	return status;
 }
 
 static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err)
@@ -607,25 +605,9 @@ uint64_t bounded_too_large(struct sync *s, uint64_t key)
 	return b->refused_bytes;
 }
 
-void bounded_refuse(struct sync *s, struct sync_entry *e)
+uint64_t bounded_refused_bytes(const struct sync *s)
 {
-	char text[SHMETA_NAME_MAX + 200], takes[SIZE_TEXT_BYTES], limit[SIZE_TEXT_BYTES];
-	struct identity id = queue_identity_of(e);
-
-	(void)snprintf(
-		text, sizeof text,
-		"%.*s/%u takes %s with its segment index, more than bounded.max_segment_bytes (%s), so the store "
-		"does not keep it: raise that and reload",
-		(int)e->topic.bytes, e->topic.data, e->partition_id, size_text(s->bounded->refused_bytes, takes),
-		size_text(s->bounded->budget.max_segment_bytes, limit));
-	failing_works(s, &id);
-	pthread_mutex_lock(&s->queue->lock);
-	struct sync_ticket *tickets = e->tickets;
-
-	e->tickets = NULL;
-	queue_forget(s->queue, e);
-	pthread_mutex_unlock(&s->queue->lock);
-	queue_answer(s, tickets, SHMETA_ERR_FULL, text, 0, 0);
+	return s->bounded->refused_bytes;
 }
 
 /* ---- absences ---- */

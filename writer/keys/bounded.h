@@ -17,8 +17,9 @@
 /* The budgets of the options are in force from the next commit on. false: no memory. */
 bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
-/* Once a round: learn what readers use, and have loaded what they met unknown. */
-void bounded_run(struct sync *s);
+/* Once a round: learn what readers use, have a batch leave where the store runs out of room, and have
+ * loaded what readers met unknown. ERR_*: of the store, which no batch could leave. */
+enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err);
 /* How much of what the store may take is taken by content and by what readers pin? From 70 percent
  * on nothing is read ahead of its expiry; from 85 on a batch leaves once in a grace period, though
  * the budgets hold, and from 95 on four; but none where readers pin more than the content takes:
@@ -65,6 +66,7 @@ bool bounded_skip(struct sync *s, struct sync_entry *e);
 /* How many bytes the partition had when it was read a moment ago and did not fit; 0: not known. Its
  * key is as in resident_set.h. */
 uint64_t bounded_too_large(struct sync *s, uint64_t key);
+uint64_t bounded_refused_bytes(const struct sync *s); /* what it has answered last */
 /* Forget the entry, of which bounded_plan() has just said that it is too large, and tell whoever
  * waits for it. */
 void bounded_refuse(struct sync *s, struct sync_entry *e);

@@ -4,6 +4,9 @@
  * A key that is not resident is read when somebody asks for it, and when the store would otherwise
  * say something of it that need not be true any more: that it is absent. It says so of a class that
  * lacks nothing, and where it has a record of that absence. */
+#include <stdio.h>
+
+#include "base/size_text.h"
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/bounded.h"
@@ -136,4 +139,25 @@ bool bounded_skip(struct sync *s, struct sync_entry *e)
 	pthread_mutex_unlock(&s->queue->lock);
 	s->counters.feed_skipped += skipped && of_feed;
 	return skipped;
+}
+
+void bounded_refuse(struct sync *s, struct sync_entry *e)
+{
+	char text[SHMETA_NAME_MAX + 200], takes[SIZE_TEXT_BYTES], limit[SIZE_TEXT_BYTES];
+	struct identity id = queue_identity_of(e);
+
+	(void)snprintf(
+		text, sizeof text,
+		"%.*s/%u takes %s with its segment index, more than bounded.max_segment_bytes (%s), so the store "
+		"does not keep it: raise that and reload",
+		(int)e->topic.bytes, e->topic.data, e->partition_id, size_text(bounded_refused_bytes(s), takes),
+		size_text(s->options.max_segment_bytes, limit));
+	failing_works(s, &id);
+	pthread_mutex_lock(&s->queue->lock);
+	struct sync_ticket *tickets = e->tickets;
+
+	e->tickets = NULL;
+	queue_forget(s->queue, e);
+	pthread_mutex_unlock(&s->queue->lock);
+	queue_answer(s, tickets, SHMETA_ERR_FULL, text, 0, 0);
 }
