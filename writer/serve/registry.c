@@ -2,63 +2,24 @@
  * Registration pages and the pins in them. */
 #include "writer/serve/registry.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "writer/daemon/log.h"
 #include "writer/daemon/notify.h"
-#include "writer/serve/published.h"
+#include "writer/serve/registry_private.h"
 #include "writer/serve/shares.h"
 
 enum {
-	NUMBER_BITS = 40
-};                         /* registrations of one epoch: more than a writer can be made to give in
-                            * a century */
-enum { TOUCH_LEAST = 64 }; /* slots of a map that is not collected */
-enum { COUNT_NS = 5 };     /* nobody looks up faster than in so many */
-static const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-
-struct registration {
-	struct registration *next;
-	uint64_t number;
-	struct shmeta_slots *page;
-	size_t bytes;
-	uint32_t slots;         /* of the mapping; the page's own word belongs to the reader as
-                                 * well */
-	uint32_t touch_ceiling; /* of the touch map behind the slots; 0: there is none */
-	struct registry_peer peer;
-	bool connected;
-	bool revoked, told; /* told: or nothing is to be told of it */
-	bool over;          /* revoked, and the grace period has passed */
-	uint64_t connected_at_ns, revoked_at_ns;
-	uint64_t born, born_generation; /* what was the newest commit then */
-	struct registry_revoked why;
-};
-
-struct registry {
-	struct shmeta_board *board;
-	uint64_t epoch, grace_ns, given;
-	uint64_t max_age_ns;
-	pthread_mutex_t lock; /* guards the list, who is revoked and `published`, against the
-                               * engine's look at the pins */
-	struct published published;
-	struct registration *list;
-	uint32_t count, slots;
-	uint64_t touch_bytes, touch_total; /* of the maps, and at most */
-	uint32_t touch_ceiling;            /* of new pages */
-	uint32_t former;                   /* as the former writer counted */
-	uint32_t restored;
-	struct shmeta_reader_counters left; /* of those that are gone */
-	uint64_t left_ns[SHMETA_HISTOGRAM_BUCKETS];
+	NUMBER_BITS = 40, /* registrations of one epoch: more than a writer can be made to give in a century */
+	TOUCH_LEAST = 64, /* slots of a map that is not collected */
+	COUNT_NS = 5      /* nobody looks up faster than in so many */
 };
 
 enum shmeta_status registry_new(struct shmeta_board *board, uint64_t epoch, uint64_t grace_ns, struct registry **ret,
@@ -102,7 +63,7 @@ static uint64_t touch_bytes(const struct registration *registration)
 	return registration->touch_ceiling != 0 ? touch_file_bytes(registration->touch_ceiling) : 0;
 }
 
-static void link_in(struct registry *registry, struct registration *registration)
+void registry_link(struct registry *registry, struct registration *registration)
 {
 	pthread_mutex_lock(&registry->lock);
 	registration->next = registry->list;
@@ -121,7 +82,7 @@ static void fd_names(uint64_t number, char *ret_page, char *ret_connection, size
 
 /* The writer's part of a page; the reader can scribble on it, so nothing here is ever read back for
  * a decision. */
-static void write_header(const struct registration *registration, uint64_t epoch)
+void registry_write_header(const struct registration *registration, uint64_t epoch)
 {
 	struct shmeta_slots *page = registration->page;
 
@@ -130,11 +91,6 @@ static void write_header(const struct registration *registration, uint64_t epoch
 	page->slot_count = registration->slots;
 	page->registration = registration->number;
 	shmeta_publish(&page->epoch, epoch);
-}
-
-static void *touch_map(const struct registration *registration)
-{
-	return (char *)registration->page + shmeta__slots_bytes(registration->slots);
 }
 
 void registry_set_touch(struct registry *registry, uint32_t ceiling, uint64_t total)
@@ -148,7 +104,7 @@ void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8
 	pthread_mutex_lock(&registry->lock);
 	for (const struct registration *r = registry->list; r != NULL; r = r->next)
 		if (r->touch_ceiling == ceiling)
-			(void)touch_collect(touch_map(r), ceiling, seen);
+			(void)touch_collect(registry_touch_map(r), ceiling, seen);
 	pthread_mutex_unlock(&registry->lock);
 }
 
@@ -158,7 +114,8 @@ void registry_take_missed(struct registry *registry, registry_missed_fn *missed,
 
 	pthread_mutex_lock(&registry->lock);
 	for (const struct registration *r = registry->list; r != NULL; r = r->next) {
-		size_t count = r->touch_ceiling != 0 ? shmeta__miss_take(touch_misses(touch_map(r)), taken) : 0;
+		size_t count =
+			r->touch_ceiling != 0 ? shmeta__miss_take(touch_misses(registry_touch_map(r)), taken) : 0;
 
 		for (size_t i = 0; i < count; i++)
 			missed(arg, r->peer.uid, &taken[i]);
@@ -231,7 +188,7 @@ static uint32_t grant_touch(const struct registry *registry, uid_t uid, uint32_t
 	return TOUCH_LEAST;
 }
 
-static struct shmeta_slots *map_page(int fd, size_t bytes)
+struct shmeta_slots *registry_map_page(int fd, size_t bytes)
 {
 	void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
@@ -252,12 +209,12 @@ static int make_page(struct registration *registration, struct shmeta_err *err)
 	error = posix_fallocate(fd, 0, (off_t)registration->bytes);
 	if (error == 0) {
 		what = "map";
-		registration->page = map_page(fd, registration->bytes);
+		registration->page = registry_map_page(fd, registration->bytes);
 		error = registration->page == NULL ? ENOMEM : 0;
 	}
 	if (error == 0) {
 		what = "seal";
-		error = fcntl(fd, F_ADD_SEALS, seals) < 0 ? errno : 0;
+		error = fcntl(fd, F_ADD_SEALS, registry_seals) < 0 ? errno : 0;
 	}
 	if (error == 0)
 		return fd;
@@ -312,14 +269,14 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 		free(registration);
 		return err->code;
 	}
-	write_header(registration, registry->epoch);
+	registry_write_header(registration, registry->epoch);
 	if (registration->touch_ceiling != 0)
-		touch_init(touch_map(registration), registration->touch_ceiling, 0);
+		touch_init(registry_touch_map(registration), registration->touch_ceiling, 0);
 	registration->page->agent_pid = request->agent_pid;
 	registration->page->agent_version = request->agent_version;
 	registration->page->agent_started_ns = registration->connected_at_ns;
 	memcpy(registration->page->agent_name, request->agent_name, sizeof(request->agent_name));
-	link_in(registry, registration);
+	registry_link(registry, registration);
 	/* Counted first, kept second: a writer that dies in between leaves a count that is too
 	 * high, which the next one takes as "not all came back". Never the other way round. */
 	shmeta_publish(&registry->board->registrations, registry->count);
@@ -425,118 +382,12 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 	}
 }
 
-/* ---- what the service manager kept ---- */
-
-static bool number_in(const char *name, const char *prefix, uint64_t *ret)
-{
-	size_t length = strlen(prefix);
-	char *end;
-
-	if (strncmp(name, prefix, length) != 0 || !isdigit((unsigned char)name[length]))
-		return false;
-	errno = 0;
-	*ret = strtoull(name + length, &end, 10);
-	return errno == 0 && *end == '\0';
-}
-
-/* What of a page is slots, and what the touch map. The reader can have changed what stands there of
- * either: where it says fewer slots, only its own pins are not seen. false: no page of ours has
- * such a size. */
-static bool divide_page(struct registration *r)
-{
-	uint64_t slots = shmeta_peek(&r->page->slot_count), rest;
-
-	if (slots == 0 || slots > SHMETA_SLOTS_MAX || shmeta__slots_bytes((uint32_t)slots) > r->bytes)
-		slots = (r->bytes - SHMETA_SLOTS_HEADER) / SHMETA_SLOT_BYTES;
-	r->slots = slots < SHMETA_SLOTS_MAX ? (uint32_t)slots : SHMETA_SLOTS_MAX;
-	rest = r->bytes - shmeta__slots_bytes(r->slots);
-	r->touch_ceiling = 0;
-	if (rest > SHMETA_TOUCH_HEADER)
-		r->touch_ceiling = shmeta_peek(&((struct shmeta_touch *)touch_map(r))->ceiling);
-	if (r->touch_ceiling > SHMETA_TOUCH_CEILING_MAX || touch_file_bytes(r->touch_ceiling) != rest)
-		r->touch_ceiling = 0;
-	return rest % SHMETA_SLOT_BYTES == 0;
-}
-
-static void restore_page(struct registry *registry, uint64_t number, int fd, uint64_t now_ns)
-{
-	struct registration *registration;
-	struct shmeta_slots *page;
-	struct stat st;
-
-	/* Only the manager could have kept it, yet its size and seals are what keeps this process
-	 * from a SIGBUS. */
-	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < shmeta__slots_bytes(1) ||
-	    (uint64_t)st.st_size > shmeta__slots_bytes(SHMETA_SLOTS_MAX) + touch_file_bytes(SHMETA_TOUCH_CEILING_MAX) ||
-	    (fcntl(fd, F_GET_SEALS) & seals) != seals || registry_find(registry, number) != NULL)
-		return;
-	registration = calloc(1, sizeof(*registration));
-	if (registration == NULL)
-		return;
-	page = map_page(fd, (size_t)st.st_size);
-	if (page == NULL) {
-		free(registration);
-		return;
-	}
-	registration->number = number;
-	registration->page = page;
-	registration->bytes = (size_t)st.st_size;
-	if (!divide_page(registration)) {
-		munmap(page, (size_t)st.st_size);
-		free(registration);
-		return;
-	}
-	registration->peer = (struct registry_peer){.uid = (uid_t)-1, .gid = (gid_t)-1};
-	/* For display; the reader could have put anything there. */
-	registration->connected_at_ns = shmeta_peek(&page->agent_started_ns);
-	if (registration->connected_at_ns > now_ns)
-		registration->connected_at_ns = now_ns;
-	link_in(registry, registration);
-	registry->restored++;
-}
-
-enum registry_restored registry_restore(struct registry *registry, const char *name, int fd, uint64_t now_ns,
-                                        uint64_t *ret_number)
-{
-	if (number_in(name, "connection-", ret_number))
-		return REGISTRY_CONNECTION;
-	if (!number_in(name, "page-", ret_number))
-		return REGISTRY_NOT_OURS;
-	restore_page(registry, *ret_number, fd, now_ns);
-	close(fd);
-	return REGISTRY_PAGE;
-}
-
 struct registration *registry_find(struct registry *registry, uint64_t number)
 {
 	for (struct registration *r = registry->list; r != NULL; r = r->next)
 		if (r->number == number)
 			return r;
 	return NULL;
-}
-
-void registry_reconnect(struct registration *registration, const struct registry_peer *peer)
-{
-	registration->peer = *peer;
-	registration->connected = true;
-}
-
-void registry_restore_end(struct registry *registry, uint64_t now_ns)
-{
-	for (struct registration *r = registry->list; r != NULL; r = r->next) {
-		/* The new epoch first in the pages and then on the board, so that no reader
-		 * registers again for nothing. */
-		write_header(r, registry->epoch);
-		if (r->connected)
-			continue;
-		r->connected = true;
-		registry_revoke(registry, r, now_ns);
-	}
-}
-
-int registry_restored_all(const struct registry *registry)
-{
-	return registry->restored >= registry->former;
 }
 
 /* ---- pins ---- */
