@@ -17,8 +17,8 @@
 /* The budgets of the options are in force from the next commit on. false: no memory. */
 bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
-/* Once a round: learn what readers use, have a batch leave where the store runs out of room, and have
- * loaded what readers met unknown. ERR_*: of the store, which no batch could leave. */
+/* Once a round: learn what readers use, have a batch leave where the store runs out of room, and
+ * have loaded what readers met unknown. ERR_*: of the store, which no batch could leave. */
 enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err);
 /* How much of what the store may take is taken by content and by what readers pin? From 70 percent
  * on nothing is read ahead of its expiry; from 85 on a batch leaves once in a grace period, though

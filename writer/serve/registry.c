@@ -17,7 +17,7 @@
 #include "writer/serve/shares.h"
 
 enum {
-	NUMBER_BITS = 40, /* registrations of one epoch: more than a writer can be made to give in a century */
+	NUMBER_BITS = 40, /* registrations of one epoch: more than can be given in a century */
 	TOUCH_LEAST = 64, /* slots of a map that is not collected */
 	COUNT_NS = 5      /* nobody looks up faster than in so many */
 };

@@ -47,8 +47,8 @@ static void restore_page(struct registry *registry, uint64_t number, int fd, uin
 	struct shmeta_slots *page;
 	struct stat st;
 
-	/* Only the manager could have kept it, yet its size and registry_seals are what keeps this process
-	 * from a SIGBUS. */
+	/* Only the manager could have kept it, yet its size and seals are what keeps this
+	 * process from a SIGBUS. */
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < shmeta__slots_bytes(1) ||
 	    (uint64_t)st.st_size > shmeta__slots_bytes(SHMETA_SLOTS_MAX) + touch_file_bytes(SHMETA_TOUCH_CEILING_MAX) ||
 	    (fcntl(fd, F_GET_SEALS) & registry_seals) != registry_seals || registry_find(registry, number) != NULL)
