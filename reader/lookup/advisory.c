@@ -60,8 +60,8 @@ static int can_exist(const struct shmeta_reader *r, const struct missing *what)
 	       (what->topic == NULL || name_exists(r, what->topic, what->topic_bytes));
 }
 
-/* Was the topic of a lease or an offset there to find it by? A bounded store may have let it go
- * again: then UNKNOWN, otherwise ABSENT. */
+/* Was the topic of a lease or an offset that the source may have there to find it by? A bounded
+ * store may have let it go again: then UNKNOWN, otherwise ABSENT. */
 static enum shmeta_status by_its_topic(struct shmeta_reader *r, const struct missing *what)
 {
 	const struct missing topic = {
@@ -91,7 +91,7 @@ static enum shmeta_status absent(struct shmeta_reader *r, const struct missing *
 	if (ret_fresh != NULL)
 		lookup_age(r, what->cls, 1, &known, ret_fresh);
 	if (assured_ns != 0 || (what->cls == SHMETA_CLASS_OFFSET && what->topic == NULL)) {
-		status = by_its_topic(r, what);
+		status = r->told_absent ? SHMETA_ABSENT : by_its_topic(r, what);
 		return status != SHMETA_ABSENT ? status
 		                               : unless_quarantined(r, what, absent_or_unknown(r, what->cls, &known));
 	}

@@ -11,6 +11,7 @@ struct asked {
 	struct shmeta_reader *reader;
 	struct shmeta_handle *handle; /* of that reader; NULL for lookups by name */
 	uint64_t synced_at_ns;        /* when the source was read; 0: it was not asked */
+	int absent;                   /* it said that it does not have what is looked up */
 	uint64_t deadline;            /* of all that is asked; 0: nothing was yet */
 };
 
@@ -102,6 +103,7 @@ static enum shmeta_status ask_one(struct shmeta_reader *r, const struct shmeta_h
 	enum shmeta_status status = ask(r, h, &q, read, asked);
 
 	asked->synced_at_ns = key.synced_at_ns;
+	asked->absent = key.absent;
 	return status;
 }
 
@@ -156,7 +158,7 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
                                         const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
                                         struct shmeta_freshness *ret_fresh)
 {
-	struct asked asked = {r, h, 0, 0};
+	struct asked asked = {.reader = r, .handle = h};
 	struct shmeta_freshness fresh = {0};
 	struct touch_view touch = r->touch;
 	enum shmeta_status status;
@@ -172,7 +174,9 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 			continue;
 		/* A record that this brought in was not used for that. */
 		touch = set_touch_aside(asked.reader);
+		asked.reader->told_absent = asked.absent;
 		status = answer(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh);
+		asked.reader->told_absent = 0;
 		asked.reader->touch = touch;
 	}
 	status = finish(r, &asked, status);
@@ -225,7 +229,7 @@ enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h
                                 const struct shmeta_read *read, shmeta__list_fn *list, void *arg,
                                 struct shmeta_iter **ret)
 {
-	struct asked asked = {r, h, 0, 0};
+	struct asked asked = {.reader = r, .handle = h};
 	struct shmeta_freshness fresh = {0};
 	struct shmeta_iter *iter = NULL;
 	struct touch_view touch = r->touch;
@@ -343,7 +347,7 @@ static enum shmeta_status ask_again(struct shmeta_reader *r, const struct questi
 enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shmeta__many *many,
                                       const struct shmeta_read *read, enum shmeta_status *ret_status)
 {
-	struct asked asked = {r, NULL, 0, 0};
+	struct asked asked = {.reader = r};
 	struct question q = {NULL, 0, 0, 1};
 	struct touch_view touch = r->touch;
 	enum shmeta_status status = SHMETA_OK;

@@ -57,6 +57,16 @@ static void take_newer(struct shmeta_frame_answer *newest, const struct shmeta_f
 		*newest = *answer;
 }
 
+static void take_answer(struct asked_key *key, enum shmeta_status status, const struct answer *answer,
+                        struct shmeta_frame_answer *newest)
+{
+	key->status = status;
+	key->synced_at_ns = answer->frame.synced_at_ns;
+	key->absent = status == SHMETA_OK && strcmp(answer->text, SHMETA_ANSWER_ABSENT) == 0;
+	if (status == SHMETA_OK)
+		take_newer(newest, &answer->frame);
+}
+
 /* Keys that are asked for side by side. */
 struct asking {
 	const struct shmeta *instance;
@@ -85,10 +95,7 @@ static int key_answered(void *arg, size_t i, const struct answer *answer)
 	if (a->keys[i].answered)
 		return 0;
 	a->keys[i].answered = 1;
-	a->keys[i].status = shmeta__answer_status(answer);
-	a->keys[i].synced_at_ns = answer->frame.synced_at_ns;
-	if (a->keys[i].status == SHMETA_OK)
-		take_newer(a->newest, &answer->frame);
+	take_answer(&a->keys[i], shmeta__answer_status(answer), answer, a->newest);
 	return 1;
 }
 
@@ -119,10 +126,7 @@ enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, s
 		if (status != SHMETA_OK && (!each || answer.frame.head.type == 0))
 			return status;
 		failed = status != SHMETA_OK ? status : failed;
-		keys[i].status = status;
-		keys[i].synced_at_ns = answer.frame.synced_at_ns;
-		if (status == SHMETA_OK)
-			take_newer(ret_newest, &answer.frame);
+		take_answer(&keys[i], status, &answer, ret_newest);
 	}
 	err->code = failed; /* a connection that was tried in vain on the way is no error */
 	return SHMETA_OK;

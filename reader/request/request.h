@@ -67,6 +67,7 @@ struct asked_key {
 	struct want want;
 	enum shmeta_status status; /* the writer's */
 	uint64_t synced_at_ns;     /* with OK: when it was read */
+	int absent;                /* with OK: an offset or a lease that the source does not have */
 	int answered;
 	size_t index; /* the caller's */
 };

@@ -67,6 +67,8 @@ struct shmeta_reader {
                                                 * there is since_generation, since_txn */
 	uint32_t untold;                       /* 1: shmeta_changes_since() was not asked there
                                                 * yet */
+	int told_absent;                       /* 1: the writer has just said that the source does
+                                                * not have what is looked up */
 	uint64_t since_generation, since_txn;
 
 	/* lookup/ is above this module: what it remembers of the env and core that the reader is

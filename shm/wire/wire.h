@@ -107,6 +107,10 @@ SHMETA_FROZEN(shmeta_frame_refresh, timeout_ms, 32);
 SHMETA_FROZEN(shmeta_frame_refresh, flags, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_refresh, 40);
 
+/* With OK, to a REFRESH of one offset or one lease: the source does not have it. The store need not
+ * show that, where it lacks topics. */
+#define SHMETA_ANSWER_ABSENT "absent"
+
 /* text_bytes bytes of text follow the struct: the sentence of an error, or what was asked for. */
 struct shmeta_frame_answer {
 	struct shmeta_frame head; /*  0 */

@@ -174,6 +174,75 @@ Test(bounded, each_key_is_right_or_unknown_and_fresh_reads_are_right, .init = st
 	cr_expect_eq(partition_of("t7", PARTITIONS, SHMETA_FRESH), SHMETA_OK);
 }
 
+static enum shmeta_status offset_of(const char *topic, uint32_t id, enum shmeta_consistency consistency)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = consistency, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
+	struct shmeta_committed_offset offset;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	enum shmeta_status status =
+		shmeta_get_committed_offset(reader, "g", 1, topic, strlen(topic), id, &read, &offset, NULL);
+
+	(void)shmeta_end(reader);
+	return status;
+}
+
+static enum shmeta_status lease_of(const char *topic, uint32_t id, enum shmeta_consistency consistency)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = consistency, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
+	struct shmeta_lease lease;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	enum shmeta_status status = shmeta_get_lease(reader, topic, strlen(topic), id, INT64_MIN, &read, &lease, NULL);
+
+	(void)shmeta_end(reader);
+	return status;
+}
+
+static void expect_no_offset_or_lease(void)
+{
+	static const char *const topics[] = {"t0", "t20", "t39", "none"};
+
+	for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+		cr_expect_eq(offset_of(topics[i], 0, SHMETA_FRESH), SHMETA_ABSENT, "%s", topics[i]);
+		cr_expect_eq(lease_of(topics[i], 0, SHMETA_FRESH), SHMETA_ABSENT, "%s", topics[i]);
+		cr_expect_eq(offset_of(topics[i], 0, SHMETA_SOURCE), SHMETA_ABSENT, "%s", topics[i]);
+		cr_expect_eq(lease_of(topics[i], 0, SHMETA_SOURCE), SHMETA_ABSENT, "%s", topics[i]);
+	}
+}
+
+Test(bounded, an_offset_or_a_lease_that_the_source_does_not_have_is_absent_also_without_its_topic, .init = start,
+     .fini = stop)
+{
+	cr_expect_eq(offset_of("t39", 0, SHMETA_CACHED), SHMETA_UNKNOWN);
+	cr_expect_eq(lease_of("t39", 0, SHMETA_CACHED), SHMETA_UNKNOWN);
+	expect_no_offset_or_lease(); /* nor the group */
+	cr_assert_eq(run_daemon_sql(&d, "INSERT INTO consumer_groups VALUES('g', 1, 1);"
+	                                "INSERT INTO consumer_offsets VALUES('g', 't39', 1, 7, NULL, 1), "
+	                                "('g', 't39', 2, -7, NULL, 1);"
+	                                "INSERT INTO agents VALUES('a', 'a', 'z', 'g', 1, 1, '{}');"
+	                                "INSERT INTO partition_leases VALUES('t39', 1, 'a', 9, 1, 1), "
+	                                "('t39', 2, 'a', 9, 1, -1);"),
+	             0);
+	expect_no_offset_or_lease();
+	cr_expect_eq(offset_of("t39", 1, SHMETA_SOURCE), SHMETA_OK);
+	cr_expect_eq(lease_of("t39", 1, SHMETA_SOURCE), SHMETA_OK);
+	cr_expect_eq(offset_of("t39", 2, SHMETA_SOURCE), SHMETA_UNKNOWN, "it cannot be served");
+	cr_expect_eq(lease_of("t39", 2, SHMETA_SOURCE), SHMETA_UNKNOWN, "it cannot be served");
+	/* Without room for any topic. */
+	cr_assert_eq(run_daemon_sql(&d,
+	                            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) "
+	                            "INSERT INTO agents SELECT 'a' || i, 'a' || i, 'z', 'g', 1, 1, '{}' FROM n;"),
+	             0);
+	for (int i = 0; run_stats_counter(&d, "topics") > 0; i++) {
+		cr_assert_lt(i, 1000, "the agents alone take more than the budget");
+		(void)usleep(10000);
+	}
+	expect_no_offset_or_lease();
+}
+
 Test(bounded, while_the_source_changes_answers_stay_right, .init = start, .fini = stop)
 {
 	char sql[400];

@@ -171,13 +171,24 @@ static enum shmeta_status part_needs_topic(struct batch *b, const struct fetched
 	return SHMETA_OK;
 }
 
+/* Was the source asked for one offset or lease that it does not have? An offset's group comes with
+ * it. */
+static bool lacks_record(const struct batch *b, const struct fetched_key *g)
+{
+	for (size_t i = 0; i < g->small_count; i++)
+		if (b->small[g->small_at + i].kind == FETCHED_OFFSET || b->small[g->small_at + i].kind == FETCHED_LEASE)
+			return false;
+	return g->entry->topic.bytes > 0 && g->bad_count == 0;
+}
+
 static enum shmeta_status apply_small(struct batch *b, const struct fetched_key *g, struct shmeta_err *err)
 {
 	struct apply *a = &b->s->apply;
 	enum shmeta_class cls = b->key[g - b->fetched].cls;
-	const struct sync_entry *e = g->entry;
+	struct sync_entry *e = g->entry;
 	enum shmeta_status status = SHMETA_OK;
 
+	e->absent = lacks_record(b, g);
 	if (queue_is_class(e))
 		apply_class_begin(a, cls, b->read_at_ns);
 	else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The commit of a batch, and what follows from it: stamps, absences, answers. */
 
+#include "shm/wire/wire.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
 #include "writer/keys/bounded.h"
@@ -75,7 +76,7 @@ static void done(struct batch *b, uint64_t txn)
 
 		failing_works(s, &id);
 		b->entry[i] = NULL;
-		batch_end_entry(s, e, SHMETA_OK, "", txn, b->read_at_ns);
+		batch_end_entry(s, e, SHMETA_OK, e->absent ? SHMETA_ANSWER_ABSENT : "", txn, b->read_at_ns);
 	}
 }
 

@@ -67,6 +67,7 @@ struct sync_entry {
 	enum entry_kind kind;
 	enum entry_state state;
 	bool row_only; /* FETCHED, TOPIC: the topic's row is read without its partitions */
+	bool absent;   /* FETCHED, one OFFSET or LEASE: the source does not have it */
 	bool all;      /* FETCHED: everything below it is being read; the rest of want is then the
                    * engine's thread's alone */
 	uint32_t partition_id;
