@@ -2,7 +2,8 @@
  * Random operations through the API, random changes by others, kills and lost connections, on every
  * engine side by side: each result is the model's (tests/support/model.h), each source and each
  * store holds what the model holds, epochs end where the model says, and no answer that is wrong is
- * young.
+ * young. A bounded store, too small for the model, answers what the model holds when its source is
+ * asked.
  *
  * A run is a seed. A failure names it; SHMETA_SEED=N runs that one alone, SHMETA_ENGINE=M on
  * the engine of that place in the list below alone, SHMETA_TRACE=1 prints what is done. */
@@ -20,7 +21,11 @@
 
 enum { CALL_MAX = 10, STEPS = 70, WAIT_MS = 20000, PATIENCE_S = 90, NO_TRANSFER = 999999999 };
 
-static const enum world_engine engines[RUN_ENGINES] = {WORLD_MEMORY, WORLD_SQLITE_NEW, WORLD_PG_NEW};
+static const struct {
+	enum world_engine engine;
+	const char *bounded; /* the name of such a side, and NULL of one that mirrors */
+} engines[RUN_ENGINES] = {
+	{WORLD_MEMORY, NULL}, {WORLD_SQLITE_NEW, NULL}, {WORLD_PG_NEW, NULL}, {WORLD_SQLITE_NEW, "SQLite, bounded"}};
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
@@ -89,6 +94,24 @@ static void expect_epoch_ends(struct run *r, struct side *s)
 	}
 }
 
+/* What the source is asked for is what it holds: at once, whatever the store has. */
+static void settle_asked(struct run *r, struct side *s, const char *expected)
+{
+	double end = run_now_s() + PATIENCE_S;
+	char *text;
+
+	while ((text = view_asked(s->reader)) == NULL) {
+		struct shmeta_error error = {.size = sizeof error};
+
+		(void)!shmeta_reader_error(s->reader, &error);
+		cr_assert_lt(run_now_s(), end, "seed %llu step %u: %s: the source cannot be asked: %d (%s)",
+		             (unsigned long long)r->seed, r->step, s->name, (int)error.status, error.text);
+		(void)usleep(20000);
+	}
+	expect_same(r, s, "what the source is asked for", text, expected);
+	free(text);
+}
+
 /* The source holds what the model holds, and so does the store in the end; until then it does not
  * call young what is wrong. */
 static void settle(struct run *r, struct side *s)
@@ -101,6 +124,12 @@ static void settle(struct run *r, struct side *s)
 		text = view_source(&s->world);
 		expect_same(r, s, "the source", text, expected);
 		free(text);
+	}
+	if (s->bounded) {
+		settle_asked(r, s, expected);
+		expect_epoch_ends(r, s);
+		free(expected);
+		return;
 	}
 	for (;;) {
 		uint64_t age_ns;
@@ -659,11 +688,13 @@ static void step_fire(struct run *r)
 
 /* ---- a run ---- */
 
-static void side_start(struct side *s, enum world_engine engine, const struct model_schema *schema, uint32_t how)
+static void side_start(struct side *s, enum world_engine engine, const char *bounded, const struct model_schema *schema,
+                       uint32_t how)
 {
 	FILE *config;
 
-	s->name = world_names[engine];
+	s->name = bounded != NULL ? bounded : world_names[engine];
+	s->bounded = bounded != NULL;
 	s->outsiders = engine != WORLD_MEMORY;
 	world_make(&s->world, engine);
 	if (!s->outsiders) /* a daemon of its own has its rows to itself */
@@ -676,6 +707,11 @@ static void side_start(struct side *s, enum world_engine engine, const struct mo
 	(void)fputs("feed { poll_max_ms = 50ms }\nretry { max_ms = 200ms }\n"
 	            "ttl { topic_ms = 2s partition_ms = 2s segment_ms = 2s list_ms = 2s }\n",
 	            config);
+	if (s->bounded)
+		(void)fputs("store { mode = bounded }\n"
+		            "bounded { max_topics = 2 max_partitions = 2 max_segment_bytes = 128K max_bytes = 1M }\n"
+		            "refresh { user_rate = 100000 }\n",
+		            config);
 	(void)fclose(config);
 	/* The daemon makes the tables; the application comes after it. */
 	cr_assert_eq(run_daemon_start(&s->daemon, s->world.uri), 0);
@@ -721,8 +757,8 @@ static void run_seed(uint64_t seed, struct tally *tally)
 	const char *only = getenv("SHMETA_ENGINE");
 
 	for (int i = 0; i < RUN_ENGINES; i++)
-		if (world_possible(engines[i]) && (only == NULL || i == atoi(only)))
-			side_start(&r->side[i], engines[i], &r->schema, how);
+		if (world_possible(engines[i].engine) && (only == NULL || i == atoi(only)))
+			side_start(&r->side[i], engines[i].engine, engines[i].bounded, &r->schema, how);
 	for (r->step = 0; r->step < STEPS; r->step++) {
 		run_draw_anew(r, 0);
 		uint32_t what = run_pick(r, 20);

@@ -12,7 +12,7 @@
 #include "tests/support/run_daemon.h"
 #include "tests/support/source_world.h"
 
-enum { RUN_ENGINES = 3, RUN_NAMES = 512 };
+enum { RUN_ENGINES = 4, RUN_NAMES = 512 };
 
 /* One engine: its source, its daemon, its client, and what it should hold. */
 struct side {
@@ -30,6 +30,7 @@ struct side {
 	bool has_kept;
 	bool unlogged;  /* the triggers are gone: what goes now, nobody can know of */
 	bool outsiders; /* others can reach its rows, and these outlive a daemon */
+	bool bounded;   /* its store has room for a part of it; the rest is asked for */
 };
 
 /* What runs met with. */

@@ -121,6 +121,14 @@ static const char *terminated(char ret[MODEL_TEXT], struct shmeta_str text)
 			return false;    \
 	} while (0)
 
+static void show_segment(const char *topic, const struct shmeta_segment *g, struct model_lines *lines)
+{
+	char id[MODEL_TEXT], key[MODEL_TEXT];
+
+	model_line_segment(lines, topic, g->partition_id, g->base_offset, g->end_offset, g->record_count, g->size_bytes,
+	                   g->created_at_ms, terminated(id, g->id), terminated(key, g->s3_key));
+}
+
 static bool look_segments(struct shmeta_reader *reader, const char *topic, uint32_t partition,
                           struct model_lines *lines)
 {
@@ -135,13 +143,9 @@ static bool look_segments(struct shmeta_reader *reader, const char *topic, uint3
 	status = shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter);
 	if (status == SHMETA_OK) {
 		while (ok && (status = shmeta_next_segment(iter, &g)) == SHMETA_OK) {
-			char id[MODEL_TEXT], key[MODEL_TEXT];
-
 			ok = shmeta_segment_strings(handle, &g, strings, sizeof strings) == SHMETA_OK;
 			if (ok)
-				model_line_segment(lines, topic, partition, g.base_offset, g.end_offset, g.record_count,
-				                   g.size_bytes, g.created_at_ms, terminated(id, g.id),
-				                   terminated(key, g.s3_key));
+				show_segment(topic, &g, lines);
 		}
 		shmeta_iter_free(iter);
 	}
@@ -165,20 +169,27 @@ static bool look_partitions(struct shmeta_reader *reader, const char *topic, str
 	return status == SHMETA_END;
 }
 
+/* name: filled. */
+static void show_topic(const struct shmeta_topic *t, char name[MODEL_TEXT], struct model_lines *lines)
+{
+	struct shmeta_str k = {"0", 1};
+	char value[MODEL_TEXT];
+
+	(void)!shmeta_map_get(&t->config, "k", &k);
+	model_line_topic(lines, terminated(name, t->name), t->partition_count, t->has_retention, t->retention_ms,
+	                 (int)integer(terminated(value, k)));
+}
+
 static bool look_topics(struct shmeta_reader *reader, struct model_lines *lines)
 {
 	struct shmeta_iter *iter;
 	struct shmeta_topic t;
 	enum shmeta_status status;
-	char name[MODEL_TEXT], value[MODEL_TEXT];
+	char name[MODEL_TEXT];
 
 	LOOK(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter));
 	while ((status = shmeta_next_topic(iter, &t, NULL)) == SHMETA_OK) {
-		struct shmeta_str k = {"0", 1};
-
-		(void)!shmeta_map_get(&t.config, "k", &k);
-		model_line_topic(lines, terminated(name, t.name), t.partition_count, t.has_retention, t.retention_ms,
-		                 (int)integer(terminated(value, k)));
+		show_topic(&t, name, lines);
 		if (!look_partitions(reader, name, lines))
 			break;
 	}
@@ -211,14 +222,14 @@ static bool look_groups(struct shmeta_reader *reader, struct model_lines *lines)
 	return inner == SHMETA_END && status == SHMETA_END;
 }
 
-static bool look_agents(struct shmeta_reader *reader, struct model_lines *lines)
+static bool look_agents(struct shmeta_reader *reader, const struct shmeta_read *read, struct model_lines *lines)
 {
 	struct shmeta_iter *iter;
 	struct shmeta_agent a;
 	enum shmeta_status status;
 	char agent[MODEL_TEXT], address[MODEL_TEXT];
 
-	LOOK(shmeta_list_agents(reader, NULL, 0, NULL, 0, INT64_MIN / 2, NULL, &iter));
+	LOOK(shmeta_list_agents(reader, NULL, 0, NULL, 0, INT64_MIN / 2, read, &iter));
 	while ((status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK)
 		model_line_agent(lines, terminated(agent, a.agent_id), terminated(address, a.address),
 		                 a.last_heartbeat_ms, a.started_at_ms);
@@ -281,7 +292,7 @@ char *view_store(struct shmeta_reader *reader, const char *expected, uint64_t *r
 	*ret_age_ns = UINT64_MAX;
 	if (run_daemon_begin(reader) != SHMETA_OK)
 		return NULL;
-	bool ok = look_topics(reader, &lines) && look_groups(reader, &lines) && look_agents(reader, &lines) &&
+	bool ok = look_topics(reader, &lines) && look_groups(reader, &lines) && look_agents(reader, NULL, &lines) &&
 	          look_leases(reader, &lines);
 
 	text = model_lines_text(&lines);
@@ -304,6 +315,183 @@ char *view_store(struct shmeta_reader *reader, const char *expected, uint64_t *r
 				*ret_age_ns = age.age_ns;
 		}
 	}
+	if (shmeta_end(reader) != SHMETA_OK || !ok) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+/* ---- by key, on the source's own word ---- */
+
+/* What fails, as while the writer is away, is asked for again. No row of a model is one that cannot
+ * be served, so none is unknown. */
+#define ASK(call)                                                                               \
+	do {                                                                                    \
+		enum shmeta_status asked = (call);                                              \
+		cr_assert_neq(asked, SHMETA_UNKNOWN, "the source was asked for it: %s", #call); \
+		if (asked != SHMETA_OK)                                                         \
+			return false;                                                           \
+	} while (0)
+
+static bool ask_segments(struct shmeta_reader *reader, const struct shmeta_read *read, const char *topic,
+                         uint32_t partition, struct model_lines *lines)
+{
+	char strings[3 * (SHMETA_STRING_MAX + 1)];
+	struct shmeta_iter *iter;
+	struct shmeta_segment g;
+	enum shmeta_status status;
+	bool ok = true;
+
+	ASK(shmeta_list_segments_named(reader, topic, strlen(topic), partition, 0, UINT64_MAX, read, &iter));
+	while (ok && (status = shmeta_next_segment(iter, &g)) == SHMETA_OK) {
+		ok = shmeta_iter_segment_strings(iter, &g, strings, sizeof strings) == SHMETA_OK;
+		if (ok)
+			show_segment(topic, &g, lines);
+	}
+	shmeta_iter_free(iter);
+	return ok && status == SHMETA_END;
+}
+
+static bool ask_partitions(struct shmeta_reader *reader, const struct shmeta_read *read, const char *topic,
+                           struct model_lines *lines)
+{
+	for (uint32_t id = 0; id < MODEL_PARTITIONS; id++) {
+		struct shmeta_partition p;
+		enum shmeta_status status =
+			shmeta_get_partition_named(reader, topic, strlen(topic), id, read, &p, NULL);
+
+		if (status == SHMETA_ABSENT)
+			continue;
+		ASK(status);
+		model_line_partition(lines, topic, id, p.high_watermark);
+		if (!ask_segments(reader, read, topic, id, lines))
+			return false;
+	}
+	return true;
+}
+
+static bool ask_topics(struct shmeta_reader *reader, const struct shmeta_read *read, struct model_lines *lines)
+{
+	for (int i = 0; i < MODEL_TOPICS; i++) {
+		char topic[MODEL_TEXT], name[MODEL_TEXT];
+		struct shmeta_topic t;
+		enum shmeta_status status;
+
+		(void)snprintf(topic, sizeof topic, "t%d", i);
+		status = shmeta_get_topic(reader, topic, strlen(topic), read, &t, NULL);
+		if (status == SHMETA_ABSENT)
+			continue;
+		ASK(status);
+		show_topic(&t, name, lines);
+		if (!ask_partitions(reader, read, topic, lines))
+			return false;
+	}
+	return true;
+}
+
+/* What is listed, and complete as the list says, is as much as there is. */
+static void expect_listed(struct shmeta_iter *iter, const char *what, unsigned listed, unsigned there,
+                          struct model_lines *lines)
+{
+	if (shmeta_iter_complete(iter) == SHMETA_OK && listed != there)
+		model_line(lines, "%s: %u in a list that calls itself complete, and there are %u", what, listed, there);
+}
+
+static bool ask_leases(struct shmeta_reader *reader, const struct shmeta_read *read, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_lease l;
+	struct shmeta_str name;
+	enum shmeta_status status;
+	unsigned listed = 0, there = 0;
+
+	for (int i = 0; i < MODEL_TOPICS * MODEL_PARTITIONS; i++) {
+		char topic[MODEL_TEXT], agent[MODEL_TEXT];
+
+		(void)snprintf(topic, sizeof topic, "t%d", i / MODEL_PARTITIONS);
+		status = shmeta_get_lease(reader, topic, strlen(topic), (uint32_t)i % MODEL_PARTITIONS, INT64_MIN, read,
+		                          &l, NULL);
+		if (status == SHMETA_ABSENT)
+			continue;
+		ASK(status);
+		there++;
+		model_line_lease(lines, topic, l.partition_id, terminated(agent, l.leader_agent_id), l.epoch,
+		                 l.lease_expires_at_ms == 1);
+	}
+	ASK(shmeta_list_leases(reader, NULL, 0, NULL, 0, INT64_MIN, read, &iter));
+	while ((status = shmeta_next_lease(iter, &name, &l, NULL)) == SHMETA_OK)
+		listed++;
+	expect_listed(iter, "leases", listed, there, lines);
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+static bool ask_offsets(struct shmeta_reader *reader, const struct shmeta_read *read, const char *group,
+                        struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_committed_offset o;
+	struct shmeta_str name;
+	enum shmeta_status status;
+	unsigned listed = 0, there = 0;
+
+	for (int i = 0; i < MODEL_TOPICS * MODEL_PARTITIONS; i++) {
+		char topic[MODEL_TEXT];
+
+		(void)snprintf(topic, sizeof topic, "t%d", i / MODEL_PARTITIONS);
+		status = shmeta_get_committed_offset(reader, group, strlen(group), topic, strlen(topic),
+		                                     (uint32_t)i % MODEL_PARTITIONS, read, &o, NULL);
+		if (status == SHMETA_ABSENT)
+			continue;
+		ASK(status);
+		there++;
+		model_line_offset(lines, group, topic, o.partition_id, o.committed_offset, o.has_metadata);
+	}
+	ASK(shmeta_list_committed_offsets(reader, group, strlen(group), read, &iter));
+	while ((status = shmeta_next_committed_offset(iter, &name, &o, NULL)) == SHMETA_OK)
+		listed++;
+	expect_listed(iter, group, listed, there, lines);
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+static bool ask_groups(struct shmeta_reader *reader, const struct shmeta_read *read, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_group g;
+	enum shmeta_status status;
+
+	ASK(shmeta_list_groups(reader, read, &iter));
+	while ((status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK) {
+		char group[MODEL_TEXT];
+
+		model_line_group(lines, terminated(group, g.group_id));
+		if (!ask_offsets(reader, read, group, lines))
+			break;
+	}
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+char *view_asked(struct shmeta_reader *reader)
+{
+	enum { WAIT_MS = 20000 };
+	static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
+	const struct shmeta_read read = {.size = sizeof read,
+	                                 .consistency = SHMETA_SOURCE,
+	                                 .timeout_ms = WAIT_MS,
+	                                 .buffer = buffer,
+	                                 .buffer_bytes = sizeof buffer};
+	struct model_lines lines = {.line = NULL};
+	char *text;
+	bool ok;
+
+	if (run_daemon_begin(reader) != SHMETA_OK)
+		return NULL;
+	ok = ask_topics(reader, &read, &lines) && ask_groups(reader, &read, &lines) &&
+	     look_agents(reader, &read, &lines) && ask_leases(reader, &read, &lines);
+	text = model_lines_text(&lines);
 	if (shmeta_end(reader) != SHMETA_OK || !ok) {
 		free(text);
 		return NULL;

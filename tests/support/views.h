@@ -15,6 +15,9 @@ char *view_source(struct world *world);
  * *ret_age_ns: how old the answer is about the first line that differs from `expected`; UINT64_MAX:
  * it claims nothing. */
 char *view_store(struct shmeta_reader *reader, const char *expected, uint64_t *ret_age_ns);
+/* What the store has for each of the model's keys when the source is asked for it (SOURCE), and for
+ * the lists of groups, agents and leases; to be freed. NULL: not all of it could be asked. */
+char *view_asked(struct shmeta_reader *reader);
 /* The first line in which two texts differ, of the one that has it; it ends at the line's end.
  * NULL: they are the same. */
 const char *view_difference(const char *a, const char *b);
