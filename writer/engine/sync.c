@@ -278,8 +278,9 @@ static void refuse_what_waits(struct sync *s)
 
 static void run_bounded(struct sync *s)
 {
+	const struct apply_host host = sync_apply_host(s);
 	struct shmeta_err err;
-	enum shmeta_status status = bounded_run(s, &err);
+	enum shmeta_status status = bounded_run(s, &host, &err);
 
 	if (status != SHMETA_OK)
 		sync_store_failed(s, status, err.text);

@@ -472,16 +472,15 @@ static enum shmeta_status relieve(struct sync *s, struct apply *a, uint64_t cont
 }
 
 /* Also where nothing else is committed. */
-static enum shmeta_status relieve_now(struct sync *s, struct shmeta_err *err)
+static enum shmeta_status relieve_now(struct sync *s, const struct apply_host *host, struct shmeta_err *err)
 {
-	struct apply_host host = sync_apply_host(s);
 	uint64_t txn, began_ns = sync_now(s);
 	enum shmeta_status status;
 
 	if (!s->bounded->relieves || s->store == NULL || !store_is_writable(s) || !store_takes(s))
 		return SHMETA_OK;
 	if (relief_is_due(s)) {
-		status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, err);
+		status = apply_begin(&s->apply, s->store, host, sync_oldest_pin(s), false, err);
 		if (status == SHMETA_OK)
 			status = apply_commit(&s->apply, &txn, err);
 		if (status != SHMETA_OK) {
@@ -494,7 +493,7 @@ static enum shmeta_status relieve_now(struct sync *s, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
-enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err)
+enum shmeta_status bounded_run(struct sync *s, const struct apply_host *host, struct shmeta_err *err)
 {
 	struct bounded *b = s->bounded;
 	uint64_t now = sync_now(s);
@@ -504,7 +503,7 @@ enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err)
 		return SHMETA_OK;
 	if (now >= b->collected_ns + collect_every_ns(s))
 		collect_touches(s);
-	status = relieve_now(s, err);
+	status = relieve_now(s, host, err);
 	if (s->host.missed == NULL)
 		return status;
 	if (now >= b->missed_ns + MISSED_NS) {

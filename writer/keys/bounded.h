@@ -19,7 +19,7 @@ bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
 /* Once a round: learn what readers use, have a batch leave where the store runs out of room, and
  * have loaded what readers met unknown. ERR_*: of the store, which no batch could leave. */
-enum shmeta_status bounded_run(struct sync *s, struct shmeta_err *err);
+enum shmeta_status bounded_run(struct sync *s, const struct apply_host *host, struct shmeta_err *err);
 /* How much of what the store may take is taken by content and by what readers pin? From 70 percent
  * on nothing is read ahead of its expiry; from 85 on a batch leaves once in a grace period, though
  * the budgets hold, and from 95 on four; but none where readers pin more than the content takes:
