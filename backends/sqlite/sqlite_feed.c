@@ -111,9 +111,8 @@ void sqlite_feed_from(struct sqlite_state *state, const struct sqlite_log *log, 
 		prove(state, &state->at, log, state->history, sizeof state->history);
 	state->data_version = data_version;
 	state->own_count = 0;
-	state->look = state->history[0] != '\0';
+	state->look |= state->history[0] != '\0';
 	state->baseline = true;
-	state->made = state->altered = false;
 	stand_at(state, log->last, log->last_token, log->id);
 }
 

@@ -76,6 +76,8 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	status = sqlite_ensure(state, err);
 	if (status != SHMETA_OK)
 		return status;
+	const bool look = state->look, made = state->made, altered = state->altered;
+
 	reading = sqlite_reading_of(state, sink, err);
 	reading.progress.loading = true;
 	/* The hint from before the read, the log's end from within it: what comes after the read is
@@ -86,6 +88,9 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	status = sqlite_begin(state, "loading from", err);
 	if (status != SHMETA_OK)
 		return status;
+	/* What they stand for is read now. What comes behind the read, as a write of ours before
+	 * the load has ended, sets them again. */
+	state->look = state->made = state->altered = false;
 	rc = state->shape.own ? sqlite_feed_state(state, state->at.seq, &log) : SQLITE_OK;
 	if (rc == SQLITE_OK && sink->key == NULL)
 		rc = sqlite_number(state, ST_TOTALS, &total);
@@ -102,8 +107,12 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	state->counters.rows += reading.progress.rows;
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, reading.progress.rows, reading.progress.rows);
-	if (status != SHMETA_OK)
+	if (status != SHMETA_OK) {
+		state->look |= look;
+		state->made |= made;
+		state->altered |= altered;
 		return status;
+	}
 	sqlite_feed_from(state, &log, version);
 	state->told = state->source;
 	state->shown = true;

@@ -96,6 +96,46 @@ static enum shmeta_status try_write(struct world *w)
 	return world_applied(w->ops->writer->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), &result, 1);
 }
 
+/* Behind the read, before the load has ended: the daemon writes in between. */
+static struct world *writes_in_progress;
+static enum shmeta_status written_in_progress;
+
+static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	(void)arg;
+	if (done == 0 || done != total || writes_in_progress == NULL)
+		return SHMETA_OK;
+	written_in_progress = try_write(writes_in_progress);
+	writes_in_progress = NULL;
+	return SHMETA_OK;
+}
+
+Test(sqlite_source, what_triggers_do_about_a_write_at_the_end_of_a_load_is_told)
+{
+	struct shmeta_op op;
+	struct world w;
+	char id[40];
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_sql(&w, "CREATE TRIGGER app AFTER INSERT ON segments BEGIN "
+	              "UPDATE topics SET retention_ms = 77 WHERE name = NEW.topic; END");
+	ok(world_load(&w));
+	op = sqlite_world_add(0, 0, id);
+	sqlite_world_apply(&w, &op, 1); /* learns of the trigger */
+	ok(world_changes(&w));
+	written_in_progress = SHMETA_UNKNOWN;
+	writes_in_progress = &w;
+	w.recorder.sink.progress = on_progress;
+	ok(world_load(&w));
+	ok(written_in_progress);
+	ok(world_changes(&w));
+	cr_expect_neq(w.changed, 0, "nothing was told");
+	has("changed topic");
+	world_free(&w);
+}
+
 Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is_removed)
 {
 	char path[200], sql[300];
