@@ -1275,10 +1275,10 @@ static const char *example_of(const char *word)
 {
 	static const struct {
 		const char *word, *example;
-	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"},   {"OFFSET", "1000"}, {"PARTITIONS", "2"},
-	             {"CLASS", "list"},     {"FILE|-", "-"},      {"READER", "1"},    {"SHELL", "bash"},
-	             {"KIND", "topic"},     {"REASON...", "why"}, {"BUCKET", "b"},    {"EPOCH", "1"},
-	             {"LISTING|-", "-"}};
+	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"},        {"OFFSET", "1000"}, {"PARTITIONS", "2"},
+	             {"CLASS", "list"},     {"FILE|-", "-"},           {"READER", "1"},    {"SHELL", "bash"},
+	             {"KIND", "topic"},     {"REASON...", "why"},      {"BUCKET", "b"},    {"EPOCH", "1"},
+	             {"LISTING|-", "-"},    {"OPTION", "ttl.topic_ms"}};
 	static char file[sizeof(d.dir) + sizeof("/file")];
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
