@@ -204,8 +204,8 @@ int sqlite_begin_write(struct sqlite_state *state, enum shmeta_status *ret_statu
 }
 
 /* The operations in [from, to), in one transaction. OK: all that went well is committed, or
- * w->failed says, by w->blame, that nothing
- * is, and why that is some operation's doing. Otherwise nothing is, and it is the source's. */
+ * w->failed says, by w->blame, that nothing is, and why that is some operation's doing. Otherwise
+ * nothing is, and it is the source's. */
 static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 {
 	struct sqlite_state *state = w->state;
